@@ -5,3 +5,4 @@ pub mod ids;
 pub mod codec;
 pub mod client;
 pub mod command;
+pub mod peer;

@@ -1,0 +1,180 @@
+//! Owns what is logged: the commands of a data shard and of the meta group, and the events they become.
+//! Does not know how they are applied. Invariant: enums grow only at their end, structs never change.
+
+use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, VisitorId};
+use bincode::{Decode, Encode};
+
+/// SHA-256 of a token; tokens themselves are never stored.
+pub type TokenHash = [u8; 32];
+
+/// One raft entry of a data shard: what arrived while the last round was under way.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Batch {
+    /// The leader's clock when it proposed, milliseconds since 1970. Apply never lets it go back.
+    pub now_ms: u64,
+    pub commands: Vec<Command>,
+}
+
+/// Who speaks or acts in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum Party {
+    Visitor,
+    Agent(AgentId),
+    System,
+}
+
+/// What a data shard's replicas apply. A command that names a session is proposed only to that session's shard.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Command {
+    /// A new visitor's session. Idempotent for the same token hash.
+    OpenSession { session: SessionId, site: SiteId, visitor: VisitorId, token: TokenHash },
+    /// A message. `n` is the device's own count of its sends in this session from 1; 0: not numbered, deduped by `cid`.
+    Send { session: SessionId, from: Party, device: String, n: u64, cid: String, text: String },
+    /// How far a party has received and read. Never goes back.
+    Cursor { session: SessionId, party: Party, received: u64, read: u64 },
+    /// Ends the open conversation. Idempotent.
+    Close { session: SessionId, by: Party },
+    /// A login: creates the agent's row when it is new, and adds the token.
+    AgentLogin { agent: AgentId, site: SiteId, name: String, token: TokenHash },
+    /// Sets whether the agent has an open socket.
+    AgentPresence { agent: AgentId, online: bool },
+    /// A message from another actor, out of the outbox of shard `from`; `seq` counts per pair of shards from 1.
+    Inbox { from: ShardId, seq: u64, message: Mail },
+    /// The target has applied every mail up to `upto`: their outbox rows go.
+    OutboxAcked { to: ShardId, upto: u64 },
+}
+
+/// A durable message between actors of different shards.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Mail {
+    /// Session to desk: find an agent for this conversation.
+    Want { site: SiteId, session: SessionId, conversation: u64 },
+    /// Session to desk: the conversation ended, or the assignment came too late. `agent`: whose seat becomes free.
+    Done { site: SiteId, session: SessionId, conversation: u64, agent: Option<AgentId> },
+    /// Agent to desk: the agent came or went.
+    AgentState { site: SiteId, agent: AgentId, online: bool },
+    /// Desk to session: this agent takes the conversation.
+    Assign { session: SessionId, conversation: u64, agent: AgentId },
+    /// Session to agent: the conversation is now yours.
+    Assigned { agent: AgentId, session: SessionId, conversation: u64 },
+    /// Session to agent: the conversation is over.
+    Unassigned { agent: AgentId, session: SessionId, conversation: u64 },
+}
+
+/// A numbered event of a session, as stored and as sent between nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Event {
+    /// Gapless from 1 within the session.
+    pub seq: u64,
+    /// Milliseconds since 1970, the leader's clock, never less than the event before.
+    pub ts_ms: u64,
+    pub body: EventBody,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum EventBody {
+    Message { from: Party, device: String, n: u64, cid: String, text: String },
+    Assigned { agent: AgentId, conversation: u64 },
+    Closed { by: Party, conversation: u64 },
+}
+
+/// One raft entry of the meta group.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct MetaBatch {
+    /// The leader's clock when it proposed, milliseconds since 1970.
+    pub now_ms: u64,
+    pub commands: Vec<MetaCommand>,
+}
+
+/// How to reach a node.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NodeAddress {
+    /// `host:port` of the peer link.
+    pub peer: String,
+    /// `host:port` that clients use.
+    pub client: String,
+    /// `host:port` of the admin API.
+    pub admin: String,
+}
+
+/// What the meta group's replicas apply.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum MetaCommand {
+    /// The first entry of a cluster.
+    Bootstrap { cluster: u128, shards: u32, address: NodeAddress, admin_token: TokenHash, admin_password: String },
+    /// Stores the hash of a single-use join token.
+    CreateJoinToken { token: TokenHash, expires_ms: u64 },
+    /// Spends the token and allots a node id. `request` makes a retry get the same id.
+    Join { token: TokenHash, request: u128, address: NodeAddress },
+    /// A node came back with other addresses.
+    MoveNode { node: NodeId, address: NodeAddress },
+    /// Allots a replica id of `shard` on `node`; refused while the node holds a live one of that shard.
+    AddReplica { shard: ShardId, node: NodeId },
+    /// The replica takes part in the shard's quorum.
+    SetVoter { replica: ReplicaId },
+    /// The replica lost its log or left: it never votes again under this id.
+    RetireReplica { replica: ReplicaId },
+    /// A tenant. Idempotent by name.
+    AddSite { name: String },
+    /// A human seat; `password` is an argon2id hash in PHC form. The same name again sets the password.
+    AddAgent { site: String, name: String, password: String },
+}
+
+crate::frozen!(
+    Batch = 1,
+    Event = 2,
+    MetaBatch = 3,
+    Mail = 4,
+);
+
+impl Command {
+    /// The session, agent or site whose shard must apply this; `None`: the shard that the command itself names.
+    pub fn target(&self) -> Option<Target> {
+        match self {
+            Command::OpenSession { session, .. }
+            | Command::Send { session, .. }
+            | Command::Cursor { session, .. }
+            | Command::Close { session, .. } => Some(Target::Session(*session)),
+            Command::AgentLogin { agent, .. } | Command::AgentPresence { agent, .. } => Some(Target::Agent(*agent)),
+            Command::Inbox { message, .. } => Some(message.target()),
+            Command::OutboxAcked { .. } => None,
+        }
+    }
+}
+
+impl Mail {
+    /// The actor that must get this.
+    pub fn target(&self) -> Target {
+        match self {
+            Mail::Want { site, .. } | Mail::Done { site, .. } | Mail::AgentState { site, .. } => Target::Desk(*site),
+            Mail::Assign { session, .. } => Target::Session(*session),
+            Mail::Assigned { agent, .. } | Mail::Unassigned { agent, .. } => Target::Agent(*agent),
+        }
+    }
+}
+
+/// An actor, wherever it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    Session(SessionId),
+    Agent(AgentId),
+    /// The assignment actor of a site: its roster and queue.
+    Desk(SiteId),
+}
+
+impl Target {
+    /// The data shard of this actor: a fixed hash over the frozen number of shards. Shards count from 1.
+    pub fn shard(self, shards: u32) -> ShardId {
+        let key = match self {
+            Target::Session(id) => id.0 as u64 ^ (id.0 >> 64) as u64,
+            Target::Agent(id) => id.0 ^ 0xa9e1_7000_0000_0000,
+            Target::Desk(id) => u64::from(id.0) ^ 0xde5c_0000_0000_0000,
+        };
+        // splitmix64's finalizer: spreads the counted ids of agents and sites; frozen with the stored data.
+        let mut hash = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ShardId(1 + ((hash ^ (hash >> 31)) % u64::from(shards.max(1))) as u32)
+    }
+}

@@ -1,0 +1,279 @@
+//! Owns the bytes between nodes: the handshake, the raft messages, the calls to a shard's leader and its pushes.
+//! Does not know sockets or openraft. Invariant: enums grow only at their end, structs never change.
+
+use crate::command::{Command, Event, NodeAddress, Party, TokenHash};
+use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, VisitorId};
+use bincode::{Decode, Encode};
+
+/// The first bytes of every peer connection, so that a stray HTTP client is told apart at once.
+pub const MAGIC: [u8; 8] = *b"EVERDESK";
+/// Longest handshake message, in bytes.
+pub const HELLO_BYTES_MAX: usize = 4 << 10;
+/// Longest frame on a link, in bytes. A larger length closes the link before anything is allocated.
+pub const FRAME_BYTES_MAX: usize = 24 << 20;
+/// Peer protocol versions that this build speaks.
+pub const PROTOCOL_MIN: u16 = 1;
+/// See [`PROTOCOL_MIN`].
+pub const PROTOCOL_MAX: u16 = 1;
+
+/// What the dialling side says first.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Hello {
+    /// A node of the cluster opens its link.
+    Link { cluster: u128, node: NodeId, to: NodeId, incarnation: u64, protocol_min: u16, protocol_max: u16 },
+    /// A new machine asks to become a node. `request` is drawn once and repeated by retries.
+    Join { token: String, request: u128, address: NodeAddress, protocol_min: u16, protocol_max: u16 },
+}
+
+/// The answer to a hello.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum HelloReply {
+    Linked { incarnation: u64, protocol: u16 },
+    Joined { cluster: u128, node: NodeId, shards: u32, nodes: Vec<(NodeId, NodeAddress)>, meta: Vec<(ReplicaId, NodeId)> },
+    /// Ask this node instead: it leads the meta group.
+    Elsewhere { peer: String },
+    Refused { reason: String },
+}
+
+/// A raft log id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct LogPoint {
+    pub term: u64,
+    pub index: u64,
+}
+
+/// A raft vote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct VoteRow {
+    pub term: u64,
+    pub replica: u64,
+    pub committed: bool,
+}
+
+/// Voter sets (two while joint) and every member with its node.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct MembershipRow {
+    pub configs: Vec<Vec<u64>>,
+    pub members: Vec<(u64, NodeId)>,
+}
+
+/// The applied state's place in the log: stored beside the state rows, sent ahead of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct AppliedRow {
+    pub applied: Option<LogPoint>,
+    pub membership_at: Option<LogPoint>,
+    pub membership: MembershipRow,
+}
+
+/// The kinds of raft entry, as the first byte of a log body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum EntryKind {
+    Blank = 0,
+    Normal = 1,
+    Membership = 2,
+}
+
+/// A raft append, without its entries: they follow as `(term, index, length, body)` so that bodies are not copied.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AppendHead {
+    pub vote: VoteRow,
+    pub prev: Option<LogPoint>,
+    pub commit: Option<LogPoint>,
+    pub entries: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum AppendReply {
+    Success,
+    PartialSuccess(Option<LogPoint>),
+    Conflict,
+    HigherVote(VoteRow),
+    /// The replica has stopped or is not here.
+    Gone,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct VoteCall {
+    pub vote: VoteRow,
+    pub last: Option<LogPoint>,
+    pub leadership_transfer: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct VoteReply {
+    pub vote: VoteRow,
+    pub granted: bool,
+    pub last: Option<LogPoint>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct TransferCall {
+    pub from: VoteRow,
+    pub to: u64,
+    pub last: Option<LogPoint>,
+}
+
+/// Asks a voter whether it, too, lost its link to the leader of `term`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LostCall {
+    pub term: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LostReply {
+    pub lost: bool,
+    pub last: Option<LogPoint>,
+}
+
+/// Ahead of, between and after the chunks of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum SnapshotCall {
+    Begin { vote: VoteRow, applied: AppliedRow },
+    Chunk { number: u32, rows: Vec<u8> },
+    End { vote: VoteRow, chunks: u32 },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum SnapshotReply {
+    Next,
+    Installed { vote: VoteRow },
+    HigherVote { vote: VoteRow },
+    Failed { reason: String },
+}
+
+/// Which page of a session's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Page {
+    After(u64),
+    Before(u64),
+    Latest,
+}
+
+/// A call from any node to the leader of a data shard.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum ShardCall {
+    /// Logs the command and answers once it is applied.
+    Propose(Command),
+    /// Subscribes the calling node to a session and reads where it stands. With a token: only if it is the visitor's.
+    Attach { session: SessionId, token: Option<TokenHash>, after: Option<u64> },
+    Detach { session: SessionId },
+    /// Subscribes the calling node to an agent and marks the agent online. With a token: only if it is the agent's.
+    AttachAgent { agent: AgentId, token: Option<TokenHash> },
+    DetachAgent { agent: AgentId },
+    /// A linearizable page of at most `limit` events.
+    History { session: SessionId, page: Page, limit: u32 },
+    /// Fans out to subscribers; nothing is logged.
+    Typing { session: SessionId, party: Party, on: bool },
+}
+
+/// Where a session stands.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SessionState {
+    pub site: SiteId,
+    pub visitor: VisitorId,
+    pub head: u64,
+    /// First event of the open conversation; `head + 1` if none is open.
+    pub open_from: u64,
+    pub agent: Option<AgentId>,
+    /// (received, read) of the visitor and of the agents.
+    pub visitor_cursor: (u64, u64),
+    pub agent_cursor: (u64, u64),
+    /// The first events that the caller has not seen, oldest first; more follow through `History`.
+    pub events: Vec<Event>,
+}
+
+/// The leader's answer to a [`ShardCall`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum ShardReply {
+    /// A message has its place. `dup`: it had it before.
+    Sent { seq: u64, ts_ms: u64, dup: bool },
+    /// Done; nothing more to say.
+    Done,
+    Attached(SessionState),
+    AgentAttached { site: SiteId, name: String, version: u64, open: Vec<(SessionId, u64)> },
+    History { events: Vec<Event>, head: u64 },
+    /// The rules say no; a retry gets the same answer.
+    Refused(Refused),
+    /// This replica does not serve the shard; `hint` may.
+    NotLeader { hint: Option<NodeId> },
+    /// Too much is under way; nothing was logged.
+    Overloaded { retry_after_ms: u32 },
+    /// The outcome is open: repeat the same call.
+    Unknown,
+}
+
+/// Why the rules say no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Refused {
+    UnknownSession,
+    UnknownAgent,
+    BadToken,
+    NotYours,
+    ConversationClosed,
+    CidGap { expected: u64 },
+    TextTooLarge,
+    TextEmpty,
+    CidInvalid,
+    DeviceInvalid,
+    InboxGap { expected: u64 },
+    LimitReached,
+}
+
+/// From a shard's leader to a subscribed node; unanswered.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Push {
+    Event { session: SessionId, event: Event },
+    Cursor { session: SessionId, party: Party, received: u64, read: u64 },
+    Typing { session: SessionId, party: Party, on: bool },
+    Agent { agent: AgentId, version: u64, open: Vec<(SessionId, u64)> },
+}
+
+/// What one apply round of one shard means for one node.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Pushes {
+    pub shard: ShardId,
+    pub epoch: u64,
+    pub items: Vec<Push>,
+}
+
+/// A call about the meta group, to its leader.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum MetaCall {
+    Propose(crate::command::MetaCommand),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum MetaReply {
+    Done,
+    Node { node: NodeId, shards: u32 },
+    Replica { replica: ReplicaId },
+    Site { site: SiteId },
+    Agent { agent: AgentId },
+    Refused { reason: String },
+    NotLeader { hint: Option<NodeId> },
+    Unknown,
+}
+
+crate::frozen!(
+    Hello = 40,
+    HelloReply = 41,
+    VoteRow = 42,
+    MembershipRow = 43,
+    AppliedRow = 44,
+    AppendHead = 45,
+    AppendReply = 46,
+    VoteCall = 47,
+    VoteReply = 48,
+    TransferCall = 49,
+    LostCall = 50,
+    LostReply = 51,
+    SnapshotCall = 52,
+    SnapshotReply = 53,
+    ShardCall = 54,
+    ShardReply = 55,
+    Pushes = 56,
+    MetaCall = 57,
+    MetaReply = 58,
+    LogPoint = 59,
+);
