@@ -1,0 +1,103 @@
+# Everdesk's commands. `make` alone lists them. A target's one-line help follows its `##`.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# The build cache lies outside the checkout, so that a fresh clone does not compile RocksDB again (12 minutes). Where
+# that directory cannot be made, ./target serves.
+EVERDESK_CACHE ?= $(or $(XDG_CACHE_HOME),$(or $(HOME),/tmp)/.cache)/everdesk
+export EVERDESK_CACHE
+ifeq ($(strip $(CARGO_TARGET_DIR)),)
+  CARGO_TARGET_DIR := $(shell mkdir -p '$(EVERDESK_CACHE)/target' 2>/dev/null && test -w '$(EVERDESK_CACHE)/target' && echo '$(EVERDESK_CACHE)/target' || echo '$(CURDIR)/target')
+endif
+export CARGO_TARGET_DIR
+
+export PATH := $(EVERDESK_CACHE)/tools/bin:$(PATH):$(HOME)/.cargo/bin
+
+# One profile and one selection of packages in every target: cargo unifies features over what is selected, so another
+# selection would be another RocksDB. See docs/adr/0002-one-release-profile.md.
+CARGO_FLAGS := --release --locked --workspace
+
+# Clones share the build cache, so the cache's `release/everdesk` may be another clone's. Each keeps its own copy.
+BIN_DIR := $(CARGO_TARGET_DIR)/bin-$(firstword $(shell printf %s '$(CURDIR)' | cksum))
+export EVERDESK_BIN := $(BIN_DIR)/everdesk
+export EVERDESK_BENCH_BIN := $(BIN_DIR)/everdesk-bench
+
+ARGS ?=
+N ?= 1
+
+.PHONY: help
+help: ## list the targets
+	@echo 'usage: make TARGET [ARGS="..."]'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
+
+##@ run
+
+.PHONY: setup
+setup: ## install what building and testing needs; says what and why, does nothing when it is there
+	@scripts/setup.sh tools
+
+.PHONY: setup-build
+setup-build:
+	@scripts/setup.sh build
+
+.PHONY: build
+build: setup-build ## build the release binaries
+	@cargo build $(CARGO_FLAGS) --bins
+	@mkdir -p '$(BIN_DIR)'
+	@for bin in everdesk everdesk-bench; do if [ -f "$(CARGO_TARGET_DIR)/release/$$bin" ]; then install -m 755 "$(CARGO_TARGET_DIR)/release/$$bin" '$(BIN_DIR)/'; fi; done
+
+.PHONY: run
+run: build ## set up, build and start one node on 127.0.0.1:8080 with its data in ./data (ARGS goes to `everdesk start`)
+	@exec '$(EVERDESK_BIN)' start $(ARGS)
+
+.PHONY: run3
+run3: build ## start three nodes on 127.0.0.1:8081-8083 with their data in ./data/1..3; Ctrl-C stops all
+	@exec scripts/run3.sh all
+
+.PHONY: node
+node: build ## bring node N of run3 back: make node N=2
+	@exec scripts/run3.sh node '$(N)'
+
+.PHONY: clean-data
+clean-data: ## delete ./data, the data of run and run3
+	rm -rf ./data
+
+##@ check
+
+.PHONY: test
+test: setup build ## set up and run all tests (ARGS goes to nextest: make test ARGS=acked_message)
+	@cargo nextest run $(CARGO_FLAGS) $(ARGS)
+
+.PHONY: verify
+verify: setup ## check format, lints, licences and tidiness; writes nothing in the checkout; CI is this and `make test`
+	cargo fmt --all --check
+	python3 scripts/tidy.py
+	cargo deny --locked --log-level error check licenses bans sources
+	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+
+.PHONY: fix
+fix: setup ## format the code and lower the numbers in scripts/tidy-exceptions.txt
+	cargo fmt --all
+	python3 scripts/tidy.py --fix
+
+.PHONY: chaos
+chaos: setup build ## run only the tests with real processes and faults
+	@cargo nextest run $(CARGO_FLAGS) -E 'package(chaos-tests)' $(ARGS)
+
+##@ measure
+
+.PHONY: bench
+bench: build ## measure three nodes end to end over WebSockets (ARGS goes to everdesk-bench)
+	@'$(EVERDESK_BENCH_BIN)' $(ARGS)
+
+.PHONY: compare
+compare: build ## the same beside NATS JetStream with fsync, and the ratios
+	@bash bench/compare.sh $(ARGS)
+
+.PHONY: docs
+docs: setup-build ## build the API documentation of the crates and check the links of the guides
+	cargo doc $(CARGO_FLAGS) --no-deps
+	python3 scripts/tidy.py --only links
+	@echo 'open $(CARGO_TARGET_DIR)/doc/everdesk/index.html, or start with docs/ARCHITECTURE.md'
