@@ -1,0 +1,135 @@
+//! Owns the numbered events of a session as a client sees them. Does not know who may see them.
+//! Invariant: JSON fields keep their order, so that equal events are equal bytes.
+
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
+
+use super::party::{Party, Text, text_id};
+use crate::ids::{AgentId, SessionId};
+
+/// One numbered event. On the wire `{"session","seq","kind",...,"ts"}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// The session.
+    pub session: SessionId,
+    /// Gapless from 1 within the session.
+    pub seq: u64,
+    /// Milliseconds since 1970, the shard leader's clock; never less than the event before.
+    pub ts: u64,
+    /// What happened.
+    pub kind: EventKind<'a>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventKind<'a> {
+    /// Somebody wrote.
+    Message {
+        /// Who.
+        from: Party,
+        /// What.
+        text: Cow<'a, str>,
+        /// The author's own id of it, so that the author's other tabs know it again.
+        cid: Option<Cow<'a, str>>,
+    },
+    /// The open conversation now belongs to this agent.
+    Assigned {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// The open conversation ended.
+    Closed {
+        /// Who ended it.
+        by: Party,
+    },
+}
+
+impl Event<'_> {
+    /// The same event, free of the frame it was read from.
+    pub fn into_owned(self) -> Event<'static> {
+        let kind = match self.kind {
+            EventKind::Message { from, text, cid } => EventKind::Message {
+                from,
+                text: Cow::Owned(text.into_owned()),
+                cid: cid.map(|cid| Cow::Owned(cid.into_owned())),
+            },
+            EventKind::Assigned { agent } => EventKind::Assigned { agent },
+            EventKind::Closed { by } => EventKind::Closed { by },
+        };
+        Event { session: self.session, seq: self.seq, ts: self.ts, kind }
+    }
+}
+
+impl Serialize for Event<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("session", &format_args!("{}", self.session))?;
+        map.serialize_entry("seq", &self.seq)?;
+        match &self.kind {
+            EventKind::Message { from, text, cid } => {
+                map.serialize_entry("kind", "message")?;
+                map.serialize_entry("from", from)?;
+                map.serialize_entry("text", text)?;
+                if let Some(cid) = cid {
+                    map.serialize_entry("cid", cid)?;
+                }
+            }
+            EventKind::Assigned { agent } => {
+                map.serialize_entry("kind", "assigned")?;
+                map.serialize_entry("agent", &format_args!("{agent}"))?;
+            }
+            EventKind::Closed { by } => {
+                map.serialize_entry("kind", "closed")?;
+                map.serialize_entry("by", by)?;
+            }
+        }
+        map.serialize_entry("ts", &self.ts)?;
+        map.end()
+    }
+}
+
+/// Every field of every kind: serde's tagged enums would copy the text into a buffer first.
+#[derive(Deserialize)]
+struct AnyEvent<'a> {
+    #[serde(with = "text_id")]
+    session: SessionId,
+    seq: u64,
+    ts: u64,
+    #[serde(borrow)]
+    kind: Cow<'a, str>,
+    from: Option<Party>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    cid: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    agent: Option<Cow<'a, str>>,
+    by: Option<Party>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Event<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let any = AnyEvent::deserialize(deserializer)?;
+        let kind = match &*any.kind {
+            "message" => EventKind::Message {
+                from: any.from.ok_or_else(|| Error::missing_field("from"))?,
+                text: any.text.ok_or_else(|| Error::missing_field("text"))?,
+                cid: any.cid,
+            },
+            "assigned" => {
+                let agent = any.agent.ok_or_else(|| Error::missing_field("agent"))?;
+                EventKind::Assigned { agent: agent.parse().map_err(Error::custom)? }
+            }
+            "closed" => EventKind::Closed { by: any.by.ok_or_else(|| Error::missing_field("by"))? },
+            other => return Err(Error::unknown_variant(other, &["message", "assigned", "closed"])),
+        };
+        Ok(Event { session: any.session, seq: any.seq, ts: any.ts, kind })
+    }
+}
+
+/// `Option<Cow<str>>` always copies when derived; this borrows.
+fn borrowed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
+    Text::deserialize(deserializer).map(|text| Some(text.0))
+}

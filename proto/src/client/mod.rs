@@ -1,0 +1,30 @@
+//! Owns the browser protocol v1: the frames of `everdesk.v1.json`, their limits and their error codes.
+//! Does not know sockets, shards or storage. Invariant: what `parse` lets through is within every limit below.
+
+pub mod code;
+pub mod encode;
+pub mod event;
+pub mod http;
+pub mod limits;
+pub mod parse;
+pub mod party;
+mod reader;
+pub mod reply;
+pub mod request;
+mod scan;
+
+pub use code::{CloseCode, ErrorCode};
+pub use event::{Event, EventKind};
+pub use parse::{FrameError, parse};
+pub use party::{Party, SessionHead, SessionSeq};
+pub use reply::{
+    Ack, CursorState, Drain, ErrorInfo, HistoryPage, Pong, Presence, Reply, ServerFrame, TypingNotice, Welcome,
+};
+pub use request::{ClientFrame, Close, Cursor, Hello, History, HistoryFrom, Ping, Send, Typing, Verb};
+
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+mod parse_tests;
+#[cfg(test)]
+mod round_trip_tests;

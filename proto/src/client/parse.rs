@@ -1,0 +1,251 @@
+//! Owns reading a client frame: JSON text to `ClientFrame`, every refusal with its code, message and, where readable, id.
+//! Does not know sockets. Invariant: a frame that is returned is within every limit of `limits`; strings without escapes are borrowed.
+
+use std::borrow::Cow;
+
+use super::code::ErrorCode;
+use super::limits::*;
+use super::party::SessionSeq;
+use super::reader::{Fault, Reader};
+use super::reply::{ErrorInfo, Reply, ServerFrame};
+use super::request::*;
+use crate::ids::SessionId;
+
+/// A frame that was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct FrameError {
+    /// The frame's id, when it could be read in spite of the fault.
+    pub id: Option<u64>,
+    /// What the client is told, and whether it is disconnected.
+    pub code: ErrorCode,
+    /// For the client's author.
+    pub message: Cow<'static, str>,
+}
+
+impl FrameError {
+    /// The frame that answers it.
+    pub fn into_reply(self) -> ServerFrame<'static> {
+        ServerFrame { id: self.id, body: Reply::Error(ErrorInfo::new(self.code, self.message)) }
+    }
+}
+
+/// Reads one client frame.
+/// # Errors
+/// `FrameError`: answer with [`FrameError::into_reply`], and close the socket when its code says so.
+pub fn parse(bytes: &[u8]) -> Result<ClientFrame<'_>, FrameError> {
+    if bytes.len() > FRAME_BYTES_MAX {
+        let message = Cow::Borrowed("the frame is larger than 65536 bytes");
+        return Err(FrameError { id: None, code: ErrorCode::FrameTooLarge, message });
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        let message = Cow::Borrowed("the frame is not UTF-8");
+        return Err(FrameError { id: None, code: ErrorCode::Malformed, message });
+    };
+    frame(text).map_err(|fault| FrameError { id: find_id(text), code: fault.code, message: fault.message })
+}
+
+fn frame(text: &str) -> Result<ClientFrame<'_>, Fault> {
+    let mut reader = Reader::new(text);
+    let mut id = None;
+    let mut verb: Option<(&'static str, Verb<'_>)> = None;
+    reader.object("frame", |reader, key| {
+        if key == "id" {
+            return once(&mut id, "id", reader.u64("id")?);
+        }
+        let name = VERBS.iter().copied().find(|name| *name == key).ok_or_else(|| unknown_verb(key))?;
+        match &verb {
+            Some((first, _)) if *first == name => return Err(Fault::bad(format!("{name}: given twice"))),
+            Some((first, _)) => return Err(Fault::bad(format!("more than one verb: {first} and {name}"))),
+            None => {}
+        }
+        verb = Some((name, body(reader, name)?));
+        Ok(true)
+    })?;
+    reader.end()?;
+    let (_, verb) = verb.ok_or(Fault::bad("the frame has no verb"))?;
+    let id = id.ok_or(Fault::bad("id: missing"))?;
+    Ok(ClientFrame { id, verb })
+}
+
+fn body<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Verb<'a>, Fault> {
+    match name {
+        "hello" => hello(reader),
+        "send" => send(reader),
+        "history" => history(reader),
+        "cursor" => cursor(reader),
+        "typing" => typing(reader),
+        "close" => close(reader),
+        _ => ping(reader),
+    }
+}
+
+fn hello<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let (mut token, mut device, mut resume) = (None, None, None);
+    reader.object("hello", |reader, key| match key {
+        "token" => once(&mut token, "hello.token", reader.string("hello.token")?),
+        "device" => once(&mut device, "hello.device", reader.string("hello.device")?),
+        "resume" => {
+            let list = session_seqs(reader, "hello.resume", RESUME_SESSIONS_MAX)?;
+            once(&mut resume, "hello.resume", list)
+        }
+        _ => Ok(false),
+    })?;
+    let token = need(token, "hello.token")?;
+    let device = need(device, "hello.device")?;
+    if token.is_empty() || token.len() > TOKEN_BYTES_MAX {
+        return Err(Fault::bad("hello.token: must have 1 to 256 bytes"));
+    }
+    if device.is_empty() || device.len() > DEVICE_BYTES_MAX || has_control(&device) {
+        return Err(Fault::bad("hello.device: must have 1 to 64 bytes and no control characters"));
+    }
+    Ok(Verb::Hello(Hello { token, device, resume: resume.unwrap_or_default() }))
+}
+
+fn send<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let (mut session, mut cid, mut text, mut n) = (None, None, None, None);
+    reader.object("send", |reader, key| match key {
+        "session" => once(&mut session, "send.session", session_id(reader, "send.session")?),
+        "cid" => once(&mut cid, "send.cid", reader.string("send.cid")?),
+        "text" => once(&mut text, "send.text", reader.string("send.text")?),
+        "n" => once(&mut n, "send.n", reader.u64("send.n")?),
+        _ => Ok(false),
+    })?;
+    let session = need(session, "send.session")?;
+    let cid = need(cid, "send.cid")?;
+    let text = need(text, "send.text")?;
+    if cid.is_empty() || cid.len() > CID_BYTES_MAX || has_control(&cid) {
+        let message = Cow::Borrowed("send.cid: must have 1 to 64 bytes and no control characters");
+        return Err(Fault { code: ErrorCode::BadCid, message });
+    }
+    if text.is_empty() {
+        return Err(Fault::bad("send.text: is empty"));
+    }
+    if text.len() > TEXT_BYTES_MAX {
+        let message = Cow::Borrowed("send.text: is larger than 16384 bytes");
+        return Err(Fault { code: ErrorCode::TooLarge, message });
+    }
+    if n == Some(0) {
+        return Err(Fault::bad("send.n: counts from 1"));
+    }
+    Ok(Verb::Send(Send { session, cid, text, n }))
+}
+
+fn history<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let (mut session, mut after, mut before, mut limit) = (None, None, None, None);
+    reader.object("history", |reader, key| match key {
+        "session" => once(&mut session, "history.session", session_id(reader, "history.session")?),
+        "after" => once(&mut after, "history.after", reader.u64("history.after")?),
+        "before" => once(&mut before, "history.before", reader.u64("history.before")?),
+        "limit" => once(&mut limit, "history.limit", reader.u64("history.limit")?),
+        _ => Ok(false),
+    })?;
+    let session = need(session, "history.session")?;
+    let from = match (after, before) {
+        (Some(_), Some(_)) => return Err(Fault::bad("history: after and before exclude each other")),
+        (Some(seq), None) => HistoryFrom::After(seq),
+        (None, Some(seq)) => HistoryFrom::Before(seq),
+        (None, None) => HistoryFrom::Latest,
+    };
+    if limit.is_some_and(|limit| !(1..=HISTORY_LIMIT_MAX).contains(&limit)) {
+        return Err(Fault::bad("history.limit: must be 1 to 200"));
+    }
+    Ok(Verb::History(History { session, from, limit }))
+}
+
+fn cursor<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let (mut session, mut received, mut read) = (None, None, None);
+    reader.object("cursor", |reader, key| match key {
+        "session" => once(&mut session, "cursor.session", session_id(reader, "cursor.session")?),
+        "received" => once(&mut received, "cursor.received", reader.u64("cursor.received")?),
+        "read" => once(&mut read, "cursor.read", reader.u64("cursor.read")?),
+        _ => Ok(false),
+    })?;
+    let session = need(session, "cursor.session")?;
+    if received.is_none() && read.is_none() {
+        return Err(Fault::bad("cursor: needs received or read"));
+    }
+    Ok(Verb::Cursor(Cursor { session, received, read }))
+}
+
+fn typing<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let (mut session, mut on) = (None, None);
+    reader.object("typing", |reader, key| match key {
+        "session" => once(&mut session, "typing.session", session_id(reader, "typing.session")?),
+        "on" => once(&mut on, "typing.on", reader.bool("typing.on")?),
+        _ => Ok(false),
+    })?;
+    Ok(Verb::Typing(Typing { session: need(session, "typing.session")?, on: on.unwrap_or(true) }))
+}
+
+fn close<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let mut session = None;
+    reader.object("close", |reader, key| match key {
+        "session" => once(&mut session, "close.session", session_id(reader, "close.session")?),
+        _ => Ok(false),
+    })?;
+    Ok(Verb::Close(Close { session: need(session, "close.session")? }))
+}
+
+fn ping<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let mut heads = None;
+    reader.object("ping", |reader, key| match key {
+        "heads" => once(&mut heads, "ping.heads", session_seqs(reader, "ping.heads", HEADS_MAX)?),
+        _ => Ok(false),
+    })?;
+    Ok(Verb::Ping(Ping { heads: heads.unwrap_or_default() }))
+}
+
+fn session_seqs(reader: &mut Reader<'_>, field: &'static str, items_max: usize) -> Result<Vec<SessionSeq>, Fault> {
+    let mut list = Vec::new();
+    reader.array(field, |reader| {
+        if list.len() == items_max {
+            return Err(Fault::bad(format!("{field}: has more than {items_max} entries")));
+        }
+        let (mut session, mut seq) = (None, None);
+        reader.object(field, |reader, key| match key {
+            "session" => once(&mut session, field, session_id(reader, field)?),
+            "seq" => once(&mut seq, field, reader.u64(field)?),
+            _ => Ok(false),
+        })?;
+        list.push(SessionSeq { session: need(session, field)?, seq: need(seq, field)? });
+        Ok(())
+    })?;
+    Ok(list)
+}
+
+fn session_id(reader: &mut Reader<'_>, field: &'static str) -> Result<SessionId, Fault> {
+    reader.parsed(field, "a session id of 32 lower-case hex digits")
+}
+
+fn once<T>(slot: &mut Option<T>, field: &'static str, value: T) -> Result<bool, Fault> {
+    if slot.replace(value).is_some() { Err(Fault::bad(format!("{field}: given twice"))) } else { Ok(true) }
+}
+
+fn need<T>(slot: Option<T>, field: &'static str) -> Result<T, Fault> {
+    slot.ok_or_else(|| Fault::bad(format!("{field}: missing")))
+}
+
+fn has_control(text: &str) -> bool {
+    text.bytes().any(|byte| byte < 0x20 || byte == 0x7f)
+}
+
+fn unknown_verb(key: &str) -> Fault {
+    let shown: String = key.chars().take(32).collect();
+    Fault { code: ErrorCode::UnknownVerb, message: Cow::Owned(format!("unknown verb {shown:?}")) }
+}
+
+/// Second look at a refused frame, off the hot path: the answer should reach the request that caused it.
+fn find_id(text: &str) -> Option<u64> {
+    let mut id = None;
+    let mut reader = Reader::new(text);
+    // The fault that was already reported ends this walk too; what was found before it counts.
+    let _ = reader.object("frame", |reader, key| {
+        if key == "id" && id.is_none() {
+            id = Some(reader.u64("id")?);
+            return Ok(true);
+        }
+        Ok(false)
+    });
+    id
+}

@@ -1,0 +1,173 @@
+//! Owns what a client may say. Does not check it: `parse` does. Invariant: one frame carries one id and one verb.
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use std::borrow::Cow;
+
+use super::party::{SessionSeq, text_id};
+use crate::ids::SessionId;
+
+/// One frame from a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientFrame<'a> {
+    /// Echoed in the answer; a client picks it, usually counting up.
+    pub id: u64,
+    /// What is asked.
+    pub verb: Verb<'a>,
+}
+
+/// The verbs of protocol v1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verb<'a> {
+    /// Authenticates the socket; the first frame and only the first.
+    Hello(Hello<'a>),
+    /// Writes one message; answered by `ack`.
+    Send(Send<'a>),
+    /// Reads a page of events; answered by `history`.
+    History(History),
+    /// Says what was received and read; answered by `cursor`.
+    Cursor(Cursor),
+    /// Says that the person types or has stopped; answered by `ok`.
+    Typing(Typing),
+    /// Ends the open conversation; answered by `ok`.
+    Close(Close),
+    /// Keeps the socket alive and compares heads; answered by `pong`.
+    Ping(Ping),
+}
+
+/// The verbs' names on the wire, in the order of [`Verb`].
+pub const VERBS: [&str; 7] = ["hello", "send", "history", "cursor", "typing", "close", "ping"];
+
+/// See [`Verb::Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Hello<'a> {
+    /// From `POST /v1/sites/{site}/visitors` or `POST /v1/agents/login`.
+    pub token: Cow<'a, str>,
+    /// Names the client's own store of unsent messages; part of a send's identity.
+    pub device: Cow<'a, str>,
+    /// The sessions that the client already holds a part of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resume: Vec<SessionSeq>,
+}
+
+/// See [`Verb::Send`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Send<'a> {
+    /// The session to write into.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// The client's own id of this message: 1 to 64 bytes, no control characters.
+    pub cid: Cow<'a, str>,
+    /// 1 byte to 16 KiB.
+    pub text: Cow<'a, str>,
+    /// The device's count of its sends into this session, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n: Option<u64>,
+}
+
+/// See [`Verb::History`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// The session to read.
+    pub session: SessionId,
+    /// Where the page lies.
+    pub from: HistoryFrom,
+    /// Events wanted, 1 to 200; `None` is 50.
+    pub limit: Option<u64>,
+}
+
+/// Where a history page lies. Events come oldest first in every case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistoryFrom {
+    /// The first `limit` events with a higher seq.
+    After(u64),
+    /// The last `limit` events with a lower seq.
+    Before(u64),
+    /// The last `limit` events.
+    Latest,
+}
+
+/// See [`Verb::Cursor`]. A field left out stays as it is; cursors never move back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Cursor {
+    /// The session.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// Every event up to here has reached the device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received: Option<u64>,
+    /// Every event up to here was seen by the person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read: Option<u64>,
+}
+
+/// See [`Verb::Typing`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Typing {
+    /// The session.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// False once the person stopped. Left out on the wire it is true.
+    pub on: bool,
+}
+
+/// See [`Verb::Close`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Close {
+    /// The session whose open conversation ends.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+}
+
+/// See [`Verb::Ping`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ping {
+    /// The last seq that the client holds, per session.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub heads: Vec<SessionSeq>,
+}
+
+impl ClientFrame<'_> {
+    /// Appends the frame as JSON.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(out, self).expect("a Vec takes every byte and no field can fail to serialize");
+    }
+
+    /// The frame as JSON text.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("no field of a client frame can fail to serialize")
+    }
+}
+
+impl Serialize for ClientFrame<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("id", &self.id)?;
+        match &self.verb {
+            Verb::Hello(body) => map.serialize_entry("hello", body)?,
+            Verb::Send(body) => map.serialize_entry("send", body)?,
+            Verb::History(body) => map.serialize_entry("history", body)?,
+            Verb::Cursor(body) => map.serialize_entry("cursor", body)?,
+            Verb::Typing(body) => map.serialize_entry("typing", body)?,
+            Verb::Close(body) => map.serialize_entry("close", body)?,
+            Verb::Ping(body) => map.serialize_entry("ping", body)?,
+        }
+        map.end()
+    }
+}
+
+impl Serialize for History {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("session", &format_args!("{}", self.session))?;
+        match self.from {
+            HistoryFrom::After(seq) => map.serialize_entry("after", &seq)?,
+            HistoryFrom::Before(seq) => map.serialize_entry("before", &seq)?,
+            HistoryFrom::Latest => {}
+        }
+        if let Some(limit) = self.limit {
+            map.serialize_entry("limit", &limit)?;
+        }
+        map.end()
+    }
+}

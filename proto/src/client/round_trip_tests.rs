@@ -1,0 +1,113 @@
+//! Owns the property tests: whatever is written reads back, by hand and by serde alike.
+
+use super::*;
+use crate::ids::{AgentId, SessionId, VisitorId};
+use proptest::prelude::*;
+use std::borrow::Cow;
+
+fn session() -> impl Strategy<Value = SessionId> {
+    any::<u128>().prop_map(SessionId)
+}
+
+fn party() -> impl Strategy<Value = Party> {
+    prop_oneof![
+        any::<u128>().prop_map(|id| Party::Visitor(VisitorId(id))),
+        any::<u64>().prop_map(|id| Party::Agent(AgentId(id))),
+        Just(Party::System),
+    ]
+}
+
+/// Any characters at all, control characters, quotes and other planes too.
+fn text() -> impl Strategy<Value = Cow<'static, str>> {
+    proptest::collection::vec(any::<char>(), 1..200).prop_map(|chars| Cow::Owned(chars.into_iter().collect()))
+}
+
+fn name() -> impl Strategy<Value = Cow<'static, str>> {
+    "[ -~]{1,64}".prop_map(Cow::Owned)
+}
+
+fn heads() -> impl Strategy<Value = Vec<SessionSeq>> {
+    proptest::collection::vec((session(), any::<u64>()).prop_map(|(session, seq)| SessionSeq { session, seq }), 0..8)
+}
+
+fn event() -> impl Strategy<Value = Event<'static>> {
+    let kind = prop_oneof![
+        (party(), text(), proptest::option::of(name())).prop_map(|(from, text, cid)| EventKind::Message {
+            from,
+            text,
+            cid
+        }),
+        any::<u64>().prop_map(|agent| EventKind::Assigned { agent: AgentId(agent) }),
+        party().prop_map(|by| EventKind::Closed { by }),
+    ];
+    (session(), any::<u64>(), any::<u64>(), kind).prop_map(|(session, seq, ts, kind)| Event { session, seq, ts, kind })
+}
+
+fn verb() -> impl Strategy<Value = Verb<'static>> {
+    let from = prop_oneof![
+        any::<u64>().prop_map(HistoryFrom::After),
+        any::<u64>().prop_map(HistoryFrom::Before),
+        Just(HistoryFrom::Latest),
+    ];
+    prop_oneof![
+        (name(), name(), heads()).prop_map(|(token, device, resume)| Verb::Hello(Hello { token, device, resume })),
+        (session(), name(), text(), proptest::option::of(1..=u64::MAX))
+            .prop_map(|(session, cid, text, n)| Verb::Send(Send { session, cid, text, n })),
+        (session(), from, proptest::option::of(1..=200u64)).prop_map(|(session, from, limit)| Verb::History(History {
+            session,
+            from,
+            limit
+        })),
+        (session(), any::<u64>(), proptest::option::of(any::<u64>()))
+            .prop_map(|(session, seq, read)| Verb::Cursor(Cursor { session, received: Some(seq), read })),
+        (session(), any::<bool>()).prop_map(|(session, on)| Verb::Typing(Typing { session, on })),
+        session().prop_map(|session| Verb::Close(Close { session })),
+        heads().prop_map(|heads| Verb::Ping(Ping { heads })),
+    ]
+}
+
+fn reply() -> impl Strategy<Value = ServerFrame<'static>> {
+    let ack =
+        (any::<u64>(), session(), text(), any::<u64>(), any::<bool>()).prop_map(|(id, session, cid, seq, dup)| {
+            ServerFrame { id: Some(id), body: Reply::Ack(Ack { session, cid, seq, ts: seq, dup }) }
+        });
+    let history =
+        (any::<u64>(), session(), proptest::collection::vec(event(), 0..4)).prop_map(|(id, session, events)| {
+            ServerFrame { id: Some(id), body: Reply::History(HistoryPage { session, events, head: id }) }
+        });
+    let push = event().prop_map(|event| ServerFrame { id: None, body: Reply::Event(event) });
+    prop_oneof![ack, history, push]
+}
+
+proptest! {
+    #[test]
+    fn a_client_frame_reads_back(id in any::<u64>(), verb in verb()) {
+        let frame = ClientFrame { id, verb };
+        let json = frame.to_json();
+        prop_assert_eq!(parse(json.as_bytes()), Ok(frame));
+    }
+
+    #[test]
+    fn a_hand_written_reply_equals_serde_and_reads_back(frame in reply()) {
+        let json = frame.to_json();
+        prop_assert_eq!(&json, &serde_json::to_string(&frame).unwrap());
+        let back: ServerFrame<'_> = serde_json::from_str(&json).unwrap();
+        prop_assert_eq!(back, frame);
+    }
+
+    #[test]
+    fn no_bytes_make_parse_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = parse(&bytes);
+    }
+
+    #[test]
+    fn what_serde_calls_json_is_not_malformed_and_the_rest_is_refused(text in "[\\[\\]{}\",:0-9eE.+\\-truefalsn\\\\ ]{0,30}") {
+        let wrapped = format!("{{\"id\":1,\"ping\":{{\"x\":{text}}}}}");
+        let told = parse(wrapped.as_bytes());
+        if serde_json::from_str::<serde::de::IgnoredAny>(&wrapped).is_ok() {
+            prop_assert!(!matches!(told, Err(error) if error.code == ErrorCode::Malformed));
+        } else {
+            prop_assert!(told.is_err());
+        }
+    }
+}
