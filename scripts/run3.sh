@@ -87,9 +87,11 @@ start_in_background() {
   local n=$1
   (echo >"/dev/tcp/127.0.0.1/808$n") 2>/dev/null && fail "something listens on $(client "$n") already"
   start_args_of "$n"
-  # What a node prints (the first start's admin password) is for the user; what it logs goes to the file.
-  "$bin" "${start_args[@]}" > >(while IFS= read -r line; do printf '[node %s] %s\n' "$n" "$line"; done) \
-    2> >(umask 077 && exec cat >>"$(data_dir "$n").log") &
+  # What a node prints (the first start's admin password) is for the user; what it logs goes to the file. The printer
+  # outlives Ctrl-C, so that a node which is stopping still finds its standard output.
+  (umask 077 && : >>"$(data_dir "$n").log")
+  "$bin" "${start_args[@]}" 2>>"$(data_dir "$n").log" \
+    > >(trap '' INT; while IFS= read -r line; do printf '[node %s] %s\n' "$n" "$line"; done) &
   pid_of[$n]=$!
 }
 
@@ -156,7 +158,7 @@ start_all() {
     wait_ready "$n"
   done
   explain
-  watch_nodes
+  watch_nodes 2>/dev/null # bash reports killed children there, and we do so ourselves
 }
 
 start_one() {
