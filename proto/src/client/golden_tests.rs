@@ -104,7 +104,7 @@ fn the_documents_hold_every_golden_verb_and_code() {
         }
     }
     for word in request::VERBS.iter().chain(&reply::REPLIES) {
-        assert!(asyncapi.contains(&format!("    {word}:\n")), "asyncapi.yaml lacks {word}");
+        assert!(asyncapi.contains(&format!("_{word}:\n      name: {word}\n")), "asyncapi.yaml lacks {word}");
     }
     for code in ErrorCode::ALL {
         assert!(protocol.contains(&format!("| `{code}` |")), "PROTOCOL.md lacks {code}");
