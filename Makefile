@@ -42,11 +42,23 @@ setup: ## install what building and testing needs; says what and why, does nothi
 setup-build:
 	@scripts/setup.sh build
 
+# A running binary cannot be written over, so the copy is made anew.
+define keep_binaries
+@mkdir -p '$(BIN_DIR)'
+@for bin in everdesk everdesk-bench; do if [ -f "$(CARGO_TARGET_DIR)/release/$$bin" ]; then install -m 755 "$(CARGO_TARGET_DIR)/release/$$bin" '$(BIN_DIR)/'; fi; done
+endef
+
 .PHONY: build
 build: setup-build ## build the release binaries
 	@cargo build $(CARGO_FLAGS) --bins
-	@mkdir -p '$(BIN_DIR)'
-	@for bin in everdesk everdesk-bench; do if [ -f "$(CARGO_TARGET_DIR)/release/$$bin" ]; then install -m 755 "$(CARGO_TARGET_DIR)/release/$$bin" '$(BIN_DIR)/'; fi; done
+	$(keep_binaries)
+	@echo 'built: $(EVERDESK_BIN)'
+
+# With the tests in one call: crates that only tests use switch on features, and building in two steps builds twice.
+.PHONY: build-tests
+build-tests: setup
+	@cargo build $(CARGO_FLAGS) --bins --tests
+	$(keep_binaries)
 
 .PHONY: run
 run: build ## set up, build and start one node on 127.0.0.1:8080 with its data in ./data (ARGS goes to `everdesk start`)
@@ -67,7 +79,7 @@ clean-data: ## delete ./data, the data of run and run3
 ##@ check
 
 .PHONY: test
-test: setup build ## set up and run all tests (ARGS goes to nextest: make test ARGS=acked_message)
+test: build-tests ## set up and run all tests (ARGS goes to nextest: make test ARGS=acked_message)
 	@cargo nextest run $(CARGO_FLAGS) $(ARGS)
 
 .PHONY: verify
@@ -83,7 +95,7 @@ fix: setup ## format the code and lower the numbers in scripts/tidy-exceptions.t
 	python3 scripts/tidy.py --fix
 
 .PHONY: chaos
-chaos: setup build ## run only the tests with real processes and faults
+chaos: build-tests ## run only the tests with real processes and faults
 	@cargo nextest run $(CARGO_FLAGS) -E 'package(chaos-tests)' $(ARGS)
 
 ##@ measure
