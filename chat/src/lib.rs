@@ -1,0 +1,30 @@
+//! Owns the rules of the desk: sessions, messages, agents and assignment, as one deterministic state machine per shard.
+//! Does not know tokio, RocksDB, openraft, clocks or randomness. Invariant: the same commands give the same outcomes
+//! and the same state hash on every replica, whenever checkpoints and evictions happen.
+
+mod agent;
+mod apply;
+mod cache;
+mod checkpoint;
+mod desk;
+mod device;
+mod history;
+mod journal;
+mod keys;
+pub mod limits;
+mod log;
+mod message;
+mod outbox;
+mod outcome;
+mod queue;
+mod reads;
+mod rows;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use apply::Shard;
+pub use history::{HistoryPage, HistoryRange};
+pub use outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
+pub use reads::{AgentView, CursorView, DeskView, OpenView, SessionView};
+pub use rows::{Rows, RowsError};

@@ -1,0 +1,101 @@
+//! Owns an agent: logins, presence and the set of conversations that are theirs. Does not choose who gets what.
+//! Invariant: `open` follows the sessions' own mails, in their order; `version` grows with each of its changes.
+
+use crate::apply::Shard;
+use crate::cache::{Hold, Weight};
+use crate::journal::Note;
+use crate::keys;
+use crate::outcome::{ApplyError, Effect, Refusal, Reply};
+use crate::rows::{self, AgentRow, Rows};
+use crate::session::add_token;
+use proto::command::{Mail, TokenHash};
+use proto::ids::{AgentId, SessionId, SiteId};
+
+/// An agent in memory: as in its row.
+pub(crate) type Agent = AgentRow;
+
+impl Weight for Agent {
+    fn bytes(&self) -> usize {
+        let heap = self.name.capacity() + self.tokens.capacity() * 32 + self.open.capacity() * 32;
+        size_of::<Agent>() + heap
+    }
+}
+
+pub(crate) fn load(rows: &dyn Rows, agent: AgentId) -> Result<Option<Agent>, ApplyError> {
+    rows::read(rows, "agent", &keys::agent(agent))
+}
+
+impl Shard {
+    fn hold_agent(&mut self, rows: &dyn Rows, id: AgentId) -> Result<Option<Hold<'_, AgentId, Agent>>, ApplyError> {
+        self.agents.hold(id, self.work.tick, || load(rows, id))
+    }
+
+    pub(crate) fn agent_login(
+        &mut self,
+        rows: &dyn Rows,
+        id: AgentId,
+        site: SiteId,
+        name: String,
+        token: TokenHash,
+    ) -> Result<Reply, ApplyError> {
+        if let Some(mut agent) = self.hold_agent(rows, id)? {
+            if agent.site != site {
+                return Ok(Reply::Rejected(Refusal::SiteMismatch));
+            }
+            if agent.name != name || !agent.tokens.contains(&token) {
+                let agent = agent.change();
+                add_token(&mut agent.tokens, token);
+                agent.name = name;
+            }
+        } else {
+            let agent = Agent { site, name, tokens: vec![token], online: false, version: 0, open: Vec::new() };
+            self.agents.put(id, self.work.tick, agent);
+        }
+        self.work.journal.note_bytes(Note::Login, id.0, &token);
+        Ok(Reply::LoggedIn)
+    }
+
+    pub(crate) fn agent_presence(&mut self, rows: &dyn Rows, id: AgentId, online: bool) -> Result<Reply, ApplyError> {
+        let Some(mut agent) = self.hold_agent(rows, id)? else {
+            return Ok(Reply::Rejected(Refusal::UnknownAgent));
+        };
+        if agent.online != online {
+            agent.change().online = online;
+            let site = agent.site;
+            drop(agent);
+            self.work.journal.note(Note::Presence, &[id.0, u64::from(online)]);
+            self.work.effect(Effect::AgentPresence { agent: id, site, online });
+            self.work.mail(Mail::AgentState { site, agent: id, online });
+        }
+        Ok(Reply::Done)
+    }
+
+    /// A session says that a conversation is (`theirs`) or is no longer the agent's.
+    pub(crate) fn agent_assigned(
+        &mut self,
+        rows: &dyn Rows,
+        id: AgentId,
+        session: SessionId,
+        conversation: u64,
+        theirs: bool,
+    ) -> Result<(), ApplyError> {
+        let Some(mut held) = self.hold_agent(rows, id)? else { return Ok(()) };
+        let place = held.open.binary_search(&(session, conversation));
+        if place.is_ok() == theirs {
+            return Ok(());
+        }
+        let agent = held.change();
+        match place {
+            Err(at) => agent.open.insert(at, (session, conversation)),
+            Ok(at) => {
+                agent.open.remove(at);
+            }
+        }
+        agent.version += 1;
+        let version = agent.version;
+        drop(held);
+        self.work.journal.note_session(Note::Open, session, &[conversation, id.0, version, u64::from(theirs)]);
+        self.work.effect(Effect::AgentSessions { agent: id, version });
+        Ok(())
+    }
+}

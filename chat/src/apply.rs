@@ -1,0 +1,194 @@
+//! Owns the state of one data shard and the one way to change it. Does not write rows (see `checkpoint.rs`).
+//! Invariant: an outcome depends on the commands before it and on nothing else.
+
+use crate::agent::Agent;
+use crate::cache::Table;
+use crate::desk::Desk;
+use crate::journal::{Journal, Note};
+use crate::keys;
+use crate::outbox::Outbox;
+use crate::outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
+use crate::rows::{self, HeaderRow, QueuedRow, Rows, WantRow};
+use crate::session::Session;
+use proto::command::{Command, Event, Mail, Target};
+use proto::ids::{AgentId, SessionId, ShardId, SiteId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The state of one data shard: cached objects over rows.
+pub struct Shard {
+    pub(crate) me: ShardId,
+    pub(crate) sessions: Table<SessionId, Session>,
+    pub(crate) agents: Table<AgentId, Agent>,
+    pub(crate) desks: Table<SiteId, Desk>,
+    /// What a desk knows of a session's conversation.
+    pub(crate) wants: Table<(SiteId, SessionId), Option<WantRow>>,
+    /// Waiting conversations by ticket.
+    pub(crate) queue: Table<(SiteId, u64), Option<QueuedRow>>,
+    /// The last mail applied of each shard.
+    pub(crate) inbox: BTreeMap<ShardId, u64>,
+    pub(crate) work: Work,
+    /// A checkpoint is under way.
+    pub(crate) writing: bool,
+}
+
+/// What every command needs, beside the objects that it changes.
+pub(crate) struct Work {
+    shards: u32,
+    pub clock_ms: u64,
+    /// Counts commands; the age of cached objects.
+    pub tick: u64,
+    pub journal: Journal,
+    pub outbox: Outbox,
+    effects: Vec<Effect>,
+}
+
+impl Work {
+    /// Posts a mail through the outbox, also to an actor of this shard: one way for all.
+    pub(crate) fn mail(&mut self, mail: Mail) {
+        let to = mail.target().shard(self.shards);
+        let seq = self.outbox.push(to, mail.clone());
+        self.journal.note_mail(to, seq, &mail);
+        let effect = Effect::Outbox { to };
+        if !self.effects.contains(&effect) {
+            self.effects.push(effect);
+        }
+    }
+
+    pub(crate) fn event(&mut self, session: SessionId, event: Arc<Event>) {
+        self.journal.note_event(session, &event);
+        self.effect(Effect::Event { session, event });
+    }
+
+    /// Most commands have one effect: no room for more is taken before it is needed.
+    pub(crate) fn effect(&mut self, effect: Effect) {
+        if self.effects.is_empty() {
+            self.effects.reserve_exact(1);
+        }
+        self.effects.push(effect);
+    }
+}
+
+impl Shard {
+    /// The shard as of its last checkpoint; only the header row is read. No header: a new shard.
+    /// # Errors
+    /// `ApplyError` when the header cannot be read.
+    pub fn open(me: ShardId, shards: u32, rows: &dyn Rows) -> Result<Shard, ApplyError> {
+        let header: HeaderRow = rows::read(rows, "header", keys::HEADER)?.unwrap_or_default();
+        Ok(Shard {
+            me,
+            sessions: Table::new(),
+            agents: Table::new(),
+            desks: Table::new(),
+            wants: Table::new(),
+            queue: Table::new(),
+            inbox: header.inbox.iter().copied().collect(),
+            work: Work {
+                shards,
+                clock_ms: header.clock_ms,
+                tick: 0,
+                journal: Journal::new(header.state_hash),
+                outbox: Outbox::load(&header.outbox)?,
+                effects: Vec::new(),
+            },
+            writing: false,
+        })
+    }
+
+    /// Applies one committed command. `now_ms`: the leader's clock out of the log.
+    /// # Errors
+    /// `ApplyError` when this replica cannot apply: it must stop, the state is no longer to be used. A command that is
+    /// merely not allowed is answered with `Reply::Rejected`.
+    pub fn apply(&mut self, rows: &dyn Rows, now_ms: u64, command: Command) -> Result<Outcome, ApplyError> {
+        self.check_target(&command)?;
+        self.work.clock_ms = self.work.clock_ms.max(now_ms);
+        self.work.tick += 1;
+        self.work.journal.begin(self.work.clock_ms);
+        let reply = match command {
+            Command::Send { session, from, device, n, cid, text } => {
+                self.send(rows, session, from, device, n, cid, text)?
+            }
+            Command::Cursor { session, party, received, read } => self.cursor(rows, session, party, received, read)?,
+            Command::OpenSession { session, site, visitor, token } => {
+                self.open_session(rows, session, site, visitor, token)?
+            }
+            Command::Close { session, by } => self.close(rows, session, by)?,
+            Command::AgentLogin { agent, site, name, token } => self.agent_login(rows, agent, site, name, token)?,
+            Command::AgentPresence { agent, online } => self.agent_presence(rows, agent, online)?,
+            Command::Inbox { from, seq, message } => self.receive(rows, from, seq, message)?,
+            Command::OutboxAcked { to, upto } => {
+                let acked = self.work.outbox.acked(to, upto);
+                self.work.journal.note(Note::Acked, &[u64::from(to.0), acked]);
+                Reply::Done
+            }
+        };
+        if let Reply::Rejected(refusal) = &reply {
+            let (code, detail) = refusal.code();
+            self.work.journal.note(Note::Refused, &[u64::from(code), detail]);
+        }
+        self.work.journal.end();
+        Ok(Outcome { reply, effects: std::mem::take(&mut self.work.effects) })
+    }
+
+    /// Whether apply would read no row. A hint for the caller that must not block; apply is right either way.
+    pub fn is_warm(&self, command: &Command) -> bool {
+        match command {
+            Command::Send { session, from, device, n, cid, .. } => {
+                self.sessions.peek(session).is_some_and(|session| session.knows_send(*from, device, *n, cid))
+            }
+            Command::OpenSession { session, .. } | Command::Cursor { session, .. } | Command::Close { session, .. } => {
+                self.sessions.peek(session).is_some()
+            }
+            Command::AgentLogin { agent, .. } | Command::AgentPresence { agent, .. } => {
+                self.agents.peek(agent).is_some()
+            }
+            Command::OutboxAcked { .. } => true,
+            Command::Inbox { from, seq, message } => {
+                *seq != self.inbox_seen(*from) + 1
+                    || match message {
+                        Mail::Assign { session, .. } => self.sessions.peek(session).is_some(),
+                        Mail::Assigned { agent, .. } | Mail::Unassigned { agent, .. } => {
+                            self.agents.peek(agent).is_some()
+                        }
+                        Mail::Want { site, session, .. } | Mail::Done { site, session, .. } => {
+                            self.wants.peek(&(*site, *session)).is_some() && self.is_desk_warm(*site)
+                        }
+                        Mail::AgentState { site, .. } => self.is_desk_warm(*site),
+                    }
+            }
+        }
+    }
+
+    fn check_target(&self, command: &Command) -> Result<(), ApplyError> {
+        let target = command.target().map_or(self.me, |target: Target| target.shard(self.work.shards));
+        if target == self.me { Ok(()) } else { Err(ApplyError::Misrouted { here: self.me, target }) }
+    }
+
+    /// A mail of another actor: each once, in the order of its shard's outbox.
+    fn receive(&mut self, rows: &dyn Rows, from: ShardId, seq: u64, mail: Mail) -> Result<Reply, ApplyError> {
+        let seen = self.inbox.entry(from).or_insert(0);
+        if seq <= *seen {
+            return Ok(Reply::Done);
+        }
+        if seq != *seen + 1 {
+            return Ok(Reply::Rejected(Refusal::InboxGap { expected: *seen + 1 }));
+        }
+        *seen = seq;
+        self.work.journal.note(Note::Inbox, &[u64::from(from.0), seq]);
+        match mail {
+            Mail::Want { site, session, conversation } => self.desk_want(rows, site, session, conversation)?,
+            Mail::Done { site, session, conversation, agent } => {
+                self.desk_done(rows, site, session, conversation, agent)?;
+            }
+            Mail::AgentState { site, agent, online } => self.desk_agent_state(rows, site, agent, online)?,
+            Mail::Assign { session, conversation, agent } => self.assign(rows, session, conversation, agent)?,
+            Mail::Assigned { agent, session, conversation } => {
+                self.agent_assigned(rows, agent, session, conversation, true)?;
+            }
+            Mail::Unassigned { agent, session, conversation } => {
+                self.agent_assigned(rows, agent, session, conversation, false)?;
+            }
+        }
+        Ok(Reply::Done)
+    }
+}

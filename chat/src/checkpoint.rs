@@ -1,0 +1,98 @@
+//! Owns when objects become rows and when they leave memory. Does not write: the caller puts the rows and the applied index
+//! into one batch. Invariant: no outcome depends on when this happens.
+
+use crate::apply::Shard;
+use crate::keys;
+use crate::rows::{self, Changes, HeaderRow};
+
+impl Shard {
+    /// The rows changed since the last checkpoint (`None`: delete), the header included. The state can be read and applied to
+    /// meanwhile; exactly one checkpoint may be under way.
+    /// # Panics
+    /// When `end_checkpoint` is still owed.
+    pub fn begin_checkpoint(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        assert!(!self.writing, "one checkpoint at a time");
+        self.writing = true;
+        let mut out = Changes::new();
+        self.sessions.begin_checkpoint(|id, session| session.save(id, &mut out));
+        self.agents.begin_checkpoint(|id, agent| rows::save(&mut out, keys::agent(id), agent));
+        self.desks.begin_checkpoint(|site, desk| desk.save(site, &mut out));
+        self.wants.begin_checkpoint(|(site, session), want| {
+            out.push((keys::want(site, session), want.as_ref().map(proto::codec::encode)));
+        });
+        self.queue.begin_checkpoint(|(site, ticket), queued| {
+            out.push((keys::queued(site, ticket), queued.as_ref().map(proto::codec::encode)));
+        });
+        self.work.outbox.save(&mut out);
+        let header = HeaderRow {
+            clock_ms: self.work.clock_ms,
+            state_hash: self.work.journal.hash,
+            outbox: self.work.outbox.rows(),
+            inbox: self.inbox.iter().map(|(from, seen)| (*from, *seen)).collect(),
+        };
+        rows::save(&mut out, keys::HEADER.to_vec(), &header);
+        out
+    }
+
+    /// The rows of `begin_checkpoint` are readable (`written`), or it failed and its changes are owed again.
+    /// # Panics
+    /// When no checkpoint is under way.
+    pub fn end_checkpoint(&mut self, written: bool) {
+        assert!(self.writing, "begin_checkpoint comes first");
+        self.writing = false;
+        self.sessions.end_checkpoint(written, |session| session.saved(written));
+        self.agents.end_checkpoint(written, |_| ());
+        self.desks.end_checkpoint(written, |_| ());
+        self.wants.end_checkpoint(written, |_| ());
+        self.queue.end_checkpoint(written, |_| ());
+        self.work.outbox.saved(written);
+    }
+
+    /// Drops the least recently used objects that rows hold. It goes an eighth below `bytes_max`, so that the look at
+    /// everything pays. What is dirty stays: checkpoint first.
+    pub fn evict(&mut self, bytes_max: usize) {
+        if self.cached_bytes() <= bytes_max {
+            return;
+        }
+        let mut uses = Vec::new();
+        self.sessions.droppable(&mut uses);
+        self.agents.droppable(&mut uses);
+        self.desks.droppable(&mut uses);
+        self.wants.droppable(&mut uses);
+        self.queue.droppable(&mut uses);
+        uses.sort_unstable();
+        let excess = self.cached_bytes() - (bytes_max - bytes_max / 8);
+        let mut freed = 0;
+        let mut newest = None;
+        for (used, bytes) in uses {
+            if freed >= excess && newest != Some(used) {
+                break;
+            }
+            freed += bytes;
+            newest = Some(used);
+        }
+        let Some(used) = newest else { return };
+        self.sessions.drop_unused(used, |_| ());
+        self.agents.drop_unused(used, |_| ());
+        self.desks.drop_unused(used, |_| ());
+        self.wants.drop_unused(used, |_| ());
+        let desks = &mut self.desks;
+        self.queue.drop_unused(used, |(site, ticket)| {
+            if let Some(desk) = desks.peek_mut(&site) {
+                desk.waiting.gap.widen(ticket);
+            }
+        });
+    }
+
+    /// Bytes that the next checkpoint would write, roughly.
+    pub fn dirty_bytes(&self) -> usize {
+        let tables = self.sessions.dirty_bytes() + self.agents.dirty_bytes() + self.desks.dirty_bytes();
+        tables + self.wants.dirty_bytes() + self.queue.dirty_bytes() + self.work.outbox.dirty_bytes()
+    }
+
+    /// Bytes of memory that the objects hold, roughly.
+    pub fn cached_bytes(&self) -> usize {
+        let tables = self.sessions.bytes() + self.agents.bytes() + self.desks.bytes();
+        tables + self.wants.bytes() + self.queue.bytes() + self.work.outbox.bytes()
+    }
+}

@@ -1,0 +1,153 @@
+//! Owns the state hash: a chain over every outcome since genesis. Does not store outcomes. Invariant: its input is frozen;
+//! replicas of different versions that apply the same log have the same hash.
+
+use proto::command::{Event, EventBody, Mail, Party};
+use proto::ids::{AgentId, SessionId, ShardId};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// What a note is about. Numbers are never reused.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Note {
+    Event = 1,
+    Mail = 2,
+    Cursor = 3,
+    Refused = 4,
+    Token = 5,
+    Presence = 6,
+    Open = 7,
+    Login = 8,
+    Queue = 9,
+    Duplicate = 10,
+    Acked = 11,
+    Inbox = 12,
+    Roster = 13,
+}
+
+/// The chain, and the notes of the command that is being applied.
+pub(crate) struct Journal {
+    pub hash: u64,
+    bytes: Vec<u8>,
+}
+
+impl Journal {
+    pub(crate) fn new(hash: u64) -> Journal {
+        Journal { hash, bytes: Vec::with_capacity(1024) }
+    }
+
+    pub(crate) fn begin(&mut self, clock_ms: u64) {
+        self.bytes.clear();
+        self.number(self.hash);
+        self.number(clock_ms);
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.hash = xxh3_64(&self.bytes);
+    }
+
+    /// Notes numbers.
+    pub(crate) fn note(&mut self, note: Note, numbers: &[u64]) {
+        self.bytes.push(note as u8);
+        numbers.iter().for_each(|number| self.number(*number));
+    }
+
+    /// Notes something about a session.
+    pub(crate) fn note_session(&mut self, note: Note, session: SessionId, numbers: &[u64]) {
+        self.bytes.push(note as u8);
+        self.session(session);
+        numbers.iter().for_each(|number| self.number(*number));
+    }
+
+    pub(crate) fn note_bytes(&mut self, note: Note, id: u64, bytes: &[u8]) {
+        self.bytes.push(note as u8);
+        self.number(id);
+        self.text(bytes);
+    }
+
+    pub(crate) fn note_cursor(&mut self, session: SessionId, party: Party, received: u64, read: u64) {
+        self.note_session(Note::Cursor, session, &[received, read]);
+        self.party(party);
+    }
+
+    pub(crate) fn note_event(&mut self, session: SessionId, event: &Event) {
+        self.note_session(Note::Event, session, &[event.seq, event.ts_ms]);
+        match &event.body {
+            EventBody::Message { from, device, n, cid, text } => {
+                self.bytes.push(0);
+                self.party(*from);
+                self.number(*n);
+                self.text(device.as_bytes());
+                self.text(cid.as_bytes());
+                self.text(text.as_bytes());
+            }
+            EventBody::Assigned { agent, conversation } => {
+                self.bytes.push(1);
+                self.number(agent.0);
+                self.number(*conversation);
+            }
+            EventBody::Closed { by, conversation } => {
+                self.bytes.push(2);
+                self.party(*by);
+                self.number(*conversation);
+            }
+        }
+    }
+
+    pub(crate) fn note_mail(&mut self, to: ShardId, seq: u64, mail: &Mail) {
+        self.note(Note::Mail, &[u64::from(to.0), seq]);
+        match mail {
+            Mail::Want { site, session, conversation } => {
+                self.bytes.push(0);
+                self.session(*session);
+                self.number(u64::from(site.0));
+                self.number(*conversation);
+            }
+            Mail::Done { site, session, conversation, agent } => {
+                self.bytes.push(1);
+                self.session(*session);
+                self.number(u64::from(site.0));
+                self.number(*conversation);
+                self.bytes.push(u8::from(agent.is_some()));
+                self.number(agent.unwrap_or(AgentId(0)).0);
+            }
+            Mail::AgentState { site, agent, online } => {
+                self.bytes.push(2);
+                self.number(u64::from(site.0));
+                self.number(agent.0);
+                self.bytes.push(u8::from(*online));
+            }
+            Mail::Assign { session, conversation, agent } => self.about_agent(3, *session, *conversation, *agent),
+            Mail::Assigned { agent, session, conversation } => self.about_agent(4, *session, *conversation, *agent),
+            Mail::Unassigned { agent, session, conversation } => self.about_agent(5, *session, *conversation, *agent),
+        }
+    }
+
+    fn about_agent(&mut self, kind: u8, session: SessionId, conversation: u64, agent: AgentId) {
+        self.bytes.push(kind);
+        self.session(session);
+        self.number(conversation);
+        self.number(agent.0);
+    }
+
+    fn number(&mut self, number: u64) {
+        self.bytes.extend_from_slice(&number.to_le_bytes());
+    }
+
+    fn session(&mut self, session: SessionId) {
+        self.bytes.extend_from_slice(&session.0.to_le_bytes());
+    }
+
+    fn party(&mut self, party: Party) {
+        let (kind, id) = match party {
+            Party::Visitor => (0, 0),
+            Party::Agent(agent) => (1, agent.0),
+            Party::System => (2, 0),
+        };
+        self.bytes.push(kind);
+        self.number(id);
+    }
+
+    fn text(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.bytes.extend_from_slice(bytes);
+    }
+}

@@ -1,0 +1,104 @@
+//! Owns the keys of the state rows. Does not know their values. Invariant: keys sort as scans need them, ids big-endian,
+//! and no key is the beginning of another one of its scan.
+
+use proto::command::Party;
+use proto::ids::{AgentId, SessionId, ShardId, SiteId};
+
+pub(crate) const HEADER: &[u8] = b"H";
+
+fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
+    out.push(kind);
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    out
+}
+
+/// One byte for the kind, then the agent's id.
+fn party_bytes(party: Party) -> ([u8; 9], usize) {
+    let mut bytes = [0; 9];
+    match party {
+        Party::Visitor => (bytes, 1),
+        Party::Agent(AgentId(id)) => {
+            bytes[0] = 1;
+            bytes[1..].copy_from_slice(&id.to_be_bytes());
+            (bytes, 9)
+        }
+        Party::System => {
+            bytes[0] = 2;
+            (bytes, 1)
+        }
+    }
+}
+
+/// The session's facts: `SessionRow`.
+pub(crate) fn session(session: SessionId) -> Vec<u8> {
+    key(b'S', &[&session.0.to_be_bytes()])
+}
+
+/// A run of events that starts at `first_seq`: `BlockRow`.
+pub(crate) fn block(session: SessionId, first_seq: u64) -> Vec<u8> {
+    key(b'E', &[&session.0.to_be_bytes(), &first_seq.to_be_bytes()])
+}
+
+/// All blocks of a session.
+pub(crate) fn blocks(session: SessionId) -> Vec<u8> {
+    key(b'E', &[&session.0.to_be_bytes()])
+}
+
+/// A device that sent in the session: `DeviceRow`.
+pub(crate) fn device(session: SessionId, party: Party, device: &str) -> Vec<u8> {
+    let (bytes, len) = party_bytes(party);
+    key(b'D', &[&session.0.to_be_bytes(), &bytes[..len], device.as_bytes()])
+}
+
+/// The seqs of a device's sends `32 * page + 1 ..= 32 * page + 32`: `PageRow`. Devices hold no NUL.
+pub(crate) fn page(session: SessionId, party: Party, device: &str, page: u64) -> Vec<u8> {
+    let (bytes, len) = party_bytes(party);
+    key(b'P', &[&session.0.to_be_bytes(), &bytes[..len], device.as_bytes(), &[0], &page.to_be_bytes()])
+}
+
+/// An unnumbered send: `SentRow`. Devices hold no NUL.
+pub(crate) fn cid(session: SessionId, party: Party, device: &str, cid: &str) -> Vec<u8> {
+    let (bytes, len) = party_bytes(party);
+    key(b'C', &[&session.0.to_be_bytes(), &bytes[..len], device.as_bytes(), &[0], cid.as_bytes()])
+}
+
+/// An agent: `AgentRow`.
+pub(crate) fn agent(agent: AgentId) -> Vec<u8> {
+    key(b'A', &[&agent.0.to_be_bytes()])
+}
+
+/// A site's roster and counts: `DeskRow`.
+pub(crate) fn desk(site: SiteId) -> Vec<u8> {
+    key(b'K', &[&site.0.to_be_bytes()])
+}
+
+/// A waiting session: `QueuedRow`.
+pub(crate) fn queued(site: SiteId, ticket: u64) -> Vec<u8> {
+    key(b'Q', &[&site.0.to_be_bytes(), &ticket.to_be_bytes()])
+}
+
+/// A site's whole queue, in the order of tickets.
+pub(crate) fn queue(site: SiteId) -> Vec<u8> {
+    key(b'Q', &[&site.0.to_be_bytes()])
+}
+
+/// What the desk knows of a session's conversation: `WantRow`.
+pub(crate) fn want(site: SiteId, session: SessionId) -> Vec<u8> {
+    key(b'W', &[&site.0.to_be_bytes(), &session.0.to_be_bytes()])
+}
+
+/// A mail that waits for shard `to`: `Mail`.
+pub(crate) fn mail(to: ShardId, seq: u64) -> Vec<u8> {
+    key(b'O', &[&to.0.to_be_bytes(), &seq.to_be_bytes()])
+}
+
+/// All mails that wait for shard `to`.
+pub(crate) fn mails(to: ShardId) -> Vec<u8> {
+    key(b'O', &[&to.0.to_be_bytes()])
+}
+
+/// The number at the end of a block, queue or mail key.
+pub(crate) fn last_number(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}

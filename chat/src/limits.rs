@@ -1,0 +1,47 @@
+//! Owns every limit of the rules. Does not enforce them. Invariant: replicas of one cluster agree on them; changing one
+//! that refuses commands needs a new shard version.
+
+/// A message's text, bytes of UTF-8.
+pub const TEXT_BYTES_MAX: usize = 16 << 10;
+/// A client's own message id, bytes of UTF-8.
+pub const CID_BYTES_MAX: usize = 64;
+/// The name of a client's device, bytes of UTF-8.
+pub const DEVICE_BYTES_MAX: usize = 64;
+/// Token hashes kept per session and per agent; the oldest goes first.
+pub const TOKENS_MAX: usize = 16;
+/// Devices that ever sent in one session. Each keeps one row for ever.
+pub const DEVICES_PER_SESSION_MAX: u32 = 65_536;
+
+/// Open conversations of one agent; the desk gives no more.
+pub const OPEN_MAX_PER_AGENT: u32 = 10_000;
+/// Agents on a site's roster; the least recently busy one that is offline and has nothing open goes first.
+pub const AGENTS_PER_SITE_MAX: usize = 10_000;
+/// Assignments that one command may cause; the rest waits for the desk's wake-up mail to itself.
+pub const ASSIGN_PER_COMMAND_MAX: usize = 256;
+/// Rows of the waiting queue read at once.
+pub const QUEUE_ROWS_PER_READ: usize = 256;
+
+/// Events in one block row.
+pub const BLOCK_EVENTS_MAX: u64 = 64;
+/// Bytes of events in one block row; a single larger event has a block of its own.
+pub const BLOCK_BYTES_MAX: usize = 16 << 10;
+/// A checkpoint seals an open block from this many events on, so that slow conversations don't rewrite 64 events
+/// for each new one.
+pub const BLOCK_SEAL_EVENTS: u64 = 16;
+/// As `BLOCK_SEAL_EVENTS`, in bytes.
+pub const BLOCK_SEAL_BYTES: usize = 4 << 10;
+/// Newest events kept in memory while a session is cached.
+pub const WINDOW_EVENTS: usize = 64;
+/// As `WINDOW_EVENTS`, in bytes.
+pub const WINDOW_BYTES: usize = 16 << 10;
+
+/// Numbered sends whose seqs share one page row.
+pub const PAGE_SENDS: u64 = 32;
+/// Written devices kept in memory per session.
+pub const DEVICES_CACHED_MAX: usize = 64;
+/// Written unnumbered message ids kept in memory per device.
+pub const CIDS_CACHED_MAX: usize = 128;
+/// Written pages kept in memory per device.
+pub const PAGES_CACHED_MAX: usize = 1;
+/// Written outbox mails kept in memory per target shard.
+pub const MAILS_CACHED_MAX: usize = 4_096;

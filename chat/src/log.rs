@@ -1,0 +1,161 @@
+//! Owns one session's events: the newest in memory, the rest in block rows. Does not know what an event means.
+//! Invariant: seqs are gapless from 1; events not yet in rows, and those of the open block, are in memory.
+
+use crate::keys;
+use crate::limits::{
+    BLOCK_BYTES_MAX, BLOCK_EVENTS_MAX, BLOCK_SEAL_BYTES, BLOCK_SEAL_EVENTS, WINDOW_BYTES, WINDOW_EVENTS,
+};
+use crate::outcome::ApplyError;
+use crate::rows::{self, BlockRow, Changes, Rows, corrupt};
+use proto::command::{Event, EventBody};
+use proto::ids::SessionId;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The numbered events of a session.
+pub(crate) struct Log {
+    /// The newest events, up to `head`.
+    events: VecDeque<Arc<Event>>,
+    head: u64,
+    /// First seqs of the blocks that are not wholly in rows, then of the open block, which takes the next event.
+    starts: VecDeque<u64>,
+    open_bytes: usize,
+    /// Events up to here are in rows.
+    written: u64,
+    /// Events up to here are in the checkpoint under way.
+    writing: u64,
+    bytes: usize,
+}
+
+/// The memory and, nearly, the row bytes of an event.
+pub(crate) fn event_bytes(event: &Event) -> usize {
+    let text = match &event.body {
+        EventBody::Message { device, cid, text, .. } => device.len() + cid.len() + text.len(),
+        EventBody::Assigned { .. } | EventBody::Closed { .. } => 0,
+    };
+    size_of::<Event>() + text
+}
+
+impl Log {
+    pub(crate) fn new() -> Log {
+        Log {
+            events: VecDeque::new(),
+            head: 0,
+            starts: VecDeque::from([1]),
+            open_bytes: 0,
+            written: 0,
+            writing: 0,
+            bytes: 0,
+        }
+    }
+
+    /// The log as rows have it: only the open block is read.
+    pub(crate) fn load(rows: &dyn Rows, session: SessionId, head: u64, block_first: u64) -> Result<Log, ApplyError> {
+        let mut events = VecDeque::new();
+        if block_first <= head {
+            let block: BlockRow = rows::read(rows, "block", &keys::block(session, block_first))?
+                .ok_or_else(|| corrupt("block", "the open block is missing"))?;
+            let gapless = block.events.iter().zip(block_first..).all(|(event, seq)| event.seq == seq);
+            if !gapless || block.events.len() as u64 != head - block_first + 1 {
+                return Err(corrupt("block", "the open block does not end at the head"));
+            }
+            events = block.events.into();
+        } else if block_first != head + 1 {
+            return Err(corrupt("session", "the open block starts beyond the head"));
+        }
+        let bytes = events.iter().map(|event| event_bytes(event)).sum();
+        Ok(Log {
+            events,
+            head,
+            starts: VecDeque::from([block_first]),
+            open_bytes: bytes,
+            written: head,
+            writing: 0,
+            bytes,
+        })
+    }
+
+    pub(crate) fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// First seq of the block that takes the next event.
+    pub(crate) fn block_first(&self) -> u64 {
+        *self.starts.back().expect("the open block always has a start")
+    }
+
+    /// The lowest seq in memory; `head + 1` when there is none.
+    pub(crate) fn memory_first(&self) -> u64 {
+        self.head + 1 - self.events.len() as u64
+    }
+
+    /// The event, when it is in memory.
+    pub(crate) fn get(&self, seq: u64) -> Option<&Arc<Event>> {
+        let index = seq.checked_sub(self.memory_first())?;
+        self.events.get(usize::try_from(index).ok()?)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes + 8 * self.events.capacity()
+    }
+
+    /// Gives the next seq.
+    pub(crate) fn append(&mut self, ts_ms: u64, body: EventBody) -> Arc<Event> {
+        let seq = self.head + 1;
+        if let Some(last) = self.events.back() {
+            assert!(last.seq + 1 == seq && last.ts_ms <= ts_ms, "seqs are gapless and time never goes back");
+        }
+        let event = Arc::new(Event { seq, ts_ms, body });
+        let bytes = event_bytes(&event);
+        let open_events = seq - self.block_first();
+        if open_events > 0 && (open_events >= BLOCK_EVENTS_MAX || self.open_bytes + bytes > BLOCK_BYTES_MAX) {
+            self.starts.push_back(seq);
+            self.open_bytes = 0;
+        }
+        self.head = seq;
+        self.open_bytes += bytes;
+        self.bytes += bytes;
+        self.events.push_back(Arc::clone(&event));
+        event
+    }
+
+    /// Adds the blocks that hold new events, the open one included.
+    pub(crate) fn save(&mut self, session: SessionId, out: &mut Changes) {
+        self.writing = self.head;
+        if self.head == self.written {
+            return;
+        }
+        let open_events = self.head + 1 - self.block_first();
+        if open_events >= BLOCK_SEAL_EVENTS || (open_events > 0 && self.open_bytes >= BLOCK_SEAL_BYTES) {
+            self.starts.push_back(self.head + 1);
+            self.open_bytes = 0;
+        }
+        for (index, first) in self.starts.iter().enumerate() {
+            let end = self.starts.get(index + 1).copied().unwrap_or(self.head + 1);
+            if end > *first && end > self.written + 1 {
+                let events =
+                    (*first..end).map(|seq| Arc::clone(self.get(seq).expect("unwritten blocks are in memory")));
+                rows::save(out, keys::block(session, *first), &BlockRow { events: events.collect() });
+            }
+        }
+    }
+
+    /// The checkpoint ended: sheds what rows hold, beyond the window.
+    pub(crate) fn saved(&mut self, written: bool) {
+        if !written {
+            return;
+        }
+        self.written = self.written.max(self.writing);
+        while self.starts.get(1).is_some_and(|next| *next <= self.written + 1) {
+            self.starts.pop_front();
+        }
+        let needed_from = self.starts[0];
+        while self.memory_first() < needed_from && (self.events.len() > WINDOW_EVENTS || self.bytes > WINDOW_BYTES) {
+            let event = self.events.pop_front().expect("memory_first is below the head");
+            self.bytes -= event_bytes(&event);
+        }
+        if self.events.capacity() > 4 * WINDOW_EVENTS && self.events.len() <= WINDOW_EVENTS {
+            self.events.shrink_to(WINDOW_EVENTS);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Owns a message's way into a session: repeated, refused, or appended. Does not know transport or rate limits.
+//! Invariant: one (session, party, device, n or cid) has one seq, for ever, whatever the repetition says.
+
+use crate::apply::Shard;
+use crate::device::Devices;
+use crate::journal::Note;
+use crate::limits::{CID_BYTES_MAX, DEVICE_BYTES_MAX, DEVICES_PER_SESSION_MAX, TEXT_BYTES_MAX};
+use crate::outcome::{ApplyError, Refusal, Reply};
+use crate::rows::{OpenRow, Rows, SentRow};
+use crate::session::{self, Session};
+use proto::command::{EventBody, Mail, Party};
+use proto::ids::SessionId;
+
+impl Shard {
+    #[expect(clippy::too_many_arguments, reason = "the fields of one command, moved and not copied")]
+    pub(crate) fn send(
+        &mut self,
+        rows: &dyn Rows,
+        id: SessionId,
+        from: Party,
+        device: String,
+        n: u64,
+        cid: String,
+        text: String,
+    ) -> Result<Reply, ApplyError> {
+        let work = &mut self.work;
+        let Some(mut session) = session::hold(&mut self.sessions, rows, id, work.tick)? else {
+            return Ok(Reply::Rejected(Refusal::UnknownSession));
+        };
+        if let Some(refusal) = check_names(&device, &cid) {
+            return Ok(Reply::Rejected(refusal));
+        }
+        let place = session.fill().devices.load(rows, id, from, &device)?;
+        // A repetition is answered before anything else is judged: what was allowed once stays acknowledged.
+        match repeated(&session.devices, place, rows, id, n, &cid)? {
+            Repeat::Sent(SentRow { seq, ts_ms }) => {
+                work.journal.note_session(Note::Duplicate, id, &[seq]);
+                return Ok(Reply::Sent { seq, ts_ms, dup: true });
+            }
+            Repeat::Gap { expected } => return Ok(Reply::Rejected(Refusal::CidGap { expected })),
+            Repeat::New => {}
+        }
+        if let Some(refusal) = check_text(&text).or_else(|| check_right(&session, from)) {
+            return Ok(Reply::Rejected(refusal));
+        }
+        if place.is_err() && session.devices.total >= DEVICES_PER_SESSION_MAX {
+            return Ok(Reply::Rejected(Refusal::LimitReached("devices per session")));
+        }
+        let session = session.change();
+        let at = place.unwrap_or_else(|at| {
+            session.devices.add(at, from, &device);
+            at
+        });
+        let sent = SentRow { seq: session.log.head() + 1, ts_ms: work.clock_ms };
+        if n == 0 {
+            session.devices.record_cid(at, work.tick, &cid, sent);
+        } else {
+            session.devices.record_numbered(at, work.tick, sent);
+        }
+        let event = session.log.append(sent.ts_ms, EventBody::Message { from, device, n, cid, text });
+        assert_eq!(event.seq, sent.seq, "the answer is the event's place");
+        work.event(id, event);
+        if from == Party::Visitor && session.open.is_none() {
+            session.conversations += 1;
+            let conversation = session.conversations;
+            session.open = Some(OpenRow { number: conversation, first_seq: sent.seq, agent: None });
+            work.mail(Mail::Want { site: session.site, session: id, conversation });
+        }
+        Ok(Reply::Sent { seq: sent.seq, ts_ms: sent.ts_ms, dup: false })
+    }
+}
+
+enum Repeat {
+    Sent(SentRow),
+    New,
+    Gap { expected: u64 },
+}
+
+/// Whether this send was answered before.
+fn repeated(
+    devices: &Devices,
+    place: Result<usize, usize>,
+    rows: &dyn Rows,
+    id: SessionId,
+    n: u64,
+    cid: &str,
+) -> Result<Repeat, ApplyError> {
+    let (last_n, sent) = match place {
+        Ok(at) => (devices.get(at).last_n, devices.get(at).sent(rows, id, n, cid)?),
+        Err(_) => (0, None),
+    };
+    Ok(match sent {
+        Some(sent) => Repeat::Sent(sent),
+        None if n > last_n + 1 => Repeat::Gap { expected: last_n + 1 },
+        None => Repeat::New,
+    })
+}
+
+fn is_name(name: &str, bytes_max: usize) -> bool {
+    !name.is_empty() && name.len() <= bytes_max && !name.bytes().any(|byte| byte.is_ascii_control())
+}
+
+fn check_names(device: &str, cid: &str) -> Option<Refusal> {
+    match () {
+        () if !is_name(device, DEVICE_BYTES_MAX) => Some(Refusal::DeviceInvalid),
+        () if !is_name(cid, CID_BYTES_MAX) => Some(Refusal::CidInvalid),
+        () => None,
+    }
+}
+
+fn check_text(text: &str) -> Option<Refusal> {
+    match text.len() {
+        0 => Some(Refusal::TextEmpty),
+        len if len > TEXT_BYTES_MAX => Some(Refusal::TextTooLarge),
+        _ => None,
+    }
+}
+
+/// Visitors and the system may always speak; an agent only in the open conversation that is theirs.
+fn check_right(session: &Session, from: Party) -> Option<Refusal> {
+    let Party::Agent(agent) = from else { return None };
+    match session.open {
+        None => Some(Refusal::ConversationClosed),
+        Some(open) if open.agent != Some(agent) => Some(Refusal::NotYours),
+        Some(_) => None,
+    }
+}

@@ -1,0 +1,119 @@
+//! Owns what apply answers: replies, refusals, effects, errors. Does not decide any of them.
+//! Invariant: a refusal is a reply; an error means that this replica must stop.
+
+use crate::rows::RowsError;
+use proto::command::{Event, Party};
+use proto::ids::{AgentId, SessionId, ShardId, SiteId};
+use std::sync::Arc;
+
+/// What one command did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// For the proposer.
+    pub reply: Reply,
+    /// For the leader to act on after apply; followers drop them.
+    pub effects: Vec<Effect>,
+}
+
+/// The answer to the proposer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// The message has this place in the session. `dup`: it had it already, and these are the first seq and time.
+    Sent {
+        seq: u64,
+        ts_ms: u64,
+        dup: bool,
+    },
+    Opened {
+        session: SessionId,
+    },
+    /// Where the party's cursor stands now.
+    Cursor {
+        received: u64,
+        read: u64,
+    },
+    /// `None`: nothing was open.
+    Closed {
+        seq: Option<u64>,
+    },
+    LoggedIn,
+    Done,
+    Rejected(Refusal),
+}
+
+/// Why a command changed nothing. The same command is refused alike by every replica.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Open the session first.
+    UnknownSession,
+    /// Log the agent in first.
+    UnknownAgent,
+    /// The open conversation is not assigned to this agent.
+    NotYours,
+    /// Agents speak only in an open conversation.
+    ConversationClosed,
+    /// A device numbers its sends without gaps: send `expected` first.
+    CidGap {
+        expected: u64,
+    },
+    TextTooLarge,
+    TextEmpty,
+    /// Empty, too long, or with control characters.
+    CidInvalid,
+    /// Empty, too long, or with control characters.
+    DeviceInvalid,
+    /// Mails of a shard arrive without gaps: send `expected` first.
+    InboxGap {
+        expected: u64,
+    },
+    /// The session or agent belongs to another site or visitor.
+    SiteMismatch,
+    /// The named limit of `limits.rs`.
+    LimitReached(&'static str),
+}
+
+impl Refusal {
+    /// A number for the state hash, never reused, and the detail that goes with it.
+    pub(crate) fn code(&self) -> (u8, u64) {
+        match self {
+            Refusal::UnknownSession => (1, 0),
+            Refusal::UnknownAgent => (2, 0),
+            Refusal::NotYours => (3, 0),
+            Refusal::ConversationClosed => (4, 0),
+            Refusal::CidGap { expected } => (5, *expected),
+            Refusal::TextTooLarge => (6, 0),
+            Refusal::TextEmpty => (7, 0),
+            Refusal::CidInvalid => (8, 0),
+            Refusal::DeviceInvalid => (9, 0),
+            Refusal::InboxGap { expected } => (10, *expected),
+            Refusal::SiteMismatch => (11, 0),
+            Refusal::LimitReached(_) => (12, 0),
+        }
+    }
+}
+
+/// What the leader should tell others, after apply and never before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// A new numbered event: push it to the session's subscribers.
+    Event { session: SessionId, event: Arc<Event> },
+    /// A cursor moved.
+    Cursor { session: SessionId, party: Party, received: u64, read: u64 },
+    /// The agent's set of open conversations changed.
+    AgentSessions { agent: AgentId, version: u64 },
+    /// The agent came or went.
+    AgentPresence { agent: AgentId, site: SiteId, online: bool },
+    /// New mail waits in the outbox for this shard.
+    Outbox { to: ShardId },
+}
+
+/// Why this replica cannot apply or read. It must stop and be repaired; skipping would make replicas differ.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error("state rows cannot be read: {0}")]
+    Rows(#[from] RowsError),
+    #[error("the {row} row is corrupt: {why}")]
+    Corrupt { row: &'static str, why: String },
+    #[error("a command for shard {target} reached {here}")]
+    Misrouted { here: ShardId, target: ShardId },
+}

@@ -1,0 +1,193 @@
+//! Owns what may be read of a shard. Does not change or cache anything. Invariant: a read sees every applied command,
+//! whether its objects are in memory or in rows.
+
+use crate::agent;
+use crate::apply::Shard;
+use crate::desk::Desk;
+use crate::device::Device;
+use crate::outcome::ApplyError;
+use crate::rows::{CursorRow, Rows};
+use crate::session::Session;
+use proto::command::{Mail, Party, TokenHash};
+use proto::ids::{AgentId, SessionId, ShardId, SiteId, VisitorId};
+
+/// A session's facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionView {
+    pub site: SiteId,
+    pub visitor: VisitorId,
+    /// The last seq.
+    pub head: u64,
+    pub open: Option<OpenView>,
+    /// The last agent who had a conversation here.
+    pub last_agent: Option<AgentId>,
+    pub visitor_cursor: CursorView,
+    /// The cursor of whoever is or was the agent.
+    pub agent_cursor: CursorView,
+    /// SHA-256 of the visitor's tokens, oldest first; compare in constant time.
+    pub tokens: Vec<TokenHash>,
+}
+
+/// The open conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenView {
+    pub number: u64,
+    pub first_seq: u64,
+    pub agent: Option<AgentId>,
+}
+
+/// Seqs up to which a party has received and read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CursorView {
+    pub received: u64,
+    pub read: u64,
+}
+
+/// An agent's facts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentView {
+    pub site: SiteId,
+    pub name: String,
+    pub online: bool,
+    /// Grows with every change of `open`.
+    pub version: u64,
+    /// Session and conversation, ascending.
+    pub open: Vec<(SessionId, u64)>,
+    /// SHA-256 of the agent's tokens, oldest first; compare in constant time.
+    pub tokens: Vec<TokenHash>,
+}
+
+/// A site's roster and queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeskView {
+    /// Agent, online, conversations assigned; ascending by agent.
+    pub agents: Vec<(AgentId, bool, u32)>,
+    /// Conversations that wait.
+    pub queue_len: u64,
+}
+
+impl From<CursorRow> for CursorView {
+    fn from(row: CursorRow) -> CursorView {
+        CursorView { received: row.received, read: row.read }
+    }
+}
+
+impl Shard {
+    /// The chain over every outcome since genesis; equal on replicas at the same applied index.
+    pub fn state_hash(&self) -> u64 {
+        self.work.journal.hash
+    }
+
+    /// Milliseconds since 1970; never goes back.
+    pub fn clock_ms(&self) -> u64 {
+        self.work.clock_ms
+    }
+
+    pub(crate) fn with_session<R>(
+        &self,
+        rows: &dyn Rows,
+        id: SessionId,
+        read: impl FnOnce(&Session) -> R,
+    ) -> Result<Option<R>, ApplyError> {
+        match self.sessions.peek(&id) {
+            Some(session) => Ok(Some(read(session))),
+            None => Ok(Session::load(rows, id)?.as_ref().map(read)),
+        }
+    }
+
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn session(&self, rows: &dyn Rows, id: SessionId) -> Result<Option<SessionView>, ApplyError> {
+        self.with_session(rows, id, |session| SessionView {
+            site: session.site,
+            visitor: session.visitor,
+            head: session.log.head(),
+            open: session.open.map(|open| OpenView {
+                number: open.number,
+                first_seq: open.first_seq,
+                agent: open.agent,
+            }),
+            last_agent: session.last_agent,
+            visitor_cursor: session.visitor_cursor.into(),
+            agent_cursor: session.agent_cursor.into(),
+            tokens: session.tokens.clone(),
+        })
+    }
+
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn agent(&self, rows: &dyn Rows, id: AgentId) -> Result<Option<AgentView>, ApplyError> {
+        let row = match self.agents.peek(&id) {
+            Some(agent) => Some(agent.clone()),
+            None => agent::load(rows, id)?,
+        };
+        Ok(row.map(|row| AgentView {
+            site: row.site,
+            name: row.name,
+            online: row.online,
+            version: row.version,
+            open: row.open,
+            tokens: row.tokens,
+        }))
+    }
+
+    /// An unknown site has an empty desk.
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn desk(&self, rows: &dyn Rows, site: SiteId) -> Result<DeskView, ApplyError> {
+        let view = |desk: &Desk| DeskView {
+            agents: desk.seats.iter().map(|(agent, seat)| (*agent, seat.online, seat.open)).collect(),
+            queue_len: desk.waiting.queued,
+        };
+        match self.desks.peek(&site) {
+            Some(desk) => Ok(view(desk)),
+            None => Ok(view(&Desk::load(rows, site)?)),
+        }
+    }
+
+    /// The seq and time of a send that was applied before; `n` 0: by `cid`.
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn find_sent(
+        &self,
+        rows: &dyn Rows,
+        id: SessionId,
+        from: Party,
+        device: &str,
+        n: u64,
+        cid: &str,
+    ) -> Result<Option<(u64, u64)>, ApplyError> {
+        let found = self.with_session(rows, id, |session| match session.devices.find(from, device) {
+            Ok(at) => session.devices.get(at).sent(rows, id, n, cid),
+            Err(_) if session.devices.is_complete() => Ok(None),
+            Err(_) => match Device::load(rows, id, from, device)? {
+                Some(device) => device.sent(rows, id, n, cid),
+                None => Ok(None),
+            },
+        })?;
+        Ok(found.transpose()?.flatten().map(|sent| (sent.seq, sent.ts_ms)))
+    }
+
+    /// Up to `limit` mails for shard `to` with a seq above `after`, in order, acknowledged ones left out.
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn outbox(
+        &self,
+        rows: &dyn Rows,
+        to: ShardId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Mail)>, ApplyError> {
+        self.work.outbox.read(rows, to, after, limit)
+    }
+
+    /// (target, lowest seq not acknowledged, head) of every shard for which mail waits.
+    pub fn outbox_targets(&self) -> Vec<(ShardId, u64, u64)> {
+        self.work.outbox.targets()
+    }
+
+    /// The last mail of shard `from` that was applied.
+    pub fn inbox_seen(&self, from: ShardId) -> u64 {
+        self.inbox.get(&from).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,208 @@
+//! Owns the forms of the state rows and the seam they are read through. Does not write them: a checkpoint returns bytes.
+//! Invariant: a form never changes; a new layout is a new struct with a new tag, and the golden bytes stay readable.
+
+use crate::outcome::ApplyError;
+use bincode::{Decode, Encode};
+use proto::codec::{self, Frozen};
+use proto::command::{Event, TokenHash};
+use proto::ids::{AgentId, SessionId, ShardId, SiteId, VisitorId};
+use std::sync::Arc;
+
+/// The rows as of the last checkpoint that ended well.
+pub trait Rows {
+    /// # Errors
+    /// `RowsError` when the store cannot be read; the replica must stop.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError>;
+
+    /// Visits rows whose key starts with `prefix`, ascending from `from`, or descending from it when `reverse`
+    /// (`from` included), until `visit` returns false.
+    /// # Errors
+    /// `RowsError` when the store cannot be read; the replica must stop.
+    fn scan(
+        &self,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), RowsError>;
+}
+
+/// The store could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RowsError(pub String);
+
+/// The shard's own facts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct HeaderRow {
+    pub clock_ms: u64,
+    pub state_hash: u64,
+    pub outbox: Vec<LaneRow>,
+    /// The last mail applied of each shard.
+    pub inbox: Vec<(ShardId, u64)>,
+}
+
+/// One target of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct LaneRow {
+    pub to: ShardId,
+    pub acked: u64,
+    pub head: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct SessionRow {
+    pub site: SiteId,
+    pub visitor: VisitorId,
+    /// Oldest first.
+    pub tokens: Vec<TokenHash>,
+    pub head: u64,
+    /// First seq of the block that takes the next event.
+    pub block_first: u64,
+    /// Conversations opened so far; the number of the last one.
+    pub conversations: u64,
+    pub open: Option<OpenRow>,
+    /// The last agent who had a conversation here.
+    pub last_agent: Option<AgentId>,
+    pub visitor_cursor: CursorRow,
+    pub agent_cursor: CursorRow,
+    /// Device rows of this session.
+    pub devices: u32,
+}
+
+/// The open conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct OpenRow {
+    pub number: u64,
+    pub first_seq: u64,
+    pub agent: Option<AgentId>,
+}
+
+/// How far one side has come; `read <= received <= head`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct CursorRow {
+    pub received: u64,
+    pub read: u64,
+}
+
+/// Consecutive events.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct BlockRow {
+    pub events: Vec<Arc<Event>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct DeviceRow {
+    /// The device's last numbered send.
+    pub last_n: u64,
+    /// Its unnumbered sends; each has a row of its own.
+    pub cids: u64,
+    /// The numbered sends of the page that is not full yet.
+    pub page: Vec<SentRow>,
+}
+
+/// A full page of numbered sends.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct PageRow {
+    pub sent: Vec<SentRow>,
+}
+
+/// Where a send went: the answer to every repetition of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct SentRow {
+    pub seq: u64,
+    pub ts_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct AgentRow {
+    pub site: SiteId,
+    pub name: String,
+    /// Oldest first.
+    pub tokens: Vec<TokenHash>,
+    pub online: bool,
+    /// Grows with every change of `open`.
+    pub version: u64,
+    /// Session and conversation, ascending.
+    pub open: Vec<(SessionId, u64)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct DeskRow {
+    /// Ascending by agent.
+    pub seats: Vec<SeatRow>,
+    /// Assignments so far.
+    pub turn: u64,
+    pub next_ticket: u64,
+    /// No ticket below this one waits any more.
+    pub front: u64,
+    pub queued: u64,
+    /// A wake-up mail of the desk to itself is under way.
+    pub nudged: bool,
+}
+
+/// An agent on a site's roster.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct SeatRow {
+    pub agent: AgentId,
+    pub online: bool,
+    pub open: u32,
+    /// The desk's turn that last gave this agent a conversation; 0: never.
+    pub last_turn: u64,
+}
+
+/// A conversation that waits for an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct QueuedRow {
+    pub session: SessionId,
+    pub conversation: u64,
+}
+
+/// A conversation the desk knows of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct WantRow {
+    pub conversation: u64,
+    pub place: PlaceRow,
+}
+
+/// Where the desk has put it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum PlaceRow {
+    Queued { ticket: u64 },
+    Assigned { agent: AgentId },
+}
+
+proto::frozen!(
+    HeaderRow = 20,
+    SessionRow = 21,
+    BlockRow = 22,
+    DeviceRow = 23,
+    PageRow = 24,
+    SentRow = 25,
+    AgentRow = 26,
+    DeskRow = 27,
+    QueuedRow = 28,
+    WantRow = 29,
+);
+
+/// A row's value. `row` names it in the error.
+pub(crate) fn decode<T: Frozen>(row: &'static str, bytes: &[u8]) -> Result<T, ApplyError> {
+    codec::decode(bytes).map_err(|error| corrupt(row, error.to_string()))
+}
+
+/// The value of `key`, if there is a row.
+pub(crate) fn read<T: Frozen>(rows: &dyn Rows, row: &'static str, key: &[u8]) -> Result<Option<T>, ApplyError> {
+    rows.get(key)?.map(|bytes| decode(row, &bytes)).transpose()
+}
+
+pub(crate) fn corrupt(row: &'static str, why: impl Into<String>) -> ApplyError {
+    ApplyError::Corrupt { row, why: why.into() }
+}
+
+/// Rows that a checkpoint changes: `None` deletes.
+pub(crate) type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+
+/// Adds a row to a checkpoint.
+pub(crate) fn save<T: Frozen>(out: &mut Changes, key: Vec<u8>, value: &T) {
+    out.push((key, Some(codec::encode(value))));
+}

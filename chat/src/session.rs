@@ -1,0 +1,235 @@
+//! Owns a visitor's session: its conversations, cursors and tokens. Does not know agents' seats or queues, only the agent
+//! it was given. Invariant: at most one conversation is open, with at most one agent.
+
+use crate::apply::Shard;
+use crate::cache::{Hold, Table, Weight};
+use crate::device::{Devices, Known};
+use crate::journal::Note;
+use crate::keys;
+use crate::limits::TOKENS_MAX;
+use crate::log::Log;
+use crate::outcome::{ApplyError, Effect, Refusal, Reply};
+use crate::rows::{self, Changes, CursorRow, OpenRow, Rows, SessionRow};
+use proto::command::{EventBody, Mail, Party, TokenHash};
+use proto::ids::{AgentId, SessionId, SiteId, VisitorId};
+
+/// A visitor's session in memory.
+pub(crate) struct Session {
+    pub site: SiteId,
+    pub visitor: VisitorId,
+    pub tokens: Vec<TokenHash>,
+    pub conversations: u64,
+    pub open: Option<OpenRow>,
+    pub last_agent: Option<AgentId>,
+    pub visitor_cursor: CursorRow,
+    pub agent_cursor: CursorRow,
+    pub log: Log,
+    pub devices: Devices,
+}
+
+pub(crate) type SessionHold<'a> = Hold<'a, SessionId, Session>;
+
+impl Weight for Session {
+    fn bytes(&self) -> usize {
+        size_of::<Session>() + self.tokens.capacity() * size_of::<TokenHash>() + self.log.bytes() + self.devices.bytes()
+    }
+}
+
+impl Session {
+    fn new(site: SiteId, visitor: VisitorId) -> Session {
+        Session {
+            site,
+            visitor,
+            tokens: Vec::new(),
+            conversations: 0,
+            open: None,
+            last_agent: None,
+            visitor_cursor: CursorRow::default(),
+            agent_cursor: CursorRow::default(),
+            log: Log::new(),
+            devices: Devices::default(),
+        }
+    }
+
+    pub(crate) fn load(rows: &dyn Rows, id: SessionId) -> Result<Option<Session>, ApplyError> {
+        let Some(row) = rows::read::<SessionRow>(rows, "session", &keys::session(id))? else { return Ok(None) };
+        Ok(Some(Session {
+            site: row.site,
+            visitor: row.visitor,
+            tokens: row.tokens,
+            conversations: row.conversations,
+            open: row.open,
+            last_agent: row.last_agent,
+            visitor_cursor: row.visitor_cursor,
+            agent_cursor: row.agent_cursor,
+            log: Log::load(rows, id, row.head, row.block_first)?,
+            devices: Devices::with_total(row.devices),
+        }))
+    }
+
+    pub(crate) fn save(&mut self, id: SessionId, out: &mut Changes) {
+        self.log.save(id, out);
+        self.devices.save(id, out);
+        let row = SessionRow {
+            site: self.site,
+            visitor: self.visitor,
+            tokens: self.tokens.clone(),
+            head: self.log.head(),
+            block_first: self.log.block_first(),
+            conversations: self.conversations,
+            open: self.open,
+            last_agent: self.last_agent,
+            visitor_cursor: self.visitor_cursor,
+            agent_cursor: self.agent_cursor,
+            devices: self.devices.total,
+        };
+        rows::save(out, keys::session(id), &row);
+    }
+
+    pub(crate) fn saved(&mut self, written: bool) {
+        self.log.saved(written);
+        self.devices.saved(written);
+    }
+
+    /// Whether a send can be judged without rows.
+    pub(crate) fn knows_send(&self, from: Party, device: &str, n: u64, cid: &str) -> bool {
+        match self.devices.find(from, device) {
+            Ok(at) => !matches!(self.devices.get(at).known(n, cid), Known::Unread),
+            Err(_) => self.devices.is_complete(),
+        }
+    }
+
+    /// Whether the agent may move the agents' cursor: theirs is the open conversation, or was the last one.
+    fn is_agent(&self, agent: AgentId) -> bool {
+        match self.open {
+            Some(open) => open.agent == Some(agent),
+            None => self.last_agent == Some(agent),
+        }
+    }
+}
+
+pub(crate) fn hold<'a>(
+    sessions: &'a mut Table<SessionId, Session>,
+    rows: &dyn Rows,
+    id: SessionId,
+    tick: u64,
+) -> Result<Option<SessionHold<'a>>, ApplyError> {
+    sessions.hold(id, tick, || Session::load(rows, id))
+}
+
+/// Keeps the newest tokens; true when the set changed.
+pub(crate) fn add_token(tokens: &mut Vec<TokenHash>, token: TokenHash) -> bool {
+    if tokens.contains(&token) {
+        return false;
+    }
+    if tokens.len() >= TOKENS_MAX {
+        tokens.remove(0);
+    }
+    tokens.push(token);
+    true
+}
+
+impl Shard {
+    pub(crate) fn open_session(
+        &mut self,
+        rows: &dyn Rows,
+        id: SessionId,
+        site: SiteId,
+        visitor: VisitorId,
+        token: TokenHash,
+    ) -> Result<Reply, ApplyError> {
+        let work = &mut self.work;
+        let load =
+            || Ok::<_, ApplyError>(Some(Session::load(rows, id)?.unwrap_or_else(|| Session::new(site, visitor))));
+        let Some(mut session) = self.sessions.hold(id, work.tick, load)? else {
+            return Ok(Reply::Rejected(Refusal::UnknownSession));
+        };
+        if (session.site, session.visitor) != (site, visitor) {
+            return Ok(Reply::Rejected(Refusal::SiteMismatch));
+        }
+        if !session.tokens.contains(&token) {
+            add_token(&mut session.change().tokens, token);
+            work.journal.note_session(Note::Token, id, &[u64::from(site.0)]);
+        }
+        Ok(Reply::Opened { session: id })
+    }
+
+    pub(crate) fn cursor(
+        &mut self,
+        rows: &dyn Rows,
+        id: SessionId,
+        party: Party,
+        received: u64,
+        read: u64,
+    ) -> Result<Reply, ApplyError> {
+        let work = &mut self.work;
+        let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else {
+            return Ok(Reply::Rejected(Refusal::UnknownSession));
+        };
+        let before = match party {
+            Party::Visitor => session.visitor_cursor,
+            Party::Agent(agent) if session.is_agent(agent) => session.agent_cursor,
+            Party::Agent(_) | Party::System => return Ok(Reply::Rejected(Refusal::NotYours)),
+        };
+        let head = session.log.head();
+        let read = before.read.max(read.min(head));
+        let after = CursorRow { received: before.received.max(received.min(head)).max(read), read };
+        if after != before {
+            let session = session.change();
+            let cursor = if party == Party::Visitor { &mut session.visitor_cursor } else { &mut session.agent_cursor };
+            *cursor = after;
+            work.journal.note_cursor(id, party, after.received, after.read);
+            work.effect(Effect::Cursor { session: id, party, received: after.received, read: after.read });
+        }
+        Ok(Reply::Cursor { received: after.received, read: after.read })
+    }
+
+    pub(crate) fn close(&mut self, rows: &dyn Rows, id: SessionId, by: Party) -> Result<Reply, ApplyError> {
+        let work = &mut self.work;
+        let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else {
+            return Ok(Reply::Rejected(Refusal::UnknownSession));
+        };
+        let Some(open) = session.open else { return Ok(Reply::Closed { seq: None }) };
+        if let Party::Agent(agent) = by
+            && open.agent != Some(agent)
+        {
+            return Ok(Reply::Rejected(Refusal::NotYours));
+        }
+        let session = session.change();
+        session.open = None;
+        let conversation = open.number;
+        let event = session.log.append(work.clock_ms, EventBody::Closed { by, conversation });
+        let seq = event.seq;
+        work.event(id, event);
+        work.mail(Mail::Done { site: session.site, session: id, conversation, agent: open.agent });
+        if let Some(agent) = open.agent {
+            work.mail(Mail::Unassigned { agent, session: id, conversation });
+        }
+        Ok(Reply::Closed { seq: Some(seq) })
+    }
+
+    /// The desk gives this conversation an agent. Whatever comes too late goes back, so that the seat becomes free.
+    pub(crate) fn assign(
+        &mut self,
+        rows: &dyn Rows,
+        id: SessionId,
+        conversation: u64,
+        agent: AgentId,
+    ) -> Result<(), ApplyError> {
+        let work = &mut self.work;
+        let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else { return Ok(()) };
+        match session.open {
+            Some(open) if open.number == conversation && open.agent == Some(agent) => {}
+            Some(open) if open.number == conversation && open.agent.is_none() => {
+                let session = session.change();
+                session.open = Some(OpenRow { agent: Some(agent), ..open });
+                session.last_agent = Some(agent);
+                let event = session.log.append(work.clock_ms, EventBody::Assigned { agent, conversation });
+                work.event(id, event);
+                work.mail(Mail::Assigned { agent, session: id, conversation });
+            }
+            _ => work.mail(Mail::Done { site: session.site, session: id, conversation, agent: Some(agent) }),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! Owns the tests of the whole crate, and what they share. Does not test timing. Invariant: every case replays from its seed.
+
+mod checkpoints;
+mod desk;
+mod golden;
+mod mails;
+mod messages;
+mod sessions;
+pub(crate) mod world;

@@ -1,0 +1,148 @@
+//! Owns the tests of sessions, cursors and agents. Does not test queues.
+
+use super::world::*;
+use crate::limits::TOKENS_MAX;
+use crate::{ApplyError, Effect, Refusal, Reply};
+use proto::command::{Command, Mail, Party, Target};
+use proto::ids::{AgentId, ShardId, SiteId, VisitorId};
+
+fn cursor(party: Party, received: u64, read: u64) -> Command {
+    Command::Cursor { session: session(1), party, received, read }
+}
+
+fn with_talk() -> World {
+    let mut world = World::alone();
+    for command in [open(1), login(4), presence(4, true), say(1, Party::Visitor, 1, "a")] {
+        world.apply(command);
+    }
+    world.settle();
+    world
+}
+
+#[test]
+fn opening_again_changes_nothing_and_new_tokens_push_out_the_oldest() {
+    let mut world = World::alone();
+    world.apply(open(1));
+    world.apply(open(1));
+    let tokens = |world: &World| world.shard.session(&world.rows, session(1)).unwrap().unwrap().tokens;
+    assert_eq!(tokens(&world), [[7; 32]]);
+    let open_with = |token| Command::OpenSession { session: session(1), site: SITE, visitor: VisitorId(1), token };
+    for n in 0..TOKENS_MAX as u8 {
+        assert_eq!(world.reply(open_with([100 + n; 32])), Reply::Opened { session: session(1) });
+    }
+    assert_eq!(tokens(&world).len(), TOKENS_MAX);
+    assert!(!tokens(&world).contains(&[7; 32]));
+    let foreign = Command::OpenSession { session: session(1), site: SITE, visitor: VisitorId(2), token: [1; 32] };
+    assert_eq!(world.reply(foreign), Reply::Rejected(Refusal::SiteMismatch));
+}
+
+#[test]
+fn cursors_stop_at_the_head_and_never_go_back() {
+    let mut world = with_talk();
+    let outcome = world.apply(cursor(Party::Visitor, 99, 1));
+    assert_eq!(outcome.reply, Reply::Cursor { received: 2, read: 1 });
+    let moved = Effect::Cursor { session: session(1), party: Party::Visitor, received: 2, read: 1 };
+    assert_eq!(outcome.effects, [moved]);
+    let outcome = world.apply(cursor(Party::Visitor, 1, 0));
+    assert_eq!((outcome.reply, outcome.effects), (Reply::Cursor { received: 2, read: 1 }, Vec::new()));
+    assert_eq!(world.reply(cursor(Party::Agent(AgentId(4)), 0, 2)), Reply::Cursor { received: 2, read: 2 });
+    assert_eq!(world.reply(cursor(Party::Agent(AgentId(5)), 1, 1)), Reply::Rejected(Refusal::NotYours));
+    world.chill();
+    let view = world.shard.session(&world.rows, session(1)).unwrap().unwrap();
+    assert_eq!((view.visitor_cursor.read, view.agent_cursor.read), (1, 2));
+}
+
+#[test]
+fn the_last_agent_may_still_read_a_closed_conversation_to_its_end() {
+    let mut world = with_talk();
+    assert_eq!(world.reply(close(1, Party::Visitor)), Reply::Closed { seq: Some(3) });
+    assert_eq!(world.reply(cursor(Party::Agent(AgentId(4)), 3, 3)), Reply::Cursor { received: 3, read: 3 });
+}
+
+#[test]
+fn closing_is_for_those_inside_and_harmless_twice() {
+    let mut world = with_talk();
+    assert_eq!(world.reply(close(1, Party::Agent(AgentId(5)))), Reply::Rejected(Refusal::NotYours));
+    assert_eq!(world.reply(close(1, Party::Agent(AgentId(4)))), Reply::Closed { seq: Some(3) });
+    let done = Mail::Done { site: SITE, session: session(1), conversation: 1, agent: Some(AgentId(4)) };
+    let unassigned = Mail::Unassigned { agent: AgentId(4), session: session(1), conversation: 1 };
+    assert_eq!(waiting_mails(&world, ONE), [done, unassigned]);
+    let again = world.apply(close(1, Party::Visitor));
+    assert_eq!((again.reply, again.effects), (Reply::Closed { seq: None }, Vec::new()));
+    world.apply(say(1, Party::Visitor, 2, "back again"));
+    let open = world.shard.session(&world.rows, session(1)).unwrap().unwrap().open.unwrap();
+    assert_eq!((open.number, open.first_seq), (2, 4));
+}
+
+#[test]
+fn an_agents_open_set_follows_the_sessions() {
+    let mut world = with_talk();
+    let view = |world: &World| world.shard.agent(&world.rows, AgentId(4)).unwrap().unwrap();
+    assert_eq!((view(&world).open, view(&world).version, view(&world).online), (vec![(session(1), 1)], 1, true));
+    world.apply(close(1, Party::System));
+    world.chill();
+    world.settle();
+    assert_eq!((view(&world).open, view(&world).version), (vec![], 2));
+}
+
+#[test]
+fn presence_tells_the_desk_only_what_changed() {
+    let mut world = World::alone();
+    assert_eq!(world.reply(presence(4, true)), Reply::Rejected(Refusal::UnknownAgent));
+    assert_eq!(world.reply(login(4)), Reply::LoggedIn);
+    assert_eq!(world.apply(presence(4, false)).effects, []);
+    let effects = world.apply(presence(4, true)).effects;
+    assert_eq!(effects[0], Effect::AgentPresence { agent: AgentId(4), site: SITE, online: true });
+    assert_eq!(effects[1], Effect::Outbox { to: ONE });
+    assert_eq!(world.apply(presence(4, true)).effects, []);
+}
+
+#[test]
+fn a_login_keeps_presence_and_takes_a_new_name() {
+    let mut world = with_talk();
+    let again = Command::AgentLogin { agent: AgentId(4), site: SITE, name: "Ada".into(), token: [1; 32] };
+    world.apply(again);
+    world.chill();
+    let view = world.shard.agent(&world.rows, AgentId(4)).unwrap().unwrap();
+    assert_eq!((view.name.as_str(), view.online, view.tokens.len()), ("Ada", true, 2));
+    let foreign = Command::AgentLogin { agent: AgentId(4), site: SiteId(2), name: "Ada".into(), token: [2; 32] };
+    assert_eq!(world.reply(foreign), Reply::Rejected(Refusal::SiteMismatch));
+}
+
+#[test]
+fn a_mail_is_applied_once_and_in_order() {
+    let mut world = World::alone();
+    world.apply(open(1));
+    world.apply(say(1, Party::Visitor, 1, "a"));
+    let assign = |agent| Mail::Assign { session: session(1), conversation: 1, agent: AgentId(agent) };
+    let inbox = |seq, message| Command::Inbox { from: ShardId(9), seq, message };
+    assert_eq!(world.reply(inbox(2, assign(4))), Reply::Rejected(Refusal::InboxGap { expected: 1 }));
+    assert_eq!(event_count(&world.apply(inbox(1, assign(4))).effects), 1);
+    let again = world.apply(inbox(1, assign(4)));
+    assert_eq!((again.reply, again.effects), (Reply::Done, Vec::new()));
+    // Another agent comes too late: the seat goes back to the desk.
+    world.apply(inbox(2, assign(5)));
+    let back = Mail::Done { site: SITE, session: session(1), conversation: 1, agent: Some(AgentId(5)) };
+    assert_eq!(waiting_mails(&world, ONE).last(), Some(&back));
+    assert_eq!(world.shard.inbox_seen(ShardId(9)), 2);
+}
+
+#[test]
+fn a_command_for_another_shard_stops_the_replica() {
+    let shards = 6;
+    let home = Target::Session(session(1)).shard(shards);
+    let other = ShardId(home.0 % shards + 1);
+    let found = World::of(other, shards).try_apply(open(1));
+    assert!(matches!(found, Err(ApplyError::Misrouted { target, .. }) if target == home));
+    assert!(World::of(home, shards).try_apply(open(1)).is_ok());
+}
+
+#[test]
+fn a_corrupt_row_stops_the_replica() {
+    let mut world = with_talk();
+    world.chill();
+    let rows: Vec<Vec<u8>> = world.rows.map.keys().filter(|key| key[0] == b'S').cloned().collect();
+    world.rows.map.insert(rows[0].clone(), vec![21, 1, 2]);
+    let found = world.try_apply(say(1, Party::Visitor, 2, "a"));
+    assert!(matches!(found, Err(ApplyError::Corrupt { row: "session", .. })));
+}
