@@ -15,11 +15,11 @@ if [ -n "${EVERDESK_JOIN_PEER:-}" ] && [ ! -e "$member" ]; then
   echo "waits for a join token in $token_file" >&2
   until [ -s "$token_file" ]; do sleep 0.5; done
   args+=(--join "$EVERDESK_JOIN_PEER" --token "$(cat "$token_file")")
-  rm -f "$token_file" # single use; a start that fails gets a fresh one
+  # Should the token be too old (15 minutes) or spent: docker-compose run --rm tokens
 fi
 
 # Once ready, this data directory belongs to a member: later starts come back without a token.
 if [ ! -e "$member" ]; then
-  (until bash "$(dirname "$0")/health.sh" 2>/dev/null; do sleep 0.5; done; : >"$member") &
+  (until bash "$(dirname "$0")/health.sh" 2>/dev/null; do sleep 0.5; done; : >"$member"; rm -f "/join/${EVERDESK_NAME:-none}.token") &
 fi
 exec everdesk "${args[@]}"
