@@ -1,0 +1,250 @@
+//! Owns the public face of the client: configuration, handle, items. Does not touch sockets; `driver` does.
+//! Invariant: dropping the last handle ends every task.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use proto::client::{
+    Ack, Close, Cursor, CursorState, ErrorInfo, Event, History, HistoryFrom, HistoryPage, Party, Presence, Typing,
+    TypingNotice, Verb,
+};
+use proto::ids::SessionId;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::asks::Answer;
+use super::cursors::Violation;
+use super::driver::{Command, Driver};
+
+/// Commands that wait for the driver; a full queue makes the caller wait.
+const COMMANDS_LEN_MAX: usize = 1024;
+
+/// How to connect and as whom.
+#[derive(Clone)]
+pub struct Config {
+    /// `host:port` of the nodes; the first is tried first, a failure hops to the next.
+    pub nodes: Vec<String>,
+    /// From [`super::http::create_visitor`] or [`super::http::login`].
+    pub token: String,
+    /// Who the token stands for; the author of the events made from our own acks.
+    pub me: Party,
+    /// `None` draws a fresh one. A device used before needs its `last_n` in `resume`.
+    pub device: Option<String>,
+    /// What an earlier run already holds.
+    pub resume: Vec<ResumePoint>,
+    /// Number the sends (`n`), with up to 64 unacked per session; else one at a time.
+    pub numbered: bool,
+    /// Write every send twice and check that both get the same seq. For tests.
+    pub send_twice: bool,
+    /// Also hand out each received frame as it came, before what it means.
+    pub raw: bool,
+    /// No sign of the node for so long while an answer is due: try the next. Default 3 s.
+    pub answer_within: Duration,
+    /// Items that wait for the consumer; at the limit the client stops reading its socket. Default 1024.
+    pub items_len_max: usize,
+}
+
+/// Where an earlier run stopped in one session.
+#[derive(Debug, Clone, Copy)]
+pub struct ResumePoint {
+    /// The session.
+    pub session: SessionId,
+    /// Every event up to here was handed out.
+    pub seq: u64,
+    /// The last number this device used; 0 for a fresh device.
+    pub last_n: u64,
+}
+
+impl Config {
+    /// The usual settings: a fresh device, numbered sends, no cursors.
+    pub fn new(nodes: Vec<String>, token: String, me: Party) -> Self {
+        Config {
+            nodes,
+            token,
+            me,
+            device: None,
+            resume: Vec::new(),
+            numbered: true,
+            send_twice: false,
+            raw: false,
+            answer_within: Duration::from_secs(3),
+            items_len_max: 1024,
+        }
+    }
+}
+
+/// What the client has to tell.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// The next event of a session; our own messages too, made from their acks.
+    Event(Event<'static>),
+    /// Another party's cursors.
+    Cursor(CursorState),
+    /// Somebody types.
+    Typing(TypingNotice),
+    /// Somebody came or went.
+    Presence(Presence),
+    /// The node said welcome.
+    Connected { node: String, addr: String },
+    /// The socket is gone; the client goes on trying.
+    Disconnected { reason: String },
+    /// The node broke its promise.
+    ProtocolViolation(Violation),
+    /// A received frame as it came; only with `Config::raw`.
+    Raw(String),
+    /// The token is not valid; the client has stopped.
+    Stopped(ErrorInfo<'static>),
+}
+
+/// Counts since the start.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Sockets after the first that got a welcome.
+    pub reconnects: AtomicU64,
+    /// Welcomes that listed every session we resumed.
+    pub resumed_ok: AtomicU64,
+    /// Sessions whose resume was not honoured, or whose stream stalled below the head.
+    pub reloads_needed: AtomicU64,
+    /// Broken promises.
+    pub violations: AtomicU64,
+    /// Sends acked.
+    pub acked: AtomicU64,
+    /// Of them, acked with `dup`.
+    pub dups: AtomicU64,
+}
+
+impl Stats {
+    pub(super) fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a call has no answer. Anything temporary was retried inside.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ClientError {
+    /// The node refuses this for good: show it, don't repeat it.
+    #[error("{}: {}", .0.code, .0.message)]
+    Refused(ErrorInfo<'static>),
+    /// The client has stopped: make a new one.
+    #[error("the client has stopped")]
+    Stopped,
+}
+
+/// A send on its way; awaits its ack through reconnects and fail-overs.
+#[derive(Debug)]
+pub struct PendingAck(oneshot::Receiver<Result<Ack<'static>, ClientError>>);
+
+impl PendingAck {
+    /// Waits for the ack.
+    /// # Cancel safety
+    /// Dropping it does not take the message back.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn acked(self) -> Result<Ack<'static>, ClientError> {
+        self.0.await.unwrap_or(Err(ClientError::Stopped))
+    }
+}
+
+/// The handle of a running client. Cheap to clone; the last one dropped ends the client.
+#[derive(Clone)]
+pub struct ChatClient {
+    commands: mpsc::Sender<Command>,
+    stats: Arc<Stats>,
+    _tasks: Arc<JoinSet<()>>,
+}
+
+impl ChatClient {
+    /// Starts the client inside the current tokio runtime. It connects by itself and goes on until the last handle is dropped.
+    /// Keep the items flowing: at `items_len_max` unread ones the client stops reading. A dropped receiver discards them.
+    pub fn start(config: Config) -> (ChatClient, mpsc::Receiver<Item>) {
+        let (commands, commands_in) = mpsc::channel(COMMANDS_LEN_MAX);
+        let (items, items_out) = mpsc::channel(config.items_len_max.max(1));
+        let stats = Arc::new(Stats::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Driver::new(config, commands_in, items, stats.clone()).run());
+        (ChatClient { commands, stats, _tasks: Arc::new(tasks) }, items_out)
+    }
+
+    /// Puts a message in the outbox; messages of a session leave in the order of these calls.
+    /// # Errors
+    /// `Stopped`.
+    pub async fn enqueue(&self, session: SessionId, text: impl Into<String>) -> Result<PendingAck, ClientError> {
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Send { session, text: text.into(), reply }).await?;
+        Ok(PendingAck(answer))
+    }
+
+    /// Sends a message and waits for its ack.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn send(&self, session: SessionId, text: impl Into<String>) -> Result<Ack<'static>, ClientError> {
+        self.enqueue(session, text).await?.acked().await
+    }
+
+    /// Says what was received and read; returns our cursors as the node keeps them.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn cursor(
+        &self,
+        session: SessionId,
+        received: Option<u64>,
+        read: Option<u64>,
+    ) -> Result<Option<CursorState>, ClientError> {
+        match self.ask(Verb::Cursor(Cursor { session, received, read })).await? {
+            Answer::Cursor(state) => Ok(Some(state)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Says that the person types, or stopped. Lost when the socket breaks.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn typing(&self, session: SessionId, on: bool) -> Result<(), ClientError> {
+        self.ask(Verb::Typing(Typing { session, on })).await.map(drop)
+    }
+
+    /// Ends the open conversation.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn close(&self, session: SessionId) -> Result<(), ClientError> {
+        self.ask(Verb::Close(Close { session })).await.map(drop)
+    }
+
+    /// Reads one page of history.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn history(
+        &self,
+        session: SessionId,
+        from: HistoryFrom,
+        limit: Option<u64>,
+    ) -> Result<HistoryPage<'static>, ClientError> {
+        match self.ask(Verb::History(History { session, from, limit })).await? {
+            Answer::History(page) => Ok(page),
+            _ => Ok(HistoryPage { session, events: Vec::new(), head: 0 }),
+        }
+    }
+
+    /// Leaves this socket and connects to the next node.
+    /// # Errors
+    /// `Stopped`.
+    pub async fn hop(&self) -> Result<(), ClientError> {
+        self.command(Command::Hop).await
+    }
+
+    /// The running counts.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    async fn ask(&self, verb: Verb<'static>) -> Result<Answer, ClientError> {
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Ask { verb, reply }).await?;
+        answer.await.unwrap_or(Err(ClientError::Stopped))
+    }
+
+    async fn command(&self, command: Command) -> Result<(), ClientError> {
+        self.commands.send(command).await.map_err(|_| ClientError::Stopped)
+    }
+}
