@@ -1,0 +1,37 @@
+//! Owns every byte a node keeps on its disk: logs, votes, state rows and the watermarks that guard them.
+//! Does not know openraft, tokio or what a row means. Invariant: a `Done` that was given `Ok` survives a power cut,
+//! and a replica that lost such a row never opens as if it were whole.
+//!
+//! The way of a write: a replica's [`RaftLog`] hashes entries and hands them to the one [`LogWriter`] of the node, which
+//! merges the writes of all replicas into one batch and one sync of the [`Engine`], then raises the [`Watermarks`].
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod batch;
+mod engine;
+mod error;
+mod keys;
+mod mem;
+mod raft_log;
+mod raft_log_open;
+mod rocks;
+mod rocks_view;
+mod snapshot;
+mod state_table;
+mod tables;
+mod tail;
+mod watermark;
+mod watermark_file;
+mod writer;
+
+pub use batch::{Batch, Op};
+pub use engine::{Durability, Engine, Family, View};
+pub use error::StorageError;
+pub use mem::MemEngine;
+pub use raft_log::{LogOptions, LogState, Opened, RaftLog};
+pub use rocks::{RocksEngine, RocksOptions};
+pub use snapshot::{CHUNK_BYTES_MAX, StateSnapshot};
+pub use state_table::{Installer, ROW_KEY_BYTES_MAX, StateTable};
+pub use tail::LogEntry;
+pub use watermark::Watermarks;
+pub use writer::{Done, LogWriter, WriterOptions, exit_on_fatal};

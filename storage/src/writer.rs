@@ -1,0 +1,398 @@
+//! Owns the one thread of a node that writes and syncs logs, and the thread that lets the watermarks follow. Does not know Raft.
+//! Invariant: writes of a replica reach the disk and are answered in the order in which they were sent, every one is answered exactly
+//! once, and after the first error nothing is written any more.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use parking_lot::Mutex;
+use proto::ids::ReplicaId;
+
+use crate::batch::Batch;
+use crate::engine::{Durability, Engine, Family};
+use crate::error::StorageError;
+use crate::keys::{Tag, log_key, meta_key};
+use crate::tables::{Point, encode_committed, encode_purge_point, encode_vote, log_row_head};
+use crate::tail::LogEntry;
+use crate::watermark::{Mark, Watermarks};
+
+/// Called once, when a write is durable or has failed, on the log writer's thread: it must be quick, must not block and must not panic.
+/// A call that is refused at once (`Invalid`, `Stopped`) runs it on the caller's thread before the call returns.
+pub type Done = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
+
+/// Called once with the first error, on the thread that met it.
+pub type OnFatal = Arc<dyn Fn(&StorageError) + Send + Sync>;
+
+/// Exit code of a process whose disk failed: `EX_TEMPFAIL` of sysexits.h.
+const EXIT_DISK: i32 = 75;
+
+/// Settings of the log writer.
+#[derive(Debug, Clone)]
+pub struct WriterOptions {
+    /// Writes of all replicas that may wait; a sender blocks while the queue is full. Default 4,096. Raft's limit on entries in flight
+    /// keeps the queue far shorter unless the disk hangs.
+    pub queue_len_max: usize,
+    /// Bytes of bodies after which a round takes no further write. Default 4 MiB.
+    pub batch_bytes_max: usize,
+    /// Longest time a round waits for more writes. It waits only when the round before had several, and never longer than a sync takes:
+    /// a lone client pays nothing. Default 0: off.
+    pub linger: Duration,
+    /// Shortest time between two writes of the watermark file that nobody waits for. Default 5 ms.
+    pub watermark_pace: Duration,
+}
+
+impl Default for WriterOptions {
+    fn default() -> WriterOptions {
+        WriterOptions {
+            queue_len_max: 4096,
+            batch_bytes_max: 4 << 20,
+            linger: Duration::ZERO,
+            watermark_pace: Duration::from_millis(5),
+        }
+    }
+}
+
+/// What one write does to a replica's rows.
+pub(crate) enum Change {
+    /// Entries with the running hash after each, and the committed position that goes along.
+    Append { entries: Vec<(LogEntry, u64)>, committed: Option<Bytes> },
+    Vote { counter: u64, vote: Bytes },
+    /// Deletes the indexes of `rows`, the end of the log; `kept` is the last entry that stays.
+    Cut { rows: Range<u64>, kept: Option<Point> },
+    /// Deletes the indexes of `rows`, the start of the log.
+    Purge { rows: Range<u64>, point: Point },
+}
+
+/// One write in the queue. Dropped unanswered, it answers `Stopped`.
+pub(crate) struct Job {
+    replica: ReplicaId,
+    change: Change,
+    number: u64,
+    written: Arc<AtomicU64>,
+    done: Option<Done>,
+}
+
+impl Job {
+    /// `written` is raised to `number` once the change is in the database.
+    pub(crate) fn new(replica: ReplicaId, change: Change, number: u64, written: Arc<AtomicU64>, done: Done) -> Job {
+        Job { replica, change, number, written, done: Some(done) }
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.change {
+            Change::Append { entries, .. } => entries.iter().map(|(entry, _)| entry.body.len()).sum(),
+            Change::Vote { .. } | Change::Cut { .. } | Change::Purge { .. } => 0,
+        }
+    }
+
+    fn answer(mut self, result: Result<(), StorageError>) {
+        if let Some(done) = self.done.take() {
+            done(result);
+        }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            done(Err(StorageError::Stopped));
+        }
+    }
+}
+
+enum Message {
+    Job(Job),
+    Stop,
+}
+
+/// The log writer of a node: every vote, append, truncation and purge of every replica goes through its one queue.
+pub struct LogWriter {
+    queue: Sender<Message>,
+    watermarks: Watermarks,
+    poison: Arc<Poison>,
+    fsyncs: Arc<AtomicU64>,
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
+    writer: JoinHandle<()>,
+    pacer: JoinHandle<()>,
+}
+
+impl LogWriter {
+    /// Starts the two threads, `log-writer` and `watermarks`. `on_fatal` is called once, with the first error.
+    /// # Panics
+    /// When the operating system refuses a thread.
+    #[must_use]
+    pub fn start(engine: Arc<dyn Engine>, watermarks: Watermarks, options: WriterOptions, on_fatal: OnFatal) -> Arc<LogWriter> {
+        let (queue, receiver) = crossbeam_channel::bounded(options.queue_len_max.max(1));
+        let poison = Arc::new(Poison { cause: OnceLock::new(), on_fatal });
+        let fsyncs = Arc::new(AtomicU64::new(0));
+        let pace = options.watermark_pace;
+        let worker = Worker::new(engine, watermarks.clone(), options, receiver, poison.clone(), fsyncs.clone());
+        watermarks.arm();
+        let writer = spawn("log-writer", &poison, move || worker.run());
+        let (marks, fatal) = (watermarks.clone(), poison.clone());
+        let pacer = spawn("watermarks", &poison, move || follow(&marks, &fatal, pace));
+        Arc::new(LogWriter { queue, watermarks, poison, fsyncs, threads: Mutex::new(Some(Threads { writer, pacer })) })
+    }
+
+    /// Successful syncs of the database since the start.
+    #[must_use]
+    pub fn fsyncs(&self) -> u64 {
+        self.fsyncs.load(Ordering::Relaxed)
+    }
+
+    /// The error that stopped all writing, if there was one.
+    #[must_use]
+    pub fn fatal(&self) -> Option<StorageError> {
+        self.poison.cause.get().cloned()
+    }
+
+    /// The marks that this writer raises.
+    #[must_use]
+    pub fn watermarks(&self) -> &Watermarks {
+        &self.watermarks
+    }
+
+    /// Writes what was sent before, brings the watermark file up to date and ends both threads. Later writes are answered `Stopped`.
+    pub fn stop(&self) {
+        let Some(threads) = self.threads.lock().take() else { return };
+        // An error means that the thread has gone already, after a panic.
+        let _ = self.queue.send(Message::Stop);
+        // The last handle may be dropped by a callback, on the writer's own thread, which then ends by itself.
+        if threads.writer.thread().id() == std::thread::current().id() {
+            self.watermarks.stop();
+            return;
+        }
+        let _ = threads.writer.join();
+        self.watermarks.stop();
+        let _ = threads.pacer.join();
+    }
+
+    /// Queues a write; blocks while the queue is full. A write that cannot be queued comes back, to be dropped when no lock is held.
+    pub(crate) fn send(&self, job: Job) -> Option<Job> {
+        match self.queue.send(Message::Job(job)) {
+            Ok(()) => None,
+            Err(crossbeam_channel::SendError(Message::Job(job))) => Some(job),
+            Err(crossbeam_channel::SendError(Message::Stop)) => None,
+        }
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Ends the process after a failed sync or a full disk: one line on stderr, exit code 75. Pass it as `on_fatal` in production.
+pub fn exit_on_fatal(error: &StorageError) -> ! {
+    eprintln!("everdesk: fatal: the log could not be made durable, stopping at once so that nothing unsafe is acknowledged: {error}");
+    std::process::exit(EXIT_DISK)
+}
+
+/// The first error, and whom to tell.
+struct Poison {
+    cause: OnceLock<StorageError>,
+    on_fatal: OnFatal,
+}
+
+impl Poison {
+    fn fire(&self, error: &StorageError) {
+        if self.cause.set(error.clone()).is_ok() {
+            (self.on_fatal)(error);
+        }
+    }
+
+    fn check(&self) -> Result<(), StorageError> {
+        match self.cause.get() {
+            None => Ok(()),
+            Some(cause) => Err(StorageError::Poisoned { cause: cause.to_string() }),
+        }
+    }
+}
+
+fn spawn(name: &'static str, poison: &Arc<Poison>, body: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    let poison = poison.clone();
+    let guarded = move || {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).is_err() {
+            poison.fire(&StorageError::Poisoned { cause: format!("thread {name} panicked") });
+        }
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(guarded).expect("a node that cannot have its log thread cannot start")
+}
+
+/// Lets the watermark file follow the marks in memory.
+fn follow(watermarks: &Watermarks, poison: &Poison, pace: Duration) {
+    while watermarks.wait_dirty() {
+        if let Err(error) = watermarks.persist() {
+            return poison.fire(&error);
+        }
+        watermarks.pause(pace);
+    }
+    if poison.check().is_ok()
+        && let Err(error) = watermarks.persist()
+    {
+        poison.fire(&error);
+    }
+}
+
+struct Worker {
+    engine: Arc<dyn Engine>,
+    watermarks: Watermarks,
+    options: WriterOptions,
+    queue: Receiver<Message>,
+    poison: Arc<Poison>,
+    fsyncs: Arc<AtomicU64>,
+    meters: Meters,
+    batch: Batch,
+    jobs: Vec<Job>,
+    cuts: Vec<(ReplicaId, Option<Point>)>,
+    marks: Vec<(ReplicaId, Mark)>,
+    has_vote: bool,
+    last_sync: Duration,
+}
+
+struct Meters {
+    fsync_seconds: metrics::Histogram,
+    fsyncs: metrics::Counter,
+    batch_appends: metrics::Histogram,
+}
+
+impl Worker {
+    fn new(
+        engine: Arc<dyn Engine>,
+        watermarks: Watermarks,
+        options: WriterOptions,
+        queue: Receiver<Message>,
+        poison: Arc<Poison>,
+        fsyncs: Arc<AtomicU64>,
+    ) -> Worker {
+        let meters = Meters {
+            fsync_seconds: metrics::histogram!("chat_storage_fsync_seconds"),
+            fsyncs: metrics::counter!("chat_storage_fsyncs_total"),
+            batch_appends: metrics::histogram!("chat_storage_batch_appends_count"),
+        };
+        let (batch, jobs, cuts, marks) = (Batch::new(), Vec::new(), Vec::new(), Vec::new());
+        let (has_vote, last_sync) = (false, Duration::ZERO);
+        Worker { engine, watermarks, options, queue, poison, fsyncs, meters, batch, jobs, cuts, marks, has_vote, last_sync }
+    }
+
+    fn run(mut self) {
+        let mut last_len = 0;
+        while let Ok(Message::Job(first)) = self.queue.recv() {
+            let stop = self.gather(first, last_len);
+            last_len = self.jobs.len();
+            let result = self.write();
+            if let Err(error) = &result {
+                self.poison.fire(error);
+            }
+            for job in self.jobs.drain(..) {
+                job.answer(result.clone());
+            }
+            if stop {
+                break;
+            }
+        }
+        // What is still in the queue answers `Stopped` when the receiver is dropped with it.
+    }
+
+    /// Takes what is waiting, within the bounds of a round. True: the owner asked to stop.
+    fn gather(&mut self, first: Job, last_len: usize) -> bool {
+        let mut bytes = first.bytes();
+        self.jobs.push(first);
+        let wait = if last_len > 1 { self.options.linger.min(self.last_sync) } else { Duration::ZERO };
+        let deadline = (!wait.is_zero()).then(|| Instant::now() + wait);
+        while bytes < self.options.batch_bytes_max {
+            let message = match (self.queue.try_recv(), deadline) {
+                (Ok(message), _) => message,
+                (Err(TryRecvError::Disconnected), _) => return true,
+                (Err(TryRecvError::Empty), None) => return false,
+                (Err(TryRecvError::Empty), Some(deadline)) => match self.queue.recv_deadline(deadline) {
+                    Ok(message) => message,
+                    Err(_) => return false,
+                },
+            };
+            match message {
+                Message::Stop => return true,
+                Message::Job(job) => {
+                    bytes += job.bytes();
+                    self.jobs.push(job);
+                }
+            }
+        }
+        false
+    }
+
+    /// One round: marks down, one batch, one sync, marks up. See `watermark.rs` for why in this order.
+    fn write(&mut self) -> Result<(), StorageError> {
+        self.poison.check()?;
+        self.encode();
+        if !self.cuts.is_empty() {
+            self.watermarks.lower(&self.cuts)?;
+        }
+        let start = Instant::now();
+        self.engine.write_ref(&self.batch, Durability::Synced)?;
+        self.last_sync = start.elapsed();
+        self.fsyncs.fetch_add(1, Ordering::Relaxed);
+        self.meters.fsyncs.increment(1);
+        self.meters.fsync_seconds.record(self.last_sync);
+        self.meters.batch_appends.record(self.jobs.len() as f64);
+        for job in &self.jobs {
+            job.written.store(job.number, Ordering::Release);
+        }
+        self.watermarks.post(&self.marks);
+        // A vote that was answered must never be forgotten unseen, so it waits for its mark; votes are rare.
+        if self.has_vote {
+            self.watermarks.persist()?;
+        }
+        Ok(())
+    }
+
+    fn encode(&mut self) {
+        self.batch.clear();
+        self.batch.shrink_to(2 * self.options.batch_bytes_max);
+        self.cuts.clear();
+        self.marks.clear();
+        self.has_vote = false;
+        for job in &self.jobs {
+            let replica = job.replica;
+            match &job.change {
+                Change::Append { entries, committed } => {
+                    for (entry, hash) in entries {
+                        let head = log_row_head(entry.term, *hash);
+                        self.batch.put_parts(Family::Log, &log_key(replica, entry.index), &[&head, &entry.body]);
+                    }
+                    if let Some(committed) = committed {
+                        self.batch.put(Family::Meta, &meta_key(replica, Tag::Committed), &encode_committed(committed));
+                    }
+                    if let Some((entry, hash)) = entries.last() {
+                        let point = Point { index: entry.index, term: entry.term, hash: *hash };
+                        self.marks.push((replica, Mark::Last(point)));
+                    }
+                }
+                Change::Vote { counter, vote } => {
+                    self.batch.put(Family::Meta, &meta_key(replica, Tag::Vote), &encode_vote(*counter, vote));
+                    self.marks.push((replica, Mark::Votes(*counter)));
+                    self.has_vote = true;
+                }
+                Change::Cut { rows, kept } => {
+                    self.batch.delete_range(Family::Log, &log_key(replica, rows.start), &log_key(replica, rows.end));
+                    self.cuts.push((replica, *kept));
+                    self.marks.push((replica, Mark::Cut(*kept)));
+                }
+                Change::Purge { rows, point } => {
+                    self.batch.delete_range(Family::Log, &log_key(replica, rows.start), &log_key(replica, rows.end));
+                    self.batch.put(Family::Meta, &meta_key(replica, Tag::PurgePoint), &encode_purge_point(*point));
+                    self.marks.push((replica, Mark::AtLeast(*point)));
+                }
+            }
+        }
+    }
+}
