@@ -95,4 +95,10 @@ impl Shard {
         let tables = self.sessions.bytes() + self.agents.bytes() + self.desks.bytes();
         tables + self.wants.bytes() + self.queue.bytes() + self.work.outbox.bytes()
     }
+    /// `cached_bytes` counted anew, to prove the running count.
+    #[cfg(test)]
+    pub(crate) fn recount_bytes(&self) -> usize {
+        let tables = self.sessions.recount() + self.agents.recount() + self.desks.recount();
+        tables + self.wants.recount() + self.queue.recount() + self.work.outbox.bytes()
+    }
 }

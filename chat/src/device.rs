@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub(crate) struct Devices {
     /// Sorted by party and name.
+    #[expect(clippy::vec_box, reason = "a new device moves pointers, not devices: a client may bring thousands")]
     cached: Vec<Box<Device>>,
     /// All devices, in memory or not.
     pub total: u32,

@@ -1,1 +1,249 @@
-//! Owns nothing yet.
+//! Owns the proof that checkpoints, evictions, failed writes and restarts leave no trace in any outcome: a shard that never
+//! writes is the model. Does not look into rows.
+
+use super::world::*;
+use crate::{HistoryRange, Outcome, Shard};
+use proptest::prelude::*;
+use proto::command::{Command, Mail, Party};
+use proto::ids::{AgentId, SessionId, ShardId, VisitorId};
+
+const SESSIONS: u128 = 4;
+const AGENTS: u64 = 3;
+
+/// What happens next. Numbers are chosen when it happens: the model knows which are due.
+#[derive(Debug, Clone)]
+enum Step {
+    Open(u128, u8),
+    Send { session: u128, party: u8, device: u8, back: u64, text: usize },
+    SendCid { session: u128, party: u8, device: u8, cid: u8 },
+    Burst { session: u128, count: u64 },
+    Cursor(u128, u8, u64, u64),
+    Close(u128, u8),
+    Login(u64, u8),
+    Presence(u64, bool),
+    Foreign(u128, u64),
+    Deliver,
+    Settle,
+    Begin,
+    End(bool),
+    Evict(usize),
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let session = || 0..SESSIONS;
+    let send = (session(), 0..4_u8, 0..3_u8, prop_oneof![4 => Just(0_u64), 1 => 1..80_u64], 0..3_000_usize);
+    let step = prop_oneof![
+        2 => (session(), 0..20_u8).prop_map(|(s, t)| Step::Open(s, t)),
+        10 => send.prop_map(|(session, party, device, back, text)| Step::Send { session, party, device, back, text }),
+        6 => (session(), 0..4_u8, 0..2_u8, 0..40_u8)
+            .prop_map(|(session, party, device, cid)| Step::SendCid { session, party, device, cid }),
+        2 => (session(), 1..150_u64).prop_map(|(session, count)| Step::Burst { session, count }),
+        3 => (session(), 0..4_u8, 0..90_u64, 0..90_u64).prop_map(|(s, p, a, b)| Step::Cursor(s, p, a, b)),
+        2 => (session(), 0..4_u8).prop_map(|(s, p)| Step::Close(s, p)),
+        2 => (0..AGENTS, 0..20_u8).prop_map(|(a, t)| Step::Login(a, t)),
+        3 => (0..AGENTS, any::<bool>()).prop_map(|(a, on)| Step::Presence(a, on)),
+        2 => (0..9_u128, 0..4_u64).prop_map(|(s, c)| Step::Foreign(s, c)),
+        6 => Just(Step::Deliver),
+        1 => Just(Step::Settle),
+        6 => Just(Step::Begin),
+        6 => prop::bool::weighted(0.7).prop_map(Step::End),
+        4 => prop_oneof![Just(0), 1..40_000_usize].prop_map(Step::Evict),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 1..120)
+}
+
+fn party(number: u8) -> Party {
+    match number {
+        0 => Party::Visitor,
+        1 => Party::System,
+        n => Party::Agent(AgentId(u64::from(n) - 2)),
+    }
+}
+
+/// The shard under test beside the model, and what a restart has to repeat.
+struct Pair {
+    model: World,
+    real: World,
+    /// The changes of the checkpoint under way, and how many commands they contain.
+    under_way: Option<(Vec<(Vec<u8>, Option<Vec<u8>>)>, usize)>,
+    /// Every command with its time.
+    log: Vec<(u64, Command)>,
+    written: usize,
+}
+
+impl Pair {
+    fn new() -> Pair {
+        Pair { model: World::alone(), real: World::alone(), under_way: None, log: Vec::new(), written: 0 }
+    }
+
+    fn apply(&mut self, command: Command) -> Outcome {
+        let outcome = self.model.apply(command.clone());
+        let warm = self.real.shard.is_warm(&command);
+        let reads = self.real.rows.reads.get();
+        assert_eq!(self.real.apply(command.clone()), outcome, "{command:?}");
+        assert!(!warm || self.real.rows.reads.get() == reads, "warm, but it read: {command:?}");
+        assert_eq!(self.model.shard.state_hash(), self.real.shard.state_hash());
+        self.log.push((self.model.now_ms, command));
+        outcome
+    }
+
+    fn deliver(&mut self) -> bool {
+        let after = self.model.shard.inbox_seen(ONE);
+        let mail = |world: &World| world.shard.outbox(&world.rows, ONE, after, 1).unwrap().pop();
+        let next = mail(&self.model);
+        assert_eq!(mail(&self.real), next);
+        let Some((seq, message)) = next else { return false };
+        self.apply(Command::Inbox { from: ONE, seq, message });
+        if seq % 3 == 0 {
+            self.apply(Command::OutboxAcked { to: ONE, upto: seq });
+        }
+        true
+    }
+
+    /// The device's own next number, as the model knows it.
+    fn next_n(&self, session: u128, party: Party, device: &str) -> u64 {
+        let sent = |n| self.model.shard.find_sent(&self.model.rows, SessionId(session), party, device, n, "").unwrap();
+        (1..).find(|n| sent(*n).is_none()).unwrap()
+    }
+
+    fn end(&mut self, written: bool) {
+        let Some((changes, count)) = self.under_way.take() else { return };
+        if written {
+            self.real.rows.write(changes);
+            self.written = count;
+        }
+        self.real.shard.end_checkpoint(written);
+    }
+
+    /// The process dies: what was not written is applied again out of the log.
+    fn restart(&mut self) {
+        self.under_way = None;
+        self.real.shard = Shard::open(ONE, 1, &self.real.rows).unwrap();
+        for (now_ms, command) in &self.log[self.written..] {
+            self.real.shard.apply(&self.real.rows, *now_ms, command.clone()).unwrap();
+        }
+        assert_eq!(self.model.shard.state_hash(), self.real.shard.state_hash());
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Open(id, token) => {
+                let (session, visitor) = (SessionId(id), VisitorId(id));
+                self.apply(Command::OpenSession { session, site: SITE, visitor, token: [token; 32] });
+            }
+            Step::Send { session, party: from, device, back, text } => {
+                let (from, device) = (party(from), format!("d{device}"));
+                let next = self.next_n(session, from, &device);
+                let n = if back == 79 { next + 1 } else { next.saturating_sub(back).max(1) };
+                let (cid, text) = (format!("n{n}"), "x".repeat(text));
+                self.apply(Command::Send { session: SessionId(session), from, device, n, cid, text });
+            }
+            Step::SendCid { session, party: from, device, cid } => {
+                let (device, cid) = (format!("d{device}"), format!("cid {cid}"));
+                let send = Command::Send {
+                    session: SessionId(session),
+                    from: party(from),
+                    device,
+                    n: 0,
+                    cid,
+                    text: "y".into(),
+                };
+                self.apply(send);
+            }
+            Step::Burst { session, count } => {
+                let next = self.next_n(session, Party::Visitor, "d");
+                for n in next..next + count {
+                    self.apply(say(session, Party::Visitor, n, "burst"));
+                }
+            }
+            Step::Cursor(id, who, received, read) => {
+                self.apply(Command::Cursor { session: SessionId(id), party: party(who), received, read });
+            }
+            Step::Close(id, who) => drop(self.apply(close(id, party(who)))),
+            Step::Login(id, token) => {
+                let (agent, name) = (AgentId(id), format!("agent {token}"));
+                self.apply(Command::AgentLogin { agent, site: SITE, name, token: [token; 32] });
+            }
+            Step::Presence(id, online) => drop(self.apply(presence(id, online))),
+            Step::Foreign(id, conversation) => {
+                let message = match id % 3 {
+                    0 => Mail::Want { site: SITE, session: SessionId(100 + id), conversation: conversation + 1 },
+                    1 => Mail::Done { site: SITE, session: SessionId(99 + id), conversation, agent: None },
+                    _ => Mail::Assign { session: SessionId(id % SESSIONS), conversation, agent: AgentId(conversation) },
+                };
+                let seq = self.model.shard.inbox_seen(ShardId(9)) + 1;
+                self.apply(Command::Inbox { from: ShardId(9), seq, message });
+            }
+            Step::Deliver => drop(self.deliver()),
+            Step::Settle => while self.deliver() {},
+            Step::Begin if self.under_way.is_none() => {
+                self.under_way = Some((self.real.shard.begin_checkpoint(), self.log.len()));
+            }
+            Step::Begin => {}
+            Step::End(written) => self.end(written),
+            Step::Evict(bytes) => self.real.shard.evict(bytes),
+            Step::Restart => self.restart(),
+        }
+    }
+
+    /// Everything that can be read is the same.
+    fn compare(&self) {
+        let (model, real) = (&self.model, &self.real);
+        for id in (0..SESSIONS).map(SessionId) {
+            let view = model.shard.session(&model.rows, id).unwrap();
+            assert_eq!(real.shard.session(&real.rows, id).unwrap(), view);
+            let head = view.map_or(0, |view| view.head);
+            let ranges = [HistoryRange::After(0), HistoryRange::After(head / 2), HistoryRange::Latest];
+            for range in ranges.into_iter().chain([HistoryRange::Before(head / 2), HistoryRange::Before(head + 1)]) {
+                for (limit, bytes) in [(usize::MAX, usize::MAX), (50, 9_000)] {
+                    let page = model.shard.history(&model.rows, id, range, limit, bytes).unwrap();
+                    assert_eq!(real.shard.history(&real.rows, id, range, limit, bytes).unwrap(), page);
+                }
+            }
+            for (who, n) in (0..4).flat_map(|who| (0..90).map(move |n| (party(who), n))) {
+                let find = |world: &World, device: &str, n, cid: &str| {
+                    world.shard.find_sent(&world.rows, id, who, device, n, cid).unwrap()
+                };
+                for device in ["d0", "d"] {
+                    assert_eq!(find(real, device, n + 1, ""), find(model, device, n + 1, ""));
+                    let cid = format!("cid {n}");
+                    assert_eq!(find(real, device, 0, &cid), find(model, device, 0, &cid));
+                }
+            }
+        }
+        for id in (0..AGENTS).map(AgentId) {
+            assert_eq!(real.shard.agent(&real.rows, id).unwrap(), model.shard.agent(&model.rows, id).unwrap());
+        }
+        assert_eq!(real.shard.desk(&real.rows, SITE).unwrap(), model.shard.desk(&model.rows, SITE).unwrap());
+        assert_eq!(waiting_mails(real, ONE), waiting_mails(model, ONE));
+        assert_eq!(real.shard.outbox_targets(), model.shard.outbox_targets());
+        assert_eq!(real.shard.clock_ms(), model.shard.clock_ms());
+        assert_eq!(real.shard.recount_bytes(), real.shard.cached_bytes());
+        assert_eq!(model.shard.recount_bytes(), model.shard.cached_bytes());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_outcome_depends_on_checkpoints_evictions_or_restarts(steps in steps()) {
+        let mut pair = Pair::new();
+        for id in 0..SESSIONS {
+            pair.step(Step::Open(id, 0));
+        }
+        for step in steps {
+            pair.step(step);
+        }
+        pair.compare();
+        pair.end(true);
+        pair.real.chill();
+        assert_eq!(pair.real.shard.dirty_bytes(), 0);
+        pair.compare();
+        pair.written = pair.log.len();
+        pair.restart();
+        pair.compare();
+    }
+}

@@ -1,1 +1,247 @@
-//! Owns nothing yet.
+//! Owns the proof that mails between shards, late, repeated and in any order between pairs, never give a visitor two agents
+//! and lose no seat. Does not test one shard's rules in detail.
+
+use super::world::*;
+use crate::{HistoryRange, Outcome, Refusal, Reply};
+use proptest::prelude::*;
+use proto::command::{Command, EventBody, Mail, Party, Target};
+use proto::ids::{AgentId, SessionId, ShardId, SiteId, VisitorId};
+use std::collections::BTreeMap;
+
+const SHARDS: u32 = 3;
+const SESSIONS: u128 = 9;
+const AGENTS: u64 = 5;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Say(u128),
+    AgentSays(u128, u64),
+    Close(u128, u8),
+    Presence(u64, bool),
+    /// Hands over up to this many of the waiting mails of a pair of shards, the first so many of them again.
+    Deliver {
+        from: u32,
+        to: u32,
+        count: u64,
+        again: u64,
+    },
+    Skip {
+        from: u32,
+        to: u32,
+    },
+    Acknowledge {
+        from: u32,
+        to: u32,
+    },
+    Checkpoint(u32),
+    Chill(u32),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let shard = || 1..=SHARDS;
+    let step = prop_oneof![
+        8 => (0..SESSIONS).prop_map(Step::Say),
+        3 => (0..SESSIONS, 0..AGENTS).prop_map(|(s, a)| Step::AgentSays(s, a)),
+        5 => (0..SESSIONS, 0..7_u8).prop_map(|(s, by)| Step::Close(s, by)),
+        4 => (0..AGENTS, any::<bool>()).prop_map(|(a, online)| Step::Presence(a, online)),
+        24 => (shard(), shard(), 1..4_u64, 0..3_u64)
+            .prop_map(|(from, to, count, again)| Step::Deliver { from, to, count, again }),
+        2 => (shard(), shard()).prop_map(|(from, to)| Step::Skip { from, to }),
+        4 => (shard(), shard()).prop_map(|(from, to)| Step::Acknowledge { from, to }),
+        2 => shard().prop_map(Step::Checkpoint),
+        2 => shard().prop_map(Step::Chill),
+    ];
+    prop::collection::vec(step, 1..250)
+}
+
+fn site_of(id: u64) -> SiteId {
+    SiteId(1 + (id % 2) as u32)
+}
+
+struct Cluster {
+    worlds: BTreeMap<ShardId, World>,
+    said: BTreeMap<(SessionId, Party), u64>,
+}
+
+impl Cluster {
+    fn new() -> Cluster {
+        let worlds = (1..=SHARDS).map(|id| (ShardId(id), World::of(ShardId(id), SHARDS))).collect();
+        let mut cluster = Cluster { worlds, said: BTreeMap::new() };
+        for id in 0..SESSIONS {
+            let (session, visitor, site) = (SessionId(id), VisitorId(id), site_of(id as u64));
+            cluster.apply(Command::OpenSession { session, site, visitor, token: [0; 32] });
+        }
+        for id in 0..AGENTS {
+            let (agent, site, name) = (AgentId(id), site_of(id), String::new());
+            cluster.apply(Command::AgentLogin { agent, site, name, token: [0; 32] });
+        }
+        cluster
+    }
+
+    fn at(&self, target: Target) -> &World {
+        &self.worlds[&target.shard(SHARDS)]
+    }
+
+    fn world(&mut self, id: u32) -> &mut World {
+        self.worlds.get_mut(&ShardId(id)).unwrap()
+    }
+
+    fn apply(&mut self, command: Command) -> Outcome {
+        let shard = command.target().unwrap().shard(SHARDS);
+        self.world(shard.0).apply(command)
+    }
+
+    fn say(&mut self, id: u128, from: Party) {
+        let n = self.said.get(&(SessionId(id), from)).copied().unwrap_or(0) + 1;
+        if matches!(self.apply(say(id, from, n, "x")).reply, Reply::Sent { dup: false, .. }) {
+            self.said.insert((SessionId(id), from), n);
+        }
+    }
+
+    fn mails(&self, from: u32, to: u32, after: u64) -> Vec<(u64, Mail)> {
+        let world = &self.worlds[&ShardId(from)];
+        world.shard.outbox(&world.rows, ShardId(to), after, 99).unwrap()
+    }
+
+    /// Returns how many mails were new.
+    fn deliver(&mut self, from: u32, to: u32, count: u64, again: u64) -> usize {
+        let seen = self.world(to).shard.inbox_seen(ShardId(from));
+        let mails = self.mails(from, to, seen.saturating_sub(again));
+        let mut new = 0;
+        for (seq, message) in mails.into_iter().take((count + again) as usize) {
+            let outcome = self.world(to).apply(Command::Inbox { from: ShardId(from), seq, message });
+            assert_eq!(outcome.reply, Reply::Done);
+            assert!(seq > seen || outcome.effects.is_empty(), "a repeated mail did something");
+            new += usize::from(seq > seen);
+        }
+        new
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Say(id) => self.say(id, Party::Visitor),
+            Step::AgentSays(id, agent) => self.say(id, Party::Agent(AgentId(agent))),
+            Step::Close(id, by) => {
+                let by = match by {
+                    0 => Party::Visitor,
+                    1 => Party::System,
+                    n => Party::Agent(AgentId(u64::from(n) - 2)),
+                };
+                self.apply(close(id, by));
+            }
+            Step::Presence(agent, online) => drop(self.apply(presence(agent, online))),
+            Step::Deliver { from, to, count, again } => drop(self.deliver(from, to, count, again)),
+            Step::Skip { from, to } => {
+                let seen = self.world(to).shard.inbox_seen(ShardId(from));
+                if let Some((seq, message)) = self.mails(from, to, seen).into_iter().nth(1) {
+                    let reply = self.world(to).reply(Command::Inbox { from: ShardId(from), seq, message });
+                    assert_eq!(reply, Reply::Rejected(Refusal::InboxGap { expected: seen + 1 }));
+                }
+            }
+            Step::Acknowledge { from, to } => {
+                let upto = self.world(to).shard.inbox_seen(ShardId(from));
+                self.world(from).apply(Command::OutboxAcked { to: ShardId(to), upto });
+            }
+            Step::Checkpoint(id) => self.world(id).checkpoint(),
+            Step::Chill(id) => self.world(id).chill(),
+        }
+    }
+
+    /// Delivers until no mail waits anywhere.
+    fn settle(&mut self) {
+        loop {
+            let pairs = (1..=SHARDS).flat_map(|from| (1..=SHARDS).map(move |to| (from, to)));
+            if pairs.map(|(from, to)| self.deliver(from, to, 99, 1)).sum::<usize>() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Who holds which conversation, as the agents believe.
+    fn believed(&self) -> BTreeMap<(SessionId, u64), AgentId> {
+        let mut believed = BTreeMap::new();
+        for agent in (0..AGENTS).map(AgentId) {
+            let world = self.at(Target::Agent(agent));
+            for talk in world.shard.agent(&world.rows, agent).unwrap().unwrap().open {
+                assert_eq!(believed.insert(talk, agent), None, "two agents have conversation {talk:?}");
+            }
+        }
+        believed
+    }
+
+    /// Open conversations by session.
+    fn open(&self) -> BTreeMap<(SessionId, u64), (SiteId, Option<AgentId>)> {
+        let open = |id: SessionId| {
+            let world = self.at(Target::Session(id));
+            let view = world.shard.session(&world.rows, id).unwrap().unwrap();
+            view.open.map(|open| ((id, open.number), (view.site, open.agent)))
+        };
+        (0..SESSIONS).filter_map(|id| open(SessionId(id))).collect()
+    }
+
+    /// In a session's own history each conversation is given at most once, before it is closed, with gapless seqs.
+    fn check_histories(&self) {
+        for id in (0..SESSIONS).map(SessionId) {
+            let world = self.at(Target::Session(id));
+            let page = world.shard.history(&world.rows, id, HistoryRange::After(0), usize::MAX, usize::MAX).unwrap();
+            let (mut given, mut closed) = (0, 0);
+            for (event, seq) in page.unwrap().events.iter().zip(1..) {
+                assert_eq!(event.seq, seq);
+                match &event.body {
+                    EventBody::Assigned { conversation, .. } => {
+                        assert!(*conversation > given && *conversation > closed, "given twice or too late");
+                        given = *conversation;
+                    }
+                    EventBody::Closed { conversation, .. } => {
+                        assert_eq!(*conversation, closed + 1);
+                        closed = *conversation;
+                    }
+                    EventBody::Message { from: Party::Agent(_), .. } => assert!(given > closed, "not theirs"),
+                    EventBody::Message { .. } => {}
+                }
+            }
+        }
+    }
+
+    /// When no mail is under way, all sides say the same.
+    fn check_settled(&self) {
+        let open = self.open();
+        let assigned = open.iter().filter_map(|(talk, (_, agent))| agent.map(|agent| (*talk, agent)));
+        assert_eq!(self.believed(), assigned.collect::<BTreeMap<_, _>>());
+        for site in [SiteId(1), SiteId(2)] {
+            let world = self.at(Target::Desk(site));
+            let desk = world.shard.desk(&world.rows, site).unwrap();
+            let waiting = open.values().filter(|(of, agent)| *of == site && agent.is_none()).count();
+            assert_eq!(desk.queue_len, waiting as u64);
+            assert!(waiting == 0 || desk.agents.iter().all(|(_, online, _)| !online), "waits beside an online agent");
+            for (agent, online, count) in desk.agents {
+                let theirs = open.values().filter(|(_, of)| *of == Some(agent)).count();
+                assert_eq!(count, theirs as u32, "seats of {agent}");
+                let home = self.at(Target::Agent(agent));
+                assert_eq!(home.shard.agent(&home.rows, agent).unwrap().unwrap().online, online);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_visitor_never_has_two_agents_and_no_seat_is_lost(steps in steps()) {
+        let mut cluster = Cluster::new();
+        for step in steps {
+            cluster.step(step);
+            cluster.believed();
+        }
+        cluster.settle();
+        cluster.check_histories();
+        cluster.check_settled();
+        for agent in 0..AGENTS {
+            cluster.step(Step::Presence(agent, true));
+        }
+        cluster.settle();
+        cluster.check_settled();
+        assert!(cluster.open().values().all(|(_, agent)| agent.is_some()), "everyone is served in the end");
+    }
+}
