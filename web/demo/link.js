@@ -192,8 +192,14 @@ export class Link {
     const cursor = this.cursors[event.session];
     if (cursor !== undefined && event.seq <= cursor) return;
     this.cursors[event.session] = event.seq;
-    // Our own message on a resumed socket: the outbox entry stays until its ack, which comes as a duplicate.
+    // Our own message on a resumed socket is as good as the ack that was lost.
+    const queue = event.cid ? this.lane(event.session).queue : [];
+    const at = queue.findIndex((entry) => entry.cid === event.cid);
     this.on.event(event);
+    if (at >= 0) {
+      queue.splice(at, 1);
+      this.save();
+    }
     this.tellReceived(event.session);
   }
 

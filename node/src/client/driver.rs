@@ -277,7 +277,13 @@ impl Driver {
         match (frame.body, frame.id) {
             (Reply::Event(event), _) => {
                 let verdict = self.cursors.on_event(&event);
-                self.pass_on(verdict, event.into_owned()).await;
+                let event = event.into_owned();
+                let settled = self.settle(&event);
+                self.pass_on(verdict, event).await;
+                if let Some((reply, ack)) = settled {
+                    // The caller may have given up waiting; the event told the rest.
+                    let _ = reply.send(Ok(ack));
+                }
             }
             (Reply::Ack(ack), Some(id)) => self.on_ack(id, ack).await,
             (Reply::Error(error), Some(id)) => {
@@ -306,6 +312,19 @@ impl Driver {
         left
     }
 
+    /// Finds the send whose message came as an event because its ack was lost with an earlier socket.
+    fn settle(&mut self, event: &Event<'_>) -> Option<(AckReply, Ack<'static>)> {
+        let EventKind::Message { from, cid: Some(cid), .. } = &event.kind else { return None };
+        if *from != self.config.me {
+            return None;
+        }
+        let acked = self.outbox.on_own_event(event.session, cid, event.seq)?;
+        Stats::add(&self.stats.acked);
+        Stats::add(&self.stats.dups);
+        let cid = Cow::Owned(acked.cid);
+        Some((acked.reply, Ack { session: event.session, cid, seq: event.seq, ts: event.ts, dup: true }))
+    }
+
     async fn on_ack(&mut self, id: u64, ack: Ack<'_>) {
         let acked = match self.outbox.on_ack(id, &ack) {
             Ok(acked) => acked,
@@ -328,9 +347,9 @@ impl Driver {
             EventKind::Message { from: self.config.me, text: Cow::Owned(text), cid: Some(Cow::Owned(cid.clone())) };
         let event = Event { session: ack.session, seq: ack.seq, ts: ack.ts, kind };
         let ack = Ack { session: ack.session, cid: Cow::Owned(cid), seq: ack.seq, ts: ack.ts, dup: ack.dup };
-        // The caller may have given up waiting; the event tells the rest.
-        let _ = reply.send(Ok(ack));
+        // The event goes first: who has the ack may look for it. A caller that gave up waiting misses nothing else.
         self.pass_on(verdict, event).await;
+        let _ = reply.send(Ok(ack));
     }
 
     async fn pass_on(&mut self, verdict: Verdict, event: Event<'static>) {

@@ -12,3 +12,6 @@ pub mod terminal;
 
 pub use cursors::Violation;
 pub use handle::{ChatClient, ClientError, Config, Item, PendingAck, ResumePoint, Stats};
+
+#[cfg(test)]
+mod driver_tests;

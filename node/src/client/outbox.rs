@@ -158,6 +158,20 @@ impl Outbox {
         Ok(Some(Acked { cid: entry.cid, text: entry.text, reply: entry.reply }))
     }
 
+    /// Takes in our own message as an event, as it comes after a resume: as good as the ack that was lost.
+    pub fn on_own_event(&mut self, session: SessionId, cid: &str, seq: u64) -> Option<Acked> {
+        let lane = self.lanes.get_mut(&session)?;
+        let at = lane.queue.iter().position(|entry| entry.cid == cid)?;
+        lane.strikes = 0;
+        lane.sent -= usize::from(at < lane.sent);
+        let entry = lane.queue.remove(at)?;
+        self.len -= 1;
+        if entry.attempts > 0 {
+            self.settled.insert(entry.key, Settled { seq, attempts: entry.attempts });
+        }
+        Some(Acked { cid: entry.cid, text: entry.text, reply: entry.reply })
+    }
+
     /// Takes a refusal in; a final one answers the caller, any other makes the lane go back and send again in order.
     /// Returns false when the frame was no send of ours.
     pub fn on_refusal(&mut self, frame: u64, error: &ErrorInfo<'static>, now: Instant) -> bool {
