@@ -1,0 +1,11 @@
+//! Owns agreement: raft groups, the links between nodes, the meta group's state and the way to a shard's leader.
+//! Does not know browsers or actors. Invariant: nothing is answered or pushed before it is applied at a leader.
+
+pub mod config;
+pub mod hooks;
+pub mod meta;
+pub mod node;
+pub mod raft;
+pub mod router;
+pub mod shard;
+pub mod transport;

@@ -44,6 +44,13 @@ pub fn encode<T: Frozen>(value: &T) -> Vec<u8> {
     out
 }
 
+/// The body of a value without a tag: a part of a larger frozen value.
+pub fn encode_bare<T: Encode>(value: &T) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    bincode::encode_into_std_write(value, &mut out, CONFIG).expect("a Vec takes every byte and derived encoders do not fail");
+    out
+}
+
 /// Reads a value that fills `bytes` exactly.
 /// # Errors
 /// `CodecError` for a foreign tag, truncated or left-over bytes, or a length over the limit.

@@ -178,3 +178,49 @@ impl Target {
         ShardId(1 + ((hash ^ (hash >> 31)) % u64::from(shards.max(1))) as u32)
     }
 }
+
+/// The bytes of one command, to be joined by [`join_commands`].
+pub fn encode_command(command: &Command) -> Vec<u8> {
+    crate::codec::encode_bare(command)
+}
+
+/// The bytes of a [`Batch`] made of commands that are encoded already.
+pub fn join_commands<'a>(now_ms: u64, commands: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> Vec<u8> {
+    let bytes: usize = commands.clone().map(<[u8]>::len).sum();
+    let mut out = Vec::with_capacity(bytes + 24);
+    out.push(<Batch as crate::codec::Frozen>::TAG);
+    out.extend_from_slice(&crate::codec::encode_bare(&now_ms));
+    out.extend_from_slice(&crate::codec::encode_bare(&(commands.len() as u64)));
+    for command in commands {
+        out.extend_from_slice(command);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn joined_commands_are_a_batch() {
+        let commands = vec![
+            Command::Close { session: SessionId(7), by: Party::Visitor },
+            Command::OutboxAcked { to: ShardId(3), upto: 90_000 },
+        ];
+        let parts: Vec<Vec<u8>> = commands.iter().map(encode_command).collect();
+        let joined = join_commands(1_763_700_000_000, parts.iter().map(Vec::as_slice));
+        let batch = Batch { now_ms: 1_763_700_000_000, commands };
+        assert_eq!(joined, crate::codec::encode(&batch));
+        assert_eq!(crate::codec::decode(&joined), Ok(batch));
+    }
+
+    #[test]
+    fn actors_spread_over_all_shards() {
+        let mut seen = std::collections::BTreeMap::new();
+        for n in 0..6000u64 {
+            *seen.entry(Target::Agent(AgentId(n)).shard(6)).or_insert(0) += 1;
+        }
+        assert_eq!(seen.len(), 6);
+        assert!(seen.values().all(|count| (800..1200).contains(count)), "{seen:?}");
+    }
+}

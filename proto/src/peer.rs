@@ -65,15 +65,6 @@ pub struct AppliedRow {
     pub membership: MembershipRow,
 }
 
-/// The kinds of raft entry, as the first byte of a log body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum EntryKind {
-    Blank = 0,
-    Normal = 1,
-    Membership = 2,
-}
-
 /// A raft append, without its entries: they follow as `(term, index, length, body)` so that bodies are not copied.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct AppendHead {
@@ -241,6 +232,8 @@ pub struct Pushes {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum MetaCall {
     Propose(crate::command::MetaCommand),
+    /// Where the log stands, proved by a quorum: a replica that has applied it has seen everything acknowledged.
+    Barrier,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -253,6 +246,7 @@ pub enum MetaReply {
     Refused { reason: String },
     NotLeader { hint: Option<NodeId> },
     Unknown,
+    At { index: u64 },
 }
 
 crate::frozen!(

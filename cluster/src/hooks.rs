@@ -1,0 +1,25 @@
+//! Owns the seam to the node above: what it must do for the cluster. Does not know actors or sockets.
+//! Invariant: hooks never block and never wait; they run on raft's and the links' tasks.
+
+use crate::router::ReplyTo;
+use crate::shard::Shard;
+use chat::Effect;
+use proto::ids::{Epoch, NodeId, ShardId};
+use proto::peer::{Pushes, ShardCall};
+use std::sync::Arc;
+
+/// Implemented by the node.
+pub trait Hooks: Send + Sync + 'static {
+    /// A call reached a shard that this node leads.
+    fn call(&self, shard: &Arc<Shard>, caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo);
+    /// One round of applies at a serving leader had these effects, in order.
+    fn effects(&self, shard: &Arc<Shard>, epoch: Epoch, effects: Vec<Effect>);
+    /// This node began (`Some`) or ceased to serve the shard.
+    fn serving(&self, shard: &Arc<Shard>, epoch: Option<Epoch>);
+    /// A shard's leader pushed to this node's subscribers. Also called for pushes of this node itself.
+    fn pushes(&self, from: NodeId, pushes: Pushes);
+    /// This node learnt of a shard's leader, or that the link to it is new: subscriptions must be made again.
+    fn leader_changed(&self, shard: ShardId, leader: NodeId);
+    /// The link to a peer came up or broke; its subscriptions are gone when it broke.
+    fn peer_changed(&self, peer: NodeId, up: bool);
+}

@@ -1,0 +1,12 @@
+//! Owns the meta group: nodes, replicas, join tokens, sites, accounts. Does not hold anything per session.
+//! Invariant: a replica id, once allotted, never names another replica.
+
+mod machine;
+mod plan;
+mod rows;
+mod state;
+
+pub use machine::MetaMachine;
+pub use plan::{GroupPlan, missing_replicas, preferred_leader, replicas_on};
+pub use rows::{AgentRow, ClusterRow, NodeRow, ReplicaRow, SiteRow, TokenRow};
+pub use state::MetaState;

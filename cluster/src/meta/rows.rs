@@ -1,0 +1,58 @@
+//! Owns the stored form of the meta group's state. Does not change it. Invariant: layouts are frozen under their tags.
+
+use bincode::{Decode, Encode};
+use proto::command::{NodeAddress, TokenHash};
+use proto::ids::{NodeId, ShardId, SiteId};
+
+/// What there is one of.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ClusterRow {
+    pub cluster: u128,
+    pub shards: u32,
+    pub admin_token: TokenHash,
+    /// argon2id, PHC form.
+    pub admin_password: String,
+    pub next_node: u32,
+    pub next_replica: u32,
+    pub next_site: u32,
+    pub next_agent: u64,
+    /// Version of commands and rows in force.
+    pub version: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NodeRow {
+    pub address: NodeAddress,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ReplicaRow {
+    pub shard: ShardId,
+    pub node: NodeId,
+    /// The first of its group: initialises it.
+    pub founder: bool,
+    /// Lost its log or left: never votes again.
+    pub retired: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct TokenRow {
+    pub expires_ms: u64,
+    /// The request that spent it, and the node it got.
+    pub spent: Option<(u128, NodeId)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SiteRow {
+    pub name: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AgentRow {
+    pub site: SiteId,
+    pub name: String,
+    /// argon2id, PHC form.
+    pub password: String,
+}
+
+proto::frozen!(ClusterRow = 60, NodeRow = 61, ReplicaRow = 62, TokenRow = 63, SiteRow = 64, AgentRow = 65);

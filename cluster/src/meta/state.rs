@@ -1,0 +1,312 @@
+//! Owns the meta group's rules: pure and deterministic. Does not do I/O. Invariant: a refused command changes nothing.
+
+use super::rows::{AgentRow, ClusterRow, NodeRow, ReplicaRow, SiteRow, TokenRow};
+use crate::raft::Halt;
+use crate::raft::machine::RowChanges;
+use proto::codec::{self, Frozen};
+use proto::command::{MetaCommand, NodeAddress, TokenHash};
+use proto::ids::{AgentId, META_SHARD, NodeId, ReplicaId, ShardId, SiteId};
+use proto::peer::MetaReply;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Nodes of one cluster.
+const NODES_MAX: usize = 64;
+/// Unspent and spent join tokens that are remembered.
+const TOKENS_MAX: usize = 1_000;
+/// Sites of one cluster.
+const SITES_MAX: usize = 10_000;
+/// Agents of one cluster.
+const AGENTS_MAX: usize = 100_000;
+/// Longest name of a site or agent, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+/// The site of a fresh cluster.
+const FIRST_SITE: &str = "demo";
+
+/// The whole state; small enough to stay in memory.
+#[derive(Debug, Default, Clone)]
+pub struct MetaState {
+    pub cluster: Option<ClusterRow>,
+    pub nodes: BTreeMap<NodeId, NodeRow>,
+    pub replicas: BTreeMap<ReplicaId, ReplicaRow>,
+    pub tokens: BTreeMap<TokenHash, TokenRow>,
+    pub sites: BTreeMap<SiteId, SiteRow>,
+    pub agents: BTreeMap<AgentId, AgentRow>,
+    dirty: BTreeSet<Vec<u8>>,
+}
+
+fn refused(reason: &str) -> MetaReply {
+    MetaReply::Refused { reason: reason.to_string() }
+}
+
+fn good_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= NAME_BYTES_MAX
+        && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@'))
+}
+
+impl MetaState {
+    pub fn apply(&mut self, now_ms: u64, command: MetaCommand) -> MetaReply {
+        match command {
+            MetaCommand::Bootstrap { cluster, shards, address, admin_token, admin_password } => {
+                self.bootstrap(cluster, shards, address, admin_token, admin_password)
+            }
+            MetaCommand::CreateJoinToken { token, expires_ms } => self.create_token(now_ms, token, expires_ms),
+            MetaCommand::Join { token, request, address } => self.join(now_ms, token, request, address),
+            MetaCommand::MoveNode { node, address } => self.move_node(node, address),
+            MetaCommand::AddReplica { shard, node } => self.add_replica(shard, node),
+            MetaCommand::SetVoter { .. } => refused("voters follow from the replicas"),
+            MetaCommand::RetireReplica { replica } => self.retire(replica),
+            MetaCommand::AddSite { name } => self.add_site(&name),
+            MetaCommand::AddAgent { site, name, password } => self.add_agent(&site, name, password),
+        }
+    }
+
+    fn bootstrap(
+        &mut self,
+        cluster: u128,
+        shards: u32,
+        address: NodeAddress,
+        admin_token: TokenHash,
+        admin_password: String,
+    ) -> MetaReply {
+        if let Some(row) = &self.cluster {
+            return if row.cluster == cluster { MetaReply::Done } else { refused("the cluster exists already") };
+        }
+        let node = NodeId(1);
+        self.cluster = Some(ClusterRow {
+            cluster,
+            shards,
+            admin_token,
+            admin_password,
+            next_node: 2,
+            next_replica: 1,
+            next_site: 1,
+            next_agent: 1,
+            version: 1,
+        });
+        self.put_node(node, address);
+        for shard in 0..=shards {
+            self.new_replica(ShardId(shard), node, true);
+        }
+        self.add_site(FIRST_SITE);
+        MetaReply::Done
+    }
+
+    fn create_token(&mut self, now_ms: u64, token: TokenHash, expires_ms: u64) -> MetaReply {
+        let gone: Vec<TokenHash> = self
+            .tokens
+            .iter()
+            .filter(|(_, row)| row.spent.is_none() && row.expires_ms <= now_ms)
+            .map(|(hash, _)| *hash)
+            .collect();
+        for hash in gone {
+            self.tokens.remove(&hash);
+            self.dirty.insert(token_key(&hash));
+        }
+        if self.tokens.len() >= TOKENS_MAX {
+            return refused("too many join tokens are open");
+        }
+        self.tokens.insert(token, TokenRow { expires_ms, spent: None });
+        self.dirty.insert(token_key(&token));
+        MetaReply::Done
+    }
+
+    fn join(&mut self, now_ms: u64, token: TokenHash, request: u128, address: NodeAddress) -> MetaReply {
+        let Some(cluster) = &mut self.cluster else { return refused("the cluster is not set up yet") };
+        let shards = cluster.shards;
+        let Some(row) = self.tokens.get_mut(&token) else { return refused("unknown join token") };
+        match row.spent {
+            Some((spender, node)) if spender == request => return MetaReply::Node { node, shards },
+            Some(_) => return refused("this join token was used already"),
+            None if row.expires_ms <= now_ms => return refused("this join token has expired"),
+            None => {}
+        }
+        if self.nodes.len() >= NODES_MAX {
+            return refused("the cluster has as many nodes as it can have");
+        }
+        let node = NodeId(cluster.next_node);
+        cluster.next_node += 1;
+        row.spent = Some((request, node));
+        self.dirty.insert(token_key(&token));
+        self.dirty.insert(vec![b'C']);
+        self.put_node(node, address);
+        MetaReply::Node { node, shards }
+    }
+
+    fn move_node(&mut self, node: NodeId, address: NodeAddress) -> MetaReply {
+        if !self.nodes.contains_key(&node) {
+            return refused("no such node");
+        }
+        self.put_node(node, address);
+        MetaReply::Done
+    }
+
+    fn put_node(&mut self, node: NodeId, address: NodeAddress) {
+        self.nodes.insert(node, NodeRow { address });
+        self.dirty.insert(node_key(node));
+    }
+
+    fn add_replica(&mut self, shard: ShardId, node: NodeId) -> MetaReply {
+        if !self.nodes.contains_key(&node) {
+            return refused("no such node");
+        }
+        let live = self.live(shard).find(|(_, row)| row.node == node).map(|(id, _)| id);
+        if let Some(replica) = live {
+            return MetaReply::Replica { replica };
+        }
+        if self.cluster.as_ref().is_none_or(|row| shard.0 > row.shards) {
+            return refused("no such shard");
+        }
+        MetaReply::Replica { replica: self.new_replica(shard, node, false) }
+    }
+
+    fn new_replica(&mut self, shard: ShardId, node: NodeId, founder: bool) -> ReplicaId {
+        let cluster = self.cluster.as_mut().expect("callers checked that the cluster exists");
+        let replica = ReplicaId(cluster.next_replica);
+        cluster.next_replica += 1;
+        self.dirty.insert(vec![b'C']);
+        self.replicas.insert(replica, ReplicaRow { shard, node, founder, retired: false });
+        self.dirty.insert(replica_key(replica));
+        replica
+    }
+
+    fn retire(&mut self, replica: ReplicaId) -> MetaReply {
+        let Some(row) = self.replicas.get_mut(&replica) else { return refused("no such replica") };
+        row.retired = true;
+        self.dirty.insert(replica_key(replica));
+        MetaReply::Done
+    }
+
+    fn add_site(&mut self, name: &str) -> MetaReply {
+        if let Some((site, _)) = self.site_by_name(name) {
+            return MetaReply::Site { site };
+        }
+        if !good_name(name) || self.sites.len() >= SITES_MAX {
+            return refused("a site's name has 1 to 64 letters, digits or -_.@");
+        }
+        let Some(cluster) = &mut self.cluster else { return refused("the cluster is not set up yet") };
+        let site = SiteId(cluster.next_site);
+        cluster.next_site += 1;
+        self.sites.insert(site, SiteRow { name: name.to_string() });
+        self.dirty.insert(vec![b'C']);
+        self.dirty.insert(site_key(site));
+        MetaReply::Site { site }
+    }
+
+    fn add_agent(&mut self, site: &str, name: String, password: String) -> MetaReply {
+        let Some((site, _)) = self.site_by_name(site) else { return refused("no such site") };
+        let known = self.agents.iter().find(|(_, row)| row.site == site && row.name == name).map(|(id, _)| *id);
+        if known.is_none() && (!good_name(&name) || self.agents.len() >= AGENTS_MAX) {
+            return refused("an agent's name has 1 to 64 letters, digits or -_.@");
+        }
+        let cluster = self.cluster.as_mut().expect("a site exists only in a cluster");
+        let agent = known.unwrap_or_else(|| {
+            let id = AgentId(cluster.next_agent);
+            cluster.next_agent += 1;
+            id
+        });
+        self.agents.insert(agent, AgentRow { site, name, password });
+        self.dirty.insert(vec![b'C']);
+        self.dirty.insert(agent_key(agent));
+        MetaReply::Agent { agent }
+    }
+
+    /// The site of that name.
+    pub fn site_by_name(&self, name: &str) -> Option<(SiteId, &SiteRow)> {
+        self.sites.iter().find(|(_, row)| row.name == name).map(|(id, row)| (*id, row))
+    }
+
+    /// The agent of that name at that site.
+    pub fn agent_by_name(&self, site: SiteId, name: &str) -> Option<(AgentId, &AgentRow)> {
+        self.agents.iter().find(|(_, row)| row.site == site && row.name == name).map(|(id, row)| (*id, row))
+    }
+
+    /// Replicas of a group that are not retired.
+    pub fn live(&self, shard: ShardId) -> impl Iterator<Item = (ReplicaId, &ReplicaRow)> {
+        self.replicas.iter().filter(move |(_, row)| row.shard == shard && !row.retired).map(|(id, row)| (*id, row))
+    }
+
+    /// The live replica of the meta group on a node.
+    pub fn meta_replica(&self, node: NodeId) -> Option<ReplicaId> {
+        self.live(META_SHARD).find(|(_, row)| row.node == node).map(|(id, _)| id)
+    }
+
+    /// Rows changed since the last call.
+    pub fn take_changes(&mut self) -> RowChanges {
+        let keys = std::mem::take(&mut self.dirty);
+        keys.into_iter().map(|key| (self.row(&key), key)).map(|(row, key)| (key, row)).collect()
+    }
+
+    pub fn mark_dirty(&mut self, keys: impl Iterator<Item = Vec<u8>>) {
+        self.dirty.extend(keys);
+    }
+
+    pub fn dirty_bytes(&self) -> usize {
+        self.dirty.len() * 128
+    }
+
+    fn row(&self, key: &[u8]) -> Option<Vec<u8>> {
+        fn put<T: Frozen>(row: Option<&T>) -> Option<Vec<u8>> {
+            row.map(codec::encode)
+        }
+        let number = |bytes: &[u8]| bytes.try_into().map(u32::from_be_bytes).ok();
+        let (kind, id) = key.split_first()?;
+        match kind {
+            b'C' => put(self.cluster.as_ref()),
+            b'N' => put(self.nodes.get(&NodeId(number(id)?))),
+            b'R' => put(self.replicas.get(&ReplicaId(number(id)?))),
+            b'T' => put(self.tokens.get::<TokenHash>(id.try_into().ok()?)),
+            b'S' => put(self.sites.get(&SiteId(number(id)?))),
+            b'A' => put(self.agents.get(&AgentId(u64::from_be_bytes(id.try_into().ok()?)))),
+            _ => None,
+        }
+    }
+
+    /// Takes one stored row.
+    /// # Errors
+    /// `Halt` for a key or row that this version does not know.
+    pub fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), Halt> {
+        fn get<T: Frozen>(value: &[u8]) -> Result<T, Halt> {
+            codec::decode(value).map_err(|error| Halt(error.to_string()))
+        }
+        let unknown = || Halt(format!("unknown meta row {key:?}"));
+        let number = |bytes: &[u8]| bytes.try_into().map(u32::from_be_bytes).map_err(|_| unknown());
+        let (kind, id) = key.split_first().ok_or_else(unknown)?;
+        match kind {
+            b'C' => self.cluster = Some(get(value)?),
+            b'N' => drop(self.nodes.insert(NodeId(number(id)?), get(value)?)),
+            b'R' => drop(self.replicas.insert(ReplicaId(number(id)?), get(value)?)),
+            b'T' => drop(self.tokens.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
+            b'S' => drop(self.sites.insert(SiteId(number(id)?), get(value)?)),
+            b'A' => {
+                let id = u64::from_be_bytes(id.try_into().map_err(|_| unknown())?);
+                self.agents.insert(AgentId(id), get(value)?);
+            }
+            _ => return Err(unknown()),
+        }
+        Ok(())
+    }
+}
+
+fn key(kind: u8, id: &[u8]) -> Vec<u8> {
+    [&[kind], id].concat()
+}
+fn node_key(id: NodeId) -> Vec<u8> {
+    key(b'N', &id.0.to_be_bytes())
+}
+fn replica_key(id: ReplicaId) -> Vec<u8> {
+    key(b'R', &id.0.to_be_bytes())
+}
+fn token_key(hash: &TokenHash) -> Vec<u8> {
+    key(b'T', hash)
+}
+fn site_key(id: SiteId) -> Vec<u8> {
+    key(b'S', &id.0.to_be_bytes())
+}
+fn agent_key(id: AgentId) -> Vec<u8> {
+    key(b'A', &id.0.to_be_bytes())
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

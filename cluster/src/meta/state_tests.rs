@@ -1,0 +1,64 @@
+//! Tests of the meta rules.
+
+use super::*;
+
+fn address() -> NodeAddress {
+    NodeAddress { peer: "h:1".into(), client: "h:2".into(), admin: "h:3".into() }
+}
+
+fn cluster() -> MetaState {
+    let mut state = MetaState::default();
+    let bootstrap = MetaCommand::Bootstrap {
+        cluster: 5,
+        shards: 6,
+        address: address(),
+        admin_token: [1; 32],
+        admin_password: "x".into(),
+    };
+    assert_eq!(state.apply(1, bootstrap), MetaReply::Done);
+    state
+}
+
+#[test]
+fn a_fresh_cluster_has_one_replica_per_group_and_the_demo_site() {
+    let state = cluster();
+    assert_eq!(state.replicas.len(), 7);
+    assert!(state.replicas.values().all(|row| row.founder && !row.retired));
+    assert!(state.site_by_name("demo").is_some());
+}
+
+#[test]
+fn a_join_token_serves_one_machine_until_it_expires() {
+    let mut state = cluster();
+    let join = |request| MetaCommand::Join { token: [7; 32], request, address: address() };
+    assert!(matches!(state.apply(10, join(1)), MetaReply::Refused { .. }));
+    state.apply(10, MetaCommand::CreateJoinToken { token: [7; 32], expires_ms: 100 });
+    assert!(matches!(state.apply(100, join(1)), MetaReply::Refused { .. }), "expired");
+    assert_eq!(state.apply(50, join(1)), MetaReply::Node { node: NodeId(2), shards: 6 });
+    assert_eq!(state.apply(150, join(1)), MetaReply::Node { node: NodeId(2), shards: 6 }, "a retry");
+    assert!(matches!(state.apply(50, join(2)), MetaReply::Refused { .. }), "another machine");
+}
+
+#[test]
+fn replica_ids_are_never_used_twice() {
+    let mut state = cluster();
+    assert_eq!(
+        state.apply(1, MetaCommand::AddReplica { shard: ShardId(1), node: NodeId(1) }),
+        MetaReply::Replica { replica: ReplicaId(2) }
+    );
+    state.apply(1, MetaCommand::RetireReplica { replica: ReplicaId(2) });
+    let again = state.apply(1, MetaCommand::AddReplica { shard: ShardId(1), node: NodeId(1) });
+    assert_eq!(again, MetaReply::Replica { replica: ReplicaId(8) });
+}
+
+#[test]
+fn the_state_survives_its_rows() {
+    let mut state = cluster();
+    state.apply(1, MetaCommand::CreateJoinToken { token: [7; 32], expires_ms: 100 });
+    state.apply(1, MetaCommand::AddAgent { site: "demo".into(), name: "li".into(), password: "p".into() });
+    let mut copy = MetaState::default();
+    for (key, value) in state.take_changes() {
+        copy.load(&key, &value.expect("nothing was deleted")).expect("own rows");
+    }
+    assert_eq!(format!("{state:?}"), format!("{copy:?}"));
+}

@@ -1,0 +1,173 @@
+//! Owns starting and stopping replicas on this node, and their checkpoints. Does not decide which ones run.
+//! Invariant: a replica that lost its log never starts again under its id.
+
+use super::{ClusterNode, Running, StartError};
+use crate::meta::MetaMachine;
+use crate::raft::{Core, Group, GroupConfig, Machine};
+use crate::shard::{Shard, ShardMachine};
+use proto::ids::{META_SHARD, ReplicaId, ShardId};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use storage::{LogOptions, Opened, RaftLog, StateTable, StorageError};
+
+/// How often changed state is written as rows.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
+/// How often checkpoints are flushed, so that the log below them can go.
+const FLUSH_EVERY: Duration = Duration::from_secs(30);
+/// Entries applied since the last flush that are worth a flush: fewer are simply replayed.
+const FLUSH_ENTRIES_MIN: u64 = 512;
+/// Unwritten bytes of one shard that do not wait for the next checkpoint.
+const DIRTY_BYTES_MAX: usize = 16 << 20;
+
+impl ClusterNode {
+    /// Opens and starts one replica, unless it runs already. Amnesia is noted, not an error.
+    pub(crate) async fn start_replica(
+        self: &Arc<Self>,
+        replica: ReplicaId,
+        shard: ShardId,
+        founder: bool,
+    ) -> Result<(), StartError> {
+        let known_lost = self.amnesiac.lock().iter().any(|(lost, _, _)| *lost == replica);
+        if known_lost || self.running.read().contains_key(&replica) {
+            return Ok(());
+        }
+        let (engine, writer) = (self.engine.clone(), self.writer.clone());
+        let open = move || -> Result<_, StorageError> {
+            let log = RaftLog::open(engine.clone(), writer, replica, LogOptions::default())?;
+            Ok((log, StateTable::open(engine, replica)?))
+        };
+        let opened = tokio::task::spawn_blocking(open).await.map_err(|error| StartError::Invalid(error.to_string()))?;
+        let (log, (table, header)) = opened?;
+        let log = match log {
+            Opened::Intact(log) => log,
+            Opened::Amnesia { reason } => {
+                tracing::error!(%shard, %replica, reason, "replica lost its log and will not vote again");
+                self.amnesiac.lock().push((replica, shard, reason));
+                return Ok(());
+            }
+        };
+        let invalid = |error: crate::raft::Halt| StartError::Invalid(format!("{shard}: {error}"));
+        let mut meta = None;
+        let mut data = None;
+        let machine: Arc<dyn Machine> = if shard == META_SHARD {
+            let machine = MetaMachine::open(table.clone()).map_err(invalid)?;
+            meta = Some(machine.clone());
+            machine
+        } else {
+            let machine = ShardMachine::open(shard, self.shards, table.clone()).map_err(invalid)?;
+            data = Some(machine.clone());
+            machine
+        };
+        let core = Core::new(machine, self.engine.clone(), table, header.as_deref()).map_err(invalid)?;
+        let purged = log.state().purged.map_or(0, |(index, _)| index);
+        if core.applied_index() < purged {
+            // The state that the purged log led to is gone: as lost as the log itself.
+            let reason = format!("state at {} is behind the purged log at {purged}", core.applied_index());
+            tracing::error!(%shard, %replica, reason, "replica lost its state and will not vote again");
+            self.amnesiac.lock().push((replica, shard, reason));
+            return Ok(());
+        }
+        let config = GroupConfig { shard, replica, timings: self.timings.clone() };
+        let group = Group::start(config, log, core, self.transport.clone(), &self.tasks)
+            .await
+            .map_err(|error| StartError::Invalid(format!("{shard}: {error}")))?;
+        let shard_part = data.map(|machine| {
+            Shard::start(group.clone(), machine, self.hooks.clone(), Arc::downgrade(&self.router), &self.tasks)
+        });
+        if let Some(shard) = &shard_part {
+            self.router.add_local(shard.clone());
+        }
+        if let Some(machine) = meta {
+            *self.meta.write() = Some(machine);
+        }
+        self.running.write().insert(replica, Running { group: group.clone(), shard: shard_part });
+        self.tasks.spawn(self.clone().follow_leader(group.clone()));
+        if founder {
+            group.initialize(self.me).await.map_err(StartError::Invalid)?;
+        }
+        tracing::info!(%shard, %replica, "replica started");
+        Ok(())
+    }
+
+    /// Ends a replica that meta retired and removes its rows.
+    pub(crate) async fn stop_replica(&self, replica: ReplicaId) {
+        let Some(running) = self.running.write().remove(&replica) else { return };
+        self.router.remove_local(running.group.shard);
+        // A raft that has stopped already is as good.
+        let _ = running.group.raft.shutdown().await;
+        self.destroy_rows(replica).await;
+        tracing::info!(shard = %running.group.shard, %replica, "replica removed");
+    }
+
+    pub(crate) async fn destroy_rows(&self, replica: ReplicaId) {
+        let (engine, writer) = (self.engine.clone(), self.writer.clone());
+        let destroy = move || -> Result<(), StorageError> {
+            RaftLog::destroy(engine.as_ref(), replica)?;
+            StateTable::destroy(engine.as_ref(), replica)?;
+            writer.watermarks().retire(replica)
+        };
+        match tokio::task::spawn_blocking(destroy).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%replica, %error, "old replica's rows remain"),
+            Err(error) => tracing::warn!(%replica, %error, "old replica's rows remain"),
+        }
+    }
+
+    /// Tells the router whenever this replica learns of a leader.
+    async fn follow_leader(self: Arc<Self>, group: Arc<Group>) {
+        let mut leadership = group.watch_leadership();
+        loop {
+            let now = *leadership.borrow_and_update();
+            if group.shard != META_SHARD {
+                let leader = now.leader.map(|(_, node)| (node, now.epoch));
+                // Its own leadership counts once it serves.
+                if leader.is_none_or(|(node, _)| node != self.me || now.serving) {
+                    self.router.leader_is(group.shard, leader);
+                }
+            }
+            tokio::select! {
+                changed = leadership.changed() => if changed.is_err() { return },
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Writes checkpoints, flushes them now and then, and lets the log below them go.
+    pub(crate) async fn checkpoint_loop(self: Arc<Self>) {
+        let mut flushed_at = Instant::now();
+        let mut flushed_index = std::collections::BTreeMap::<ReplicaId, u64>::new();
+        loop {
+            let pause = tokio::time::sleep(CHECKPOINT_EVERY / 4);
+            tokio::select! {
+                () = pause => {}
+                () = self.stop.cancelled() => return,
+            }
+            let running = self.running();
+            let full = flushed_at.elapsed() >= CHECKPOINT_EVERY;
+            for replica in &running {
+                let core = replica.group.core.clone();
+                if !full && core.machine.dirty_bytes() < DIRTY_BYTES_MAX {
+                    continue;
+                }
+                match tokio::task::spawn_blocking(move || core.checkpoint()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "checkpoint failed"),
+                    Err(error) => tracing::error!(%error, "checkpoint panicked"),
+                }
+            }
+            if flushed_at.elapsed() < FLUSH_EVERY {
+                continue;
+            }
+            flushed_at = Instant::now();
+            for replica in &running {
+                let index = replica.group.core.applied_index();
+                let last = flushed_index.entry(replica.group.replica).or_insert(0);
+                if index >= *last + FLUSH_ENTRIES_MIN {
+                    *last = index;
+                    // Builds a snapshot: a flushed checkpoint, below which openraft purges the log.
+                    let _ = replica.group.raft.trigger().snapshot().await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Owns what a link's messages do on this node: to which replica, call or subscriber they go. Does not decode raft's.
+//! Invariant: messages of one group and kind are handed over in the order in which they arrived.
+
+use super::ClusterNode;
+use crate::raft::Group;
+use crate::raft::inbound::{AppendFeed, SnapshotFeed, election, refuse, take_replica, wait_link_down};
+use crate::transport::{Inbound, Lane, Message, MessageKind, Peer};
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use proto::codec;
+use proto::command::MetaCommand;
+use proto::ids::{META_SHARD, NodeId, ReplicaId};
+use proto::peer::{Hello, HelloReply, MetaCall, MetaReply, PROTOCOL_MAX, PROTOCOL_MIN, Pushes};
+use sha2::Digest;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// The transport's view of the node.
+pub struct NodeInbound {
+    node: Weak<ClusterNode>,
+    feeds: Mutex<HashMap<(u64, ReplicaId), Feeds>>,
+}
+
+/// What one link feeds into one replica.
+struct Feeds {
+    appends: AppendFeed,
+    snapshots: SnapshotFeed,
+}
+
+impl NodeInbound {
+    pub fn new(node: Weak<ClusterNode>) -> Self {
+        NodeInbound { node, feeds: Mutex::default() }
+    }
+
+    fn raft_message(&self, node: &Arc<ClusterNode>, peer: &Arc<Peer>, link: u64, mut message: Message) {
+        let Some(replica) = take_replica(&mut message).map(ReplicaId) else { return };
+        let Some(group) = node.group_of(replica) else {
+            refuse(peer, &message);
+            if message.group == META_SHARD.0 && message.kind == MessageKind::Append {
+                node.clone().adopt_meta_replica(replica);
+            }
+            return;
+        };
+        match message.kind {
+            MessageKind::Append | MessageKind::Snapshot => {
+                let mut feeds = self.feeds.lock();
+                let feed = feeds.entry((link, replica)).or_insert_with(|| Feeds {
+                    appends: AppendFeed::start(group.clone(), &node.tasks),
+                    snapshots: SnapshotFeed::start(group.clone(), &node.tasks),
+                });
+                if message.kind == MessageKind::Append {
+                    feed.appends.push(peer, message);
+                } else {
+                    feed.snapshots.push(peer, message);
+                }
+            }
+            _ => {
+                let (node, peer) = (node.clone(), peer.clone());
+                node.clone().tasks.spawn(async move {
+                    let lost = message.kind == MessageKind::Lost && node.leader_link_down(&group).await;
+                    election(group, peer, message, lost).await;
+                });
+            }
+        }
+    }
+
+    fn meta_call(node: &Arc<ClusterNode>, peer: &Arc<Peer>, message: Message) {
+        let (node, peer) = (node.clone(), peer.clone());
+        node.clone().tasks.spawn(async move {
+            let reply = match codec::decode::<MetaCall>(&message.body) {
+                Ok(call) => node.serve_meta(call).await,
+                Err(error) => MetaReply::Refused { reason: error.to_string() },
+            };
+            // A broken link makes the caller ask again.
+            let _ = peer.send(Lane::App, MessageKind::Answer, message.group, message.call, |out| {
+                codec::encode_into(&reply, out);
+            });
+        });
+    }
+}
+
+impl Inbound for NodeInbound {
+    fn messages(&self, peer: &Arc<Peer>, link: u64, messages: Vec<Message>) {
+        let Some(node) = self.node.upgrade() else { return };
+        for message in messages {
+            match message.kind {
+                MessageKind::Append
+                | MessageKind::Snapshot
+                | MessageKind::Vote
+                | MessageKind::PreVote
+                | MessageKind::Transfer
+                | MessageKind::Lost => self.raft_message(&node, peer, link, message),
+                MessageKind::ShardCall => node.router.asked(peer, message),
+                MessageKind::ShardReply => node.router.answered(peer.node, &message),
+                MessageKind::MetaCall => Self::meta_call(&node, peer, message),
+                MessageKind::Pushes => match codec::decode::<Pushes>(&message.body) {
+                    Ok(pushes) => node.hooks.pushes(peer.node, pushes),
+                    Err(error) => tracing::error!(peer = %peer.node, %error, "pushes not understood"),
+                },
+                MessageKind::Answer => {}
+            }
+        }
+    }
+
+    fn link(&self, peer: &Arc<Peer>, link: u64, up: bool) {
+        let Some(node) = self.node.upgrade() else { return };
+        if !up {
+            self.feeds.lock().retain(|(of, _), _| *of != link);
+            node.leader_links_broke(peer.node);
+        }
+        node.router.peer_changed(peer.node, up);
+    }
+
+    fn join(&self, hello: Hello) -> BoxFuture<'static, HelloReply> {
+        let node = self.node.upgrade();
+        Box::pin(async move {
+            match node {
+                Some(node) => node.let_join(hello).await,
+                None => HelloReply::Refused { reason: "this node is stopping".into() },
+            }
+        })
+    }
+
+    fn is_member(&self, id: NodeId) -> bool {
+        self.node.upgrade().is_some_and(|node| {
+            node.with_meta(|state| state.nodes.contains_key(&id)) == Some(true)
+                || node.identity.lock().peers.iter().any(|(peer, _)| *peer == id)
+        })
+    }
+}
+
+impl ClusterNode {
+    pub(crate) fn group_of(&self, replica: ReplicaId) -> Option<Arc<Group>> {
+        self.running.read().get(&replica).map(|running| running.group.clone())
+    }
+
+    /// Whether this node's own link to the group's leader is down, or goes down within a moment.
+    async fn leader_link_down(&self, group: &Group) -> bool {
+        match group.leadership().leader {
+            Some((_, node)) if node != self.me => wait_link_down(self.transport.peer(node)).await,
+            _ => false,
+        }
+    }
+
+    /// The link to `dead` broke: every group that it led here may need a leader.
+    fn leader_links_broke(self: &Arc<Self>, dead: NodeId) {
+        for running in self.running() {
+            if running.group.leadership().leader.is_some_and(|(_, node)| node == dead) {
+                let transport = self.transport.clone();
+                self.tasks.spawn(crate::shard::fast_election(running.group, transport, self.me, dead));
+            }
+        }
+    }
+
+    /// The meta leader replicates to a replica that this node does not run yet: it was allotted after this node joined.
+    fn adopt_meta_replica(self: Arc<Self>, replica: ReplicaId) {
+        if self.meta.read().is_some() {
+            return;
+        }
+        let lost = self.amnesiac.lock().iter().any(|(lost, _, _)| *lost == replica);
+        if lost {
+            return;
+        }
+        let node = self.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = node.start_meta_replica(replica).await {
+                tracing::error!(%replica, %error, "meta replica does not start");
+            }
+        });
+    }
+
+    async fn let_join(&self, hello: Hello) -> HelloReply {
+        let refused = |reason: String| HelloReply::Refused { reason };
+        let Hello::Join { token, request, address, protocol_min, protocol_max } = hello else {
+            return refused("not a join request".into());
+        };
+        if protocol_min > PROTOCOL_MAX || protocol_max < PROTOCOL_MIN {
+            return refused(format!("this cluster speaks peer protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}"));
+        }
+        let token = sha2::Sha256::digest(token.as_bytes()).into();
+        match self.meta_propose(MetaCommand::Join { token, request, address }, Duration::from_secs(8)).await {
+            MetaReply::Node { node, shards } => {
+                let (nodes, meta) = self
+                    .with_meta(|state| {
+                        let nodes = state.nodes.iter().map(|(id, row)| (*id, row.address.clone())).collect();
+                        let meta = state.live(META_SHARD).map(|(id, row)| (id, row.node)).collect();
+                        (nodes, meta)
+                    })
+                    .unwrap_or_default();
+                HelloReply::Joined { cluster: self.cluster.0, node, shards, nodes, meta }
+            }
+            MetaReply::Refused { reason } => refused(reason),
+            _ => refused("the cluster has no leader now, try again".into()),
+        }
+    }
+}
+

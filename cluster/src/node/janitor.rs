@@ -1,0 +1,217 @@
+//! Owns the loop that makes this node what meta wants: its replicas, the members of groups it leads, who leads them.
+//! Does not decide: `meta::plan` does. Invariant: every step is idempotent and guarded, so that a second janitor is harmless.
+
+use super::ClusterNode;
+use crate::meta::{GroupPlan, missing_replicas, preferred_leader, replicas_on};
+use crate::raft::Group;
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
+use proto::command::{MetaCommand, NodeAddress};
+use proto::ids::{META_SHARD, NodeId, ReplicaId};
+use proto::peer::MetaReply;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Pause between rounds; a change of the meta state starts one at once.
+const ROUND_EVERY: Duration = Duration::from_millis(250);
+/// A learner at most this many entries behind becomes a voter.
+const LAG_MAX: u64 = 500;
+/// A transfer target at most this many entries behind gets the leadership.
+const TRANSFER_LAG_MAX: u64 = 50;
+/// A shard is left with its leader for this long before it is moved to the preferred one.
+const SETTLE: Duration = Duration::from_secs(5);
+
+impl ClusterNode {
+    pub(crate) async fn supervise(self: Arc<Self>, address: NodeAddress) {
+        let mut led_since: BTreeMap<ReplicaId, Instant> = BTreeMap::new();
+        let mut last_transfer = Instant::now();
+        loop {
+            self.sync_peers().await;
+            self.sync_replicas().await;
+            self.report_amnesia().await;
+            self.report_address(&address).await;
+            if self.meta_group().is_some_and(|group| group.leadership().serving) {
+                self.allot_replicas().await;
+            }
+            for running in self.running() {
+                let group = running.group;
+                if !group.leadership().serving {
+                    led_since.remove(&group.replica);
+                    continue;
+                }
+                led_since.entry(group.replica).or_insert_with(Instant::now);
+                let Some(plan) = self.with_meta(|state| GroupPlan::of(state, group.shard)) else { continue };
+                self.tend_members(&group, &plan).await;
+                let settled = led_since.get(&group.replica).is_some_and(|since| since.elapsed() > SETTLE);
+                if settled && last_transfer.elapsed() > SETTLE / 5 && self.give_back(&group, &plan).await {
+                    last_transfer = Instant::now();
+                }
+            }
+            let watch = self.meta.read().as_ref().map(|machine| machine.watch());
+            let changed = async {
+                match watch {
+                    Some(mut watch) => drop(watch.changed().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(ROUND_EVERY) => {}
+                () = changed => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Knows every node of the cluster, also after a restart without meta.
+    async fn sync_peers(self: &Arc<Self>) {
+        let Some(nodes) = self.with_meta(|state| {
+            state.nodes.iter().map(|(id, row)| (*id, row.address.clone())).collect::<Vec<_>>()
+        }) else {
+            return;
+        };
+        let peers: Vec<(NodeId, NodeAddress)> = nodes.into_iter().filter(|(id, _)| *id != self.me).collect();
+        for (id, address) in &peers {
+            self.transport.add_peer(*id, &address.peer);
+        }
+        let identity = {
+            let mut identity = self.identity.lock();
+            if identity.peers == peers || peers.is_empty() {
+                return;
+            }
+            identity.peers = peers;
+            identity.clone()
+        };
+        let engine = self.engine.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || identity.save(engine.as_ref())).await {
+            tracing::error!(%error, "peer addresses not saved");
+        }
+    }
+
+    /// Runs the replicas that meta allotted to this node and ends those that it retired.
+    async fn sync_replicas(self: &Arc<Self>) {
+        let Some(wanted) = self.with_meta(|state| replicas_on(state, self.me)) else { return };
+        for (replica, shard, founder) in &wanted {
+            let started = if *shard == META_SHARD && !founder {
+                self.start_meta_replica(*replica).await
+            } else {
+                self.start_replica(*replica, *shard, *founder).await
+            };
+            if let Err(error) = started {
+                tracing::error!(%replica, %shard, %error, "replica does not start");
+            }
+        }
+        let retired: Vec<ReplicaId> = {
+            let running = self.running.read();
+            self.with_meta(|state| {
+                let gone = |id: &ReplicaId| state.replicas.get(id).is_some_and(|row| row.retired);
+                running.keys().filter(|id| gone(id)).copied().collect()
+            })
+            .unwrap_or_default()
+        };
+        for replica in retired {
+            self.stop_replica(replica).await;
+        }
+    }
+
+    /// Tells meta which replicas lost their log, so that new ones take their place.
+    async fn report_amnesia(&self) {
+        let lost = self.amnesiac.lock().clone();
+        for (replica, shard, _) in lost {
+            let known = self.with_meta(|state| state.replicas.get(&replica).is_some_and(|row| row.retired));
+            if known == Some(true) {
+                self.destroy_rows(replica).await;
+                self.amnesiac.lock().retain(|(id, _, _)| *id != replica);
+                continue;
+            }
+            let reply = self.meta_propose(MetaCommand::RetireReplica { replica }, Duration::from_secs(2)).await;
+            tracing::warn!(%replica, %shard, ?reply, "asked meta to replace a replica that lost its log");
+            if shard == META_SHARD && reply == MetaReply::Done {
+                let mut identity = self.identity.lock();
+                if identity.meta_replica == Some(replica) {
+                    identity.meta_replica = None;
+                }
+            }
+        }
+    }
+
+    async fn report_address(&self, address: &NodeAddress) {
+        let known = self.with_meta(|state| state.nodes.get(&self.me).map(|row| row.address.clone())).flatten();
+        if known.is_some_and(|known| known != *address) {
+            let command = MetaCommand::MoveNode { node: self.me, address: address.clone() };
+            let reply = self.meta_propose(command, Duration::from_secs(2)).await;
+            tracing::info!(?reply, "reported this node's new address");
+        }
+    }
+
+    async fn allot_replicas(&self) {
+        let wanted = self.with_meta(missing_replicas).unwrap_or_default();
+        for command in wanted {
+            let reply = self.meta_propose(command.clone(), Duration::from_secs(2)).await;
+            tracing::info!(?command, ?reply, "allotted a replica");
+        }
+    }
+
+    /// One step of a led group towards its plan: add learners, then change the voters, then drop who is gone.
+    async fn tend_members(&self, group: &Arc<Group>, plan: &GroupPlan) {
+        let (voters, members) = group.members();
+        let missing = plan.members.iter().find(|(id, _)| !members.contains_key(id));
+        if let Some((id, node)) = missing {
+            let added = group.raft.add_learner(*id, *node, false).await;
+            tracing::info!(shard = %group.shard, replica = id, %node, ok = added.is_ok(), "added a learner");
+            return;
+        }
+        if voters != plan.voters {
+            let lags = lags(group);
+            let ready = plan.voters.iter().all(|id| {
+                voters.contains(id) || lags.get(id).is_some_and(|lag| *lag <= LAG_MAX)
+            });
+            if ready {
+                let changed = group.raft.change_membership(plan.voters.clone(), true).await;
+                let error = changed.err().map(|error| error.to_string());
+                tracing::info!(shard = %group.shard, voters = ?plan.voters, ?error, "changed the voters");
+            }
+            return;
+        }
+        let gone: std::collections::BTreeSet<u64> =
+            members.keys().filter(|id| !plan.members.contains_key(id)).copied().collect();
+        if !gone.is_empty() {
+            let changed = group.raft.change_membership(ChangeMembers::RemoveNodes(gone.clone()), false).await;
+            let error = changed.err().map(|error| error.to_string());
+            tracing::info!(shard = %group.shard, ?gone, ?error, "removed replicas");
+        }
+    }
+
+    /// Hands a shard to its preferred leader, if that one is alive and has caught up. Returns whether it did.
+    async fn give_back(&self, group: &Arc<Group>, plan: &GroupPlan) -> bool {
+        let Some(preferred) = preferred_leader(plan, group.shard) else { return false };
+        let (voters, members) = group.members();
+        if preferred == u64::from(group.replica.0) || !voters.contains(&preferred) || voters != plan.voters {
+            return false;
+        }
+        let alive = members.get(&preferred).and_then(|node| self.transport.peer(*node)).is_some_and(|peer| peer.is_up());
+        let caught_up = lags(group).get(&preferred).is_some_and(|lag| *lag <= TRANSFER_LAG_MAX);
+        // A transfer to a dead or slow target would freeze the group.
+        if !alive || !caught_up {
+            return false;
+        }
+        tracing::info!(shard = %group.shard, to = preferred, "giving the shard to its preferred leader");
+        group.raft.trigger().transfer_leader(preferred).await.is_ok()
+    }
+}
+
+/// Entries by which each replica of a led group is behind.
+pub(crate) fn lags(group: &Group) -> BTreeMap<u64, u64> {
+    let metrics = group.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let last = metrics.last_log_index.unwrap_or(0);
+    let replication = metrics.replication.as_ref();
+    replication
+        .map(|replication| {
+            replication
+                .iter()
+                .filter_map(|(id, matched)| matched.as_ref().map(|log| (*id, last.saturating_sub(log.index))))
+                .collect()
+        })
+        .unwrap_or_default()
+}

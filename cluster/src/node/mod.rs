@@ -1,0 +1,117 @@
+//! Owns this node's part of the cluster: storage, links, replicas, and the tasks that keep them as meta wants them.
+//! Does not know browsers or actors. Invariant: a replica runs here only under the id that meta allotted to this node.
+
+mod groups;
+mod identity;
+mod inbound;
+mod janitor;
+mod meta_calls;
+mod start;
+mod status;
+
+pub use identity::Identity;
+pub use start::{Join, NodeConfig, StartError};
+pub use status::{ClusterStatus, NodeStatus, ReplicaStatus, ShardStatus};
+
+use crate::config::RaftTimings;
+use crate::hooks::Hooks;
+use crate::meta::{MetaMachine, MetaState};
+use crate::raft::Group;
+use crate::router::Router;
+use crate::shard::Shard;
+use crate::transport::Transport;
+use parking_lot::{Mutex, RwLock};
+use proto::ids::{ClusterId, NodeId, ReplicaId, ShardId};
+use proto::peer::Pushes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use storage::{Engine, LogWriter};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// One replica that runs here.
+#[derive(Clone)]
+pub struct Running {
+    pub group: Arc<Group>,
+    /// `None` for the meta group.
+    pub shard: Option<Arc<Shard>>,
+}
+
+/// This node in its cluster.
+pub struct ClusterNode {
+    pub me: NodeId,
+    pub cluster: ClusterId,
+    pub shards: u32,
+    pub router: Arc<Router>,
+    pub transport: Arc<Transport>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) writer: Arc<LogWriter>,
+    pub(crate) hooks: Arc<dyn Hooks>,
+    pub(crate) timings: RaftTimings,
+    pub(crate) identity: Mutex<Identity>,
+    pub(crate) running: RwLock<BTreeMap<ReplicaId, Running>>,
+    pub(crate) meta: RwLock<Option<Arc<MetaMachine>>>,
+    /// Replicas whose log was lost: they never run again and are reported to meta.
+    pub(crate) amnesiac: Mutex<Vec<(ReplicaId, ShardId, String)>>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl ClusterNode {
+    /// Reads this node's replica of the meta state; `None` until it has one.
+    pub fn with_meta<T>(&self, read: impl FnOnce(&MetaState) -> T) -> Option<T> {
+        self.meta.read().as_ref().map(|machine| machine.with(read))
+    }
+
+    /// Sends pushes to a node; to this node without a detour. Lost with the link: subscribers repair by cursor.
+    pub fn push(&self, to: NodeId, pushes: Pushes) {
+        use crate::transport::{Lane, MessageKind};
+        if to == self.me {
+            return self.hooks.pushes(self.me, pushes);
+        }
+        let Some(peer) = self.transport.peer(to) else { return };
+        let encode = |out: &mut Vec<u8>| proto::codec::encode_into(&pushes, out);
+        if let Err(error) = peer.send(Lane::App, MessageKind::Pushes, pushes.shard.0, 0, encode) {
+            metrics::counter!("chat_push_dropped_total").increment(1);
+            tracing::debug!(%to, %error, "pushes dropped");
+        }
+    }
+
+    pub fn running(&self) -> Vec<Running> {
+        self.running.read().values().cloned().collect()
+    }
+
+    pub(crate) fn meta_group(&self) -> Option<Arc<Group>> {
+        self.running.read().values().find(|running| running.shard.is_none()).map(|running| running.group.clone())
+    }
+
+    /// fsyncs of the log writer since the start.
+    pub fn fsyncs(&self) -> u64 {
+        self.writer.fsyncs()
+    }
+
+    /// Stops replicas, links and storage; what was acknowledged is on disk before and after.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        let running: Vec<Running> = std::mem::take(&mut *self.running.write()).into_values().collect();
+        for replica in running {
+            // A raft that has stopped already is as good.
+            let _ = replica.group.raft.shutdown().await;
+            let core = replica.group.core.clone();
+            let written = tokio::task::spawn_blocking(move || core.checkpoint()).await;
+            if let Ok(Err(error)) = written {
+                tracing::warn!(%error, "last checkpoint failed, the log will be replayed");
+            }
+        }
+        let engine = self.engine.clone();
+        let writer = self.writer.clone();
+        let closed = tokio::task::spawn_blocking(move || {
+            let flushed = engine.flush_state();
+            writer.stop();
+            flushed
+        });
+        if let Ok(Err(error)) = closed.await {
+            tracing::warn!(%error, "last flush failed, the log will be replayed");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Owns what an operator sees of the cluster from this node. Does not format it.
+//! Invariant: a figure that this node cannot know is absent, never guessed.
+
+use super::ClusterNode;
+use super::janitor::lags;
+use proto::command::NodeAddress;
+use proto::ids::{NodeId, ReplicaId, ShardId};
+
+/// One node as this one sees it.
+#[derive(Debug, Clone)]
+pub struct NodeStatus {
+    pub node: NodeId,
+    pub address: NodeAddress,
+    /// This node, or a link to it is up.
+    pub up: bool,
+}
+
+/// One replica of a group.
+#[derive(Debug, Clone)]
+pub struct ReplicaStatus {
+    pub replica: ReplicaId,
+    pub node: NodeId,
+    pub voter: bool,
+    /// Entries behind the leader; known only at the leader.
+    pub lag: Option<u64>,
+}
+
+/// One group.
+#[derive(Debug, Clone)]
+pub struct ShardStatus {
+    pub shard: ShardId,
+    pub leader: Option<NodeId>,
+    pub epoch: u64,
+    /// Index applied by this node's replica; `None` without one.
+    pub applied: Option<u64>,
+    /// Hash over everything that this node's replica applied; equal on replicas at the same index.
+    pub state_hash: Option<u64>,
+    /// This node leads and serves.
+    pub serving: bool,
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+#[derive(Debug, Clone)]
+pub struct ClusterStatus {
+    pub node: NodeId,
+    pub nodes: Vec<NodeStatus>,
+    pub shards: Vec<ShardStatus>,
+}
+
+impl ClusterNode {
+    pub fn status(&self) -> ClusterStatus {
+        let nodes = self
+            .with_meta(|state| state.nodes.iter().map(|(id, row)| (*id, row.address.clone())).collect::<Vec<_>>())
+            .unwrap_or_default();
+        let nodes = nodes
+            .into_iter()
+            .map(|(node, address)| {
+                let up = node == self.me || self.transport.peer(node).is_some_and(|peer| peer.is_up());
+                NodeStatus { node, address, up }
+            })
+            .collect();
+        let shards = (0..=self.shards).map(|shard| self.shard_status(ShardId(shard))).collect();
+        ClusterStatus { node: self.me, nodes, shards }
+    }
+
+    /// Every data shard has a leader that this node knows, and meta does.
+    pub fn is_ready(&self) -> bool {
+        let meta = self.meta_group().is_some_and(|group| group.leadership().leader.is_some());
+        meta && (1..=self.shards).all(|shard| self.router.leader(ShardId(shard)).is_some())
+    }
+
+    fn shard_status(&self, shard: ShardId) -> ShardStatus {
+        let running = self.running().into_iter().find(|running| running.group.shard == shard);
+        let Some(running) = running else {
+            let leader = self.router.leader(shard);
+            return ShardStatus {
+                shard,
+                leader,
+                epoch: 0,
+                applied: None,
+                state_hash: None,
+                serving: false,
+                replicas: Vec::new(),
+            };
+        };
+        let leadership = running.group.leadership();
+        let (voters, members) = running.group.members();
+        let lags = lags(&running.group);
+        let replicas = members
+            .into_iter()
+            .map(|(id, node)| ReplicaStatus {
+                replica: ReplicaId(id as u32),
+                node,
+                voter: voters.contains(&id),
+                lag: if id == u64::from(running.group.replica.0) && leadership.serving {
+                    Some(0)
+                } else {
+                    lags.get(&id).copied()
+                },
+            })
+            .collect();
+        ShardStatus {
+            shard,
+            leader: leadership.leader.map(|(_, node)| node),
+            epoch: leadership.epoch.0,
+            applied: Some(running.group.core.applied_index()),
+            state_hash: running.shard.as_ref().map(|shard| shard.peek(|state, _| state.state_hash())),
+            serving: leadership.serving,
+            replicas,
+        }
+    }
+}

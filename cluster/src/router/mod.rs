@@ -1,0 +1,166 @@
+//! Owns the way from this node to the leader of every shard. Does not apply or push.
+//! Invariant: calls of one lane reach a leader in the order in which they were made, also when they are repeated.
+
+mod lane;
+mod reply;
+
+pub use lane::Lane;
+pub use reply::{ReplySink, ReplyTo};
+
+use crate::hooks::Hooks;
+use crate::shard::Shard;
+use crate::transport::{Message, Transport};
+use parking_lot::{Mutex, RwLock};
+use proto::command::Target;
+use proto::ids::{Epoch, NodeId, ShardId};
+use proto::peer::{ShardCall, ShardReply};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// How often lanes look for calls that are overdue.
+pub const LANE_TICK: Duration = Duration::from_millis(20);
+
+/// The lanes of this node, one per data shard.
+pub struct Router {
+    pub me: NodeId,
+    pub shards: u32,
+    lanes: Vec<Arc<Lane>>,
+    local: RwLock<BTreeMap<ShardId, Arc<Shard>>>,
+    transport: Arc<Transport>,
+    hooks: Arc<dyn Hooks>,
+    /// The last leader told to the node above, per shard.
+    told: Mutex<BTreeMap<ShardId, (NodeId, Epoch)>>,
+}
+
+impl Router {
+    pub fn new(me: NodeId, shards: u32, transport: Arc<Transport>, hooks: Arc<dyn Hooks>) -> Arc<Self> {
+        let lanes = (1..=shards).map(|id| Arc::new(Lane::new(ShardId(id)))).collect();
+        Arc::new(Router {
+            me,
+            shards,
+            lanes,
+            local: RwLock::default(),
+            transport,
+            hooks,
+            told: Mutex::default(),
+        })
+    }
+
+    /// The shard of an actor.
+    pub fn shard_of(&self, target: Target) -> ShardId {
+        target.shard(self.shards)
+    }
+
+    /// A replica of the shard now runs here.
+    pub fn add_local(&self, shard: Arc<Shard>) {
+        self.local.write().insert(shard.id, shard);
+    }
+
+    pub fn remove_local(&self, shard: ShardId) {
+        self.local.write().remove(&shard);
+    }
+
+    pub fn local(&self, shard: ShardId) -> Option<Arc<Shard>> {
+        self.local.read().get(&shard).cloned()
+    }
+
+    pub fn locals(&self) -> Vec<Arc<Shard>> {
+        self.local.read().values().cloned().collect()
+    }
+
+    fn lane(&self, shard: ShardId) -> Option<&Arc<Lane>> {
+        self.lanes.get((shard.0 as usize).checked_sub(1)?)
+    }
+
+    /// Sends `call` to the shard's leader, wherever it is, and repeats it until it is answered or overdue. It is queued
+    /// when this returns; `reply` is told once.
+    pub fn send(self: &Arc<Self>, shard: ShardId, call: ShardCall, reply: ReplyTo) {
+        match self.lane(shard) {
+            Some(lane) => lane.submit(self, call, reply),
+            None => reply.send(ShardReply::Unknown),
+        }
+    }
+
+    /// Like [`Router::send`]; the future waits for the answer. `Unknown`: overdue, the outcome is open.
+    pub fn call(self: &Arc<Self>, shard: ShardId, call: ShardCall) -> impl Future<Output = ShardReply> + Send + 'static {
+        let (tx, rx) = oneshot::channel();
+        self.send(shard, call, ReplyTo::Once(tx));
+        async move { rx.await.unwrap_or(ShardReply::Unknown) }
+    }
+
+    /// Where the lane thinks that the shard's leader is.
+    pub fn leader(&self, shard: ShardId) -> Option<NodeId> {
+        self.lane(shard).and_then(|lane| lane.leader())
+    }
+
+    /// A replica here says who leads, and in which epoch.
+    pub fn leader_is(self: &Arc<Self>, shard: ShardId, leader: Option<(NodeId, Epoch)>) {
+        let Some(lane) = self.lane(shard) else { return };
+        lane.leader_is(self, leader.map(|(node, _)| node));
+        if let Some((node, epoch)) = leader {
+            self.tell(shard, node, epoch);
+        }
+    }
+
+    /// The link to a peer came up or broke.
+    pub fn peer_changed(self: &Arc<Self>, peer: NodeId, up: bool) {
+        self.hooks.peer_changed(peer, up);
+        if !up {
+            return;
+        }
+        for lane in self.lanes.iter().filter(|lane| lane.leader() == Some(peer)) {
+            lane.resend(self);
+            // The leader dropped this node's subscriptions with the old link.
+            self.hooks.leader_changed(lane.shard, peer);
+        }
+    }
+
+    /// Takes the answer to a call that went over a link.
+    pub fn answered(self: &Arc<Self>, from: NodeId, message: &Message) {
+        let Some(lane) = self.lane(ShardId(message.group)) else { return };
+        let reply = proto::codec::decode(&message.body).unwrap_or_else(|error| {
+            tracing::error!(%from, %error, "answer not understood");
+            ShardReply::Unknown
+        });
+        lane.answered(self, message.call, reply);
+    }
+
+    /// A peer asks this node's replica.
+    pub fn asked(self: &Arc<Self>, peer: &Arc<crate::transport::Peer>, message: Message) {
+        let shard = ShardId(message.group);
+        let reply = ReplyTo::Peer { peer: peer.clone(), shard, call: message.call };
+        match proto::codec::decode::<ShardCall>(&message.body) {
+            Ok(call) => self.serve(peer.node, shard, Arc::new(call), reply),
+            Err(error) => {
+                tracing::error!(peer = %peer.node, %error, "call not understood");
+                reply.send(ShardReply::Unknown);
+            }
+        }
+    }
+
+    /// Hands a call to the replica here, if it serves.
+    fn serve(&self, caller: NodeId, shard: ShardId, call: Arc<ShardCall>, reply: ReplyTo) {
+        match self.local(shard) {
+            Some(local) if local.serving().is_some() => self.hooks.call(&local, caller, call, reply),
+            Some(local) => reply.send(local.not_leader()),
+            None => reply.send(ShardReply::NotLeader { hint: None }),
+        }
+    }
+
+    /// Tells the node above about a leader, once per leadership. `Epoch(0)`: a hint that names no epoch.
+    fn tell(&self, shard: ShardId, leader: NodeId, epoch: Epoch) {
+        let before = self.told.lock().insert(shard, (leader, epoch));
+        if before != Some((leader, epoch)) {
+            self.hooks.leader_changed(shard, leader);
+        }
+    }
+
+    /// Answers what is overdue and repeats what may be lost. Called every [`LANE_TICK`].
+    pub fn tick(self: &Arc<Self>) {
+        for lane in &self.lanes {
+            lane.tick(self);
+        }
+    }
+}

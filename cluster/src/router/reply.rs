@@ -1,0 +1,50 @@
+//! Owns where an answer goes. Does not make answers. Invariant: one call, one answer.
+
+use super::{Lane, Router};
+use crate::transport::{Lane as LinkLane, MessageKind, Peer};
+use proto::codec;
+use proto::ids::ShardId;
+use proto::peer::ShardReply;
+use std::sync::{Arc, Weak};
+use tokio::sync::oneshot;
+
+/// What a sink for answers of many calls does with one of them; runs on raft's or a link's task and must not block.
+pub trait ReplySink: Send + Sync {
+    fn reply(&self, key: u64, reply: ShardReply);
+}
+
+/// Whom to tell.
+pub enum ReplyTo {
+    /// A future on this node.
+    Once(oneshot::Sender<ShardReply>),
+    /// A call of this node's own lane.
+    Lane { router: Weak<Router>, lane: Arc<Lane>, call: u64 },
+    /// A call that came over a link.
+    Peer { peer: Arc<Peer>, shard: ShardId, call: u64 },
+    /// Many calls of one socket; `key` tells them apart.
+    Sink { sink: Arc<dyn ReplySink>, key: u64 },
+    /// Nobody waits.
+    Nobody,
+}
+
+impl ReplyTo {
+    pub fn send(self, reply: ShardReply) {
+        match self {
+            // A caller that gave up needs no answer.
+            ReplyTo::Once(waiter) => drop(waiter.send(reply)),
+            ReplyTo::Lane { router, lane, call } => {
+                if let Some(router) = router.upgrade() {
+                    lane.answered(&router, call, reply);
+                }
+            }
+            ReplyTo::Peer { peer, shard, call } => {
+                // A broken link makes the caller repeat the call; so does a full lane, when its time is up.
+                let _ = peer.send(LinkLane::App, MessageKind::ShardReply, shard.0, call, |out| {
+                    codec::encode_into(&reply, out);
+                });
+            }
+            ReplyTo::Sink { sink, key } => sink.reply(key, reply),
+            ReplyTo::Nobody => {}
+        }
+    }
+}

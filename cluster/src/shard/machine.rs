@@ -1,0 +1,170 @@
+//! Owns the chat rules of one replica between raft and the rows. Does not know the rules themselves.
+//! Invariant: effects leave only from a replica that leads, after apply, in the order of the log.
+
+use super::Shard;
+use crate::raft::machine::RowChanges;
+use crate::raft::types::Applied;
+use crate::raft::{Halt, Machine};
+use bytes::Bytes;
+use chat::Effect;
+use parking_lot::Mutex;
+use proto::codec;
+use proto::command::Batch;
+use proto::ids::ShardId;
+use proto::peer::LogPoint;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use storage::StateTable;
+
+/// Clean bytes of sessions that stay in memory per shard.
+const CACHE_BYTES_MAX: usize = 48 << 20;
+
+/// The chat state machine of one shard.
+pub struct ShardMachine {
+    id: ShardId,
+    shards: u32,
+    table: Arc<StateTable>,
+    state: Mutex<chat::Shard>,
+    effects: Mutex<Vec<Effect>>,
+    leading: AtomicBool,
+    shard: OnceLock<Weak<Shard>>,
+}
+
+/// Rows of the state table, as the rules read them.
+struct TableRows<'a>(&'a StateTable);
+
+impl chat::Rows for TableRows<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, chat::RowsError> {
+        self.0.get(key).map_err(|error| chat::RowsError(error.to_string()))
+    }
+
+    fn scan(
+        &self,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), chat::RowsError> {
+        let mut step = |key: &[u8], value: &[u8]| {
+            if visit(key, value) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        };
+        let scanned = if reverse {
+            self.0.scan_back_prefix(prefix, from, usize::MAX, &mut step)
+        } else {
+            self.0.scan_prefix(prefix, from, usize::MAX, &mut step)
+        };
+        scanned.map_err(|error| chat::RowsError(error.to_string()))
+    }
+}
+
+impl ShardMachine {
+    /// # Errors
+    /// `Halt` when the header row cannot be understood.
+    pub fn open(id: ShardId, shards: u32, table: Arc<StateTable>) -> Result<Arc<Self>, Halt> {
+        let state = open_state(id, shards, &table)?;
+        Ok(Arc::new(ShardMachine {
+            id,
+            shards,
+            table,
+            state: Mutex::new(state),
+            effects: Mutex::default(),
+            leading: AtomicBool::new(false),
+            shard: OnceLock::new(),
+        }))
+    }
+
+    pub(super) fn attach(&self, shard: Weak<Shard>) {
+        // A machine belongs to one shard; the first to attach is it.
+        let _ = self.shard.set(shard);
+    }
+
+    pub(super) fn set_leading(&self, leading: bool) {
+        self.leading.store(leading, Ordering::Release);
+        if !leading {
+            self.effects.lock().clear();
+        }
+    }
+
+    pub(super) fn with_state<T>(&self, read: impl FnOnce(&mut chat::Shard, &dyn chat::Rows) -> T) -> T {
+        read(&mut self.state.lock(), &TableRows(&self.table))
+    }
+
+    fn apply_batch(&self, batch: Batch) -> Result<Applied, Halt> {
+        let mut state = self.state.lock();
+        let rows = TableRows(&self.table);
+        let leading = self.leading.load(Ordering::Acquire);
+        let mut replies = Vec::with_capacity(batch.commands.len());
+        let mut effects = Vec::new();
+        let apply = || -> Result<(), Halt> {
+            for command in batch.commands {
+                let outcome = state.apply(&rows, batch.now_ms, command).map_err(|error| Halt(error.to_string()))?;
+                replies.push(outcome.reply);
+                if leading {
+                    effects.extend(outcome.effects);
+                }
+            }
+            Ok(())
+        };
+        apply()?;
+        drop(state);
+        if !effects.is_empty() {
+            self.effects.lock().append(&mut effects);
+        }
+        Ok(Applied::Shard(replies))
+    }
+}
+
+fn open_state(id: ShardId, shards: u32, table: &StateTable) -> Result<chat::Shard, Halt> {
+    chat::Shard::open(id, shards, &TableRows(table)).map_err(|error| Halt(error.to_string()))
+}
+
+impl Machine for ShardMachine {
+    fn apply(&self, at: LogPoint, body: &Bytes, _proposed_here: bool) -> Result<Applied, Halt> {
+        let batch: Batch =
+            codec::decode(body).map_err(|error| Halt(format!("entry {} of {}: {error}", at.index, self.id)))?;
+        let warm = {
+            let state = self.state.lock();
+            batch.commands.iter().all(|command| state.is_warm(command))
+        };
+        if warm {
+            self.apply_batch(batch)
+        } else {
+            // A cold session's rows come from disk.
+            tokio::task::block_in_place(|| self.apply_batch(batch))
+        }
+    }
+
+    fn round_done(&self) {
+        let effects = std::mem::take(&mut *self.effects.lock());
+        if effects.is_empty() {
+            return;
+        }
+        let Some(shard) = self.shard.get().and_then(Weak::upgrade) else { return };
+        if effects.iter().any(|effect| matches!(effect, Effect::Outbox { .. })) {
+            shard.wake_outbox();
+        }
+        if let Some(epoch) = shard.serving() {
+            shard.hooks.effects(&shard, epoch, effects);
+        }
+    }
+
+    fn begin_checkpoint(&self) -> RowChanges {
+        self.state.lock().begin_checkpoint()
+    }
+
+    fn end_checkpoint(&self, written: bool) {
+        let mut state = self.state.lock();
+        state.end_checkpoint(written);
+        state.evict(CACHE_BYTES_MAX);
+    }
+
+    fn reload(&self) -> Result<(), Halt> {
+        *self.state.lock() = open_state(self.id, self.shards, &self.table)?;
+        Ok(())
+    }
+
+    fn dirty_bytes(&self) -> usize {
+        self.state.lock().dirty_bytes()
+    }
+}

@@ -1,0 +1,159 @@
+//! Owns one data shard's replica on this node: rules, proposer, reads, outbox. Does not know sockets or actors.
+//! Invariant: a call is answered only after apply, and only by the leader that serves.
+
+mod election;
+mod machine;
+mod outbox;
+mod proposer;
+mod reads;
+
+pub use election::fast_election;
+pub use machine::ShardMachine;
+pub use proposer::{Proposer, now_ms};
+
+use crate::hooks::Hooks;
+use crate::raft::Group;
+use crate::router::{ReplyTo, Router};
+use chat::HistoryRange;
+use proto::command::Command;
+use proto::ids::{Epoch, SessionId, ShardId};
+use proto::peer::{Page, Refused, ShardReply};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use tokio_util::task::TaskTracker;
+
+/// Most bytes of events in one history answer.
+const HISTORY_BYTES_MAX: usize = 1 << 20;
+
+/// One data shard on this node.
+pub struct Shard {
+    pub id: ShardId,
+    pub group: Arc<Group>,
+    machine: Arc<ShardMachine>,
+    proposer: Arc<Proposer>,
+    reads: Arc<reads::Reads>,
+    outbox: Arc<outbox::Outbox>,
+    hooks: Arc<dyn Hooks>,
+    /// The epoch in which this node serves; 0: it does not.
+    serving: AtomicU64,
+}
+
+impl Shard {
+    pub fn start(
+        group: Arc<Group>,
+        machine: Arc<ShardMachine>,
+        hooks: Arc<dyn Hooks>,
+        router: Weak<Router>,
+        tasks: &TaskTracker,
+    ) -> Arc<Shard> {
+        let shard = Arc::new_cyclic(|me: &Weak<Shard>| {
+            machine.attach(me.clone());
+            Shard {
+                id: group.shard,
+                proposer: Proposer::start(group.clone(), tasks),
+                reads: reads::Reads::start(group.clone(), tasks),
+                outbox: outbox::Outbox::start(me.clone(), router, tasks),
+                group: group.clone(),
+                machine,
+                hooks,
+                serving: AtomicU64::new(0),
+            }
+        });
+        tasks.spawn(follow(shard.clone()));
+        shard
+    }
+
+    /// The epoch in which this node serves the shard, if it does.
+    pub fn serving(&self) -> Option<Epoch> {
+        match self.serving.load(Ordering::Acquire) {
+            0 => None,
+            epoch => Some(Epoch(epoch)),
+        }
+    }
+
+    /// Logs the command; `reply` is told once, after apply. A full queue answers at once.
+    pub fn propose(&self, command: &Command, reply: ReplyTo) {
+        match self.serving() {
+            Some(epoch) => self.proposer.push(epoch, command, reply),
+            None => reply.send(self.not_leader()),
+        }
+    }
+
+    pub fn not_leader(&self) -> ShardReply {
+        ShardReply::NotLeader { hint: self.group.leadership().leader.map(|(_, node)| node) }
+    }
+
+    /// Runs `read` on a state that holds everything acknowledged before the call.
+    /// # Errors
+    /// `NotLeader` or `Unknown` as a reply: this node could not prove that it leads.
+    pub async fn read<T>(&self, read: impl FnOnce(&mut chat::Shard, &dyn chat::Rows) -> T) -> Result<T, ShardReply> {
+        let Some(epoch) = self.serving() else { return Err(self.not_leader()) };
+        if !self.reads.barrier().await || self.serving() != Some(epoch) {
+            return Err(self.not_leader());
+        }
+        Ok(self.peek(read))
+    }
+
+    /// Runs `read` on this replica's state as it is, which may be old.
+    pub fn peek<T>(&self, read: impl FnOnce(&mut chat::Shard, &dyn chat::Rows) -> T) -> T {
+        // Cold sessions are read from disk; the runtime moves its other tasks away meanwhile.
+        tokio::task::block_in_place(|| self.machine.with_state(read))
+    }
+
+    /// A linearizable page of a session's history.
+    pub async fn history(&self, session: SessionId, page: Page, limit: usize) -> ShardReply {
+        let range = match page {
+            Page::After(seq) => HistoryRange::After(seq),
+            Page::Before(seq) => HistoryRange::Before(seq),
+            Page::Latest => HistoryRange::Latest,
+        };
+        let read = self.read(|state, rows| state.history(rows, session, range, limit, HISTORY_BYTES_MAX)).await;
+        match read {
+            Err(reply) => reply,
+            Ok(Err(error)) => self.halt(&error.to_string()),
+            Ok(Ok(None)) => ShardReply::Refused(Refused::UnknownSession),
+            Ok(Ok(Some(page))) => ShardReply::History {
+                events: page.events.iter().map(|event| event.as_ref().clone()).collect(),
+                head: page.head,
+            },
+        }
+    }
+
+    /// A row could not be read: say so loudly; the caller may find another replica.
+    pub fn halt(&self, reason: &str) -> ShardReply {
+        tracing::error!(shard = %self.id, reason, "state cannot be read");
+        ShardReply::Unknown
+    }
+
+    /// New outbox rows may be waiting.
+    pub fn wake_outbox(&self) {
+        self.outbox.wake();
+    }
+}
+
+/// Follows leadership and tells the node above.
+async fn follow(shard: Arc<Shard>) {
+    let mut leadership = shard.group.watch_leadership();
+    loop {
+        let now = *leadership.borrow_and_update();
+        let epoch = if now.serving { now.epoch.0 } else { 0 };
+        let before = shard.serving.load(Ordering::Acquire);
+        if before != epoch {
+            // Collect effects before the first call is taken, and until the last one is refused.
+            if epoch != 0 {
+                shard.machine.set_leading(true);
+            }
+            shard.serving.store(epoch, Ordering::Release);
+            if epoch == 0 {
+                shard.machine.set_leading(false);
+            }
+            tracing::info!(shard = %shard.id, epoch, "serving changed");
+            shard.hooks.serving(&shard, now.serving.then_some(now.epoch));
+            shard.wake_outbox();
+        }
+        shard.proposer.epoch_changed(now.serving.then_some(now.epoch));
+        if leadership.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Owns the delivery of durable mail between shards. Does not write it: the same apply that caused it did.
+//! Invariant: mail of one pair of shards is applied at its target exactly once and in order; the row goes only after that.
+
+use super::Shard;
+use crate::router::Router;
+use proto::command::{Command, Mail};
+use proto::ids::ShardId;
+use proto::peer::{Refused, ShardCall, ShardReply};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+/// Mails to one target that are under way at once.
+const WINDOW: usize = 64;
+/// Pause after a delivery that did not succeed.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+pub struct Outbox {
+    wake: Notify,
+}
+
+impl Outbox {
+    pub(super) fn start(shard: Weak<Shard>, router: Weak<Router>, tasks: &TaskTracker) -> Arc<Self> {
+        let outbox = Arc::new(Outbox { wake: Notify::new() });
+        tasks.spawn(run(outbox.clone(), shard, router));
+        outbox
+    }
+
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+}
+
+async fn run(outbox: Arc<Outbox>, shard: Weak<Shard>, router: Weak<Router>) {
+    loop {
+        outbox.wake.notified().await;
+        let (Some(shard), Some(router)) = (shard.upgrade(), router.upgrade()) else { return };
+        while shard.serving().is_some() {
+            match deliver_round(&shard, &router).await {
+                Round::Idle => break,
+                Round::Moved => {}
+                Round::Stuck => tokio::time::sleep(RETRY_AFTER).await,
+            }
+        }
+    }
+}
+
+enum Round {
+    /// Nothing waits.
+    Idle,
+    Moved,
+    Stuck,
+}
+
+async fn deliver_round(shard: &Arc<Shard>, router: &Arc<Router>) -> Round {
+    let targets = shard.peek(|state, _| state.outbox_targets());
+    let waiting: Vec<(ShardId, u64)> =
+        targets.into_iter().filter(|(_, lowest, head)| lowest <= head).map(|(to, lowest, _)| (to, lowest)).collect();
+    if waiting.is_empty() {
+        return Round::Idle;
+    }
+    let delivered = waiting.into_iter().map(|(to, lowest)| deliver_to(shard, router, to, lowest));
+    let moved = futures_util::future::join_all(delivered).await.into_iter().any(|moved| moved);
+    if moved { Round::Moved } else { Round::Stuck }
+}
+
+/// Sends the window to one target; returns whether something was acknowledged.
+async fn deliver_to(shard: &Arc<Shard>, router: &Arc<Router>, to: ShardId, lowest: u64) -> bool {
+    let mails: Vec<(u64, Mail)> = match shard.peek(|state, rows| state.outbox(rows, to, lowest - 1, WINDOW)) {
+        Ok(mails) => mails,
+        Err(error) => {
+            shard.halt(&error.to_string());
+            return false;
+        }
+    };
+    let calls: Vec<_> = mails
+        .into_iter()
+        .map(|(seq, message)| {
+            (seq, router.call(to, ShardCall::Propose(Command::Inbox { from: shard.id, seq, message })))
+        })
+        .collect();
+    let mut upto = None;
+    for (seq, reply) in calls {
+        match reply.await {
+            ShardReply::Done | ShardReply::Sent { .. } => upto = Some(seq),
+            // The target has more than we thought: its acknowledgement was lost with the old leader.
+            ShardReply::Refused(Refused::InboxGap { expected }) => {
+                upto = expected.checked_sub(1).filter(|seen| *seen >= lowest).or(upto);
+                break;
+            }
+            reply => {
+                tracing::debug!(shard = %shard.id, %to, seq, ?reply, "mail not delivered");
+                break;
+            }
+        }
+    }
+    let Some(upto) = upto else { return false };
+    router.call(shard.id, ShardCall::Propose(Command::OutboxAcked { to, upto })).await == ShardReply::Done
+}

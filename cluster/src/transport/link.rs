@@ -1,0 +1,307 @@
+//! Owns the sockets: dials peers with a higher id, accepts those with a lower one, runs a reader and a writer per link.
+//! Does not understand messages. Invariant: between two nodes at most one link is current, and its end is told at once.
+
+use super::frame::{Message, MessageKind, frame_length, messages};
+use super::hello::{HandshakeError, read_message, write_message};
+use super::peer::Peer;
+use bytes::BytesMut;
+use parking_lot::Mutex;
+use proto::ids::{ClusterId, NodeId};
+use proto::peer::{Hello, HelloReply, PROTOCOL_MAX, PROTOCOL_MIN};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A connection that has not introduced itself by then is closed.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+/// Pause between attempts to dial a peer that is down.
+const REDIAL_EVERY: Duration = Duration::from_millis(100);
+/// Connections that may be in their handshake at once.
+const HANDSHAKES_MAX: usize = 64;
+
+/// Who this node is to its peers.
+#[derive(Debug, Clone)]
+pub struct TransportConfig {
+    pub cluster: ClusterId,
+    pub node: NodeId,
+    /// Drawn at every start: a peer's restart is seen even when its old link lingers.
+    pub incarnation: u64,
+}
+
+/// What the transport hands up. Called on the link's reader task: must not block.
+pub trait Inbound: Send + Sync + 'static {
+    /// One frame's messages, in order. Answers have been taken out.
+    fn messages(&self, peer: &Arc<Peer>, link: u64, messages: Vec<Message>);
+    /// A link came up (`true`) or broke.
+    fn link(&self, peer: &Arc<Peer>, link: u64, up: bool);
+    /// A machine asks to join.
+    fn join(&self, hello: Hello) -> futures_util::future::BoxFuture<'static, HelloReply>;
+    /// Whether the node belongs to the cluster.
+    fn is_member(&self, node: NodeId) -> bool;
+}
+
+/// The links of this node.
+pub struct Transport {
+    config: TransportConfig,
+    inbound: Arc<dyn Inbound>,
+    peers: Mutex<BTreeMap<NodeId, Known>>,
+    next_link: AtomicU64,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+struct Known {
+    peer: Arc<Peer>,
+    address: Arc<Mutex<String>>,
+}
+
+impl Transport {
+    pub fn new(config: TransportConfig, inbound: Arc<dyn Inbound>, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Transport {
+            config,
+            inbound,
+            peers: Mutex::default(),
+            next_link: AtomicU64::new(1),
+            tasks: TaskTracker::new(),
+            stop,
+        })
+    }
+
+    /// The peer, if it is known.
+    pub fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {
+        self.peers.lock().get(&node).map(|known| known.peer.clone())
+    }
+
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        self.peers.lock().values().map(|known| known.peer.clone()).collect()
+    }
+
+    /// Makes a node known; dials it for ever if its id is above ours. Idempotent; a new address is used from the next dial on.
+    pub fn add_peer(self: &Arc<Self>, node: NodeId, address: &str) -> Arc<Peer> {
+        let mut peers = self.peers.lock();
+        if let Some(known) = peers.get(&node) {
+            *known.address.lock() = address.to_string();
+            return known.peer.clone();
+        }
+        let peer = Arc::new(Peer::new(node));
+        let address = Arc::new(Mutex::new(address.to_string()));
+        peers.insert(node, Known { peer: peer.clone(), address: address.clone() });
+        if node > self.config.node {
+            let transport = self.clone();
+            let dialled = peer.clone();
+            self.tasks.spawn(async move { transport.dial_loop(dialled, address).await });
+        }
+        peer
+    }
+
+    /// Accepts links until the stop token fires.
+    pub fn serve(self: &Arc<Self>, listener: TcpListener) {
+        let transport = self.clone();
+        let places = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES_MAX));
+        self.tasks.spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = transport.stop.cancelled() => return,
+                };
+                match accepted {
+                    Ok((socket, _)) => {
+                        // Over the limit the connection is dropped: an honest peer dials again.
+                        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+                        let handler = transport.clone();
+                        transport.tasks.spawn(async move { handler.accept(socket, place).await });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "peer accept failed");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            }
+        });
+    }
+
+    async fn dial_loop(self: Arc<Self>, peer: Arc<Peer>, address: Arc<Mutex<String>>) {
+        while !self.stop.is_cancelled() {
+            let target = address.lock().clone();
+            match tokio::time::timeout(HELLO_WITHIN, self.dial(&peer, &target)).await {
+                Ok(Ok(socket)) => self.run_link(&peer, socket).await,
+                Ok(Err(HandshakeError::Io(_))) | Err(_) => {}
+                Ok(Err(error)) => tracing::warn!(peer = %peer.node, %error, "peer refused the link"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(REDIAL_EVERY) => {}
+                () = self.stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn dial(&self, peer: &Peer, address: &str) -> Result<TcpStream, HandshakeError> {
+        let mut socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        let hello = Hello::Link {
+            cluster: self.config.cluster.0,
+            node: self.config.node,
+            to: peer.node,
+            incarnation: self.config.incarnation,
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+        };
+        write_message(&mut socket, &hello).await?;
+        match read_message(&mut socket).await? {
+            HelloReply::Linked { .. } => Ok(socket),
+            HelloReply::Refused { reason } => Err(HandshakeError::Refused(reason)),
+            _ => Err(HandshakeError::Refused("unexpected answer".into())),
+        }
+    }
+
+    async fn accept(self: Arc<Self>, mut socket: TcpStream, place: tokio::sync::OwnedSemaphorePermit) {
+        let hello = tokio::time::timeout(HELLO_WITHIN, read_message::<Hello>(&mut socket)).await;
+        let hello = match hello {
+            Ok(Ok(hello)) => hello,
+            Ok(Err(error)) => {
+                tracing::info!(%error, "peer connection closed");
+                return;
+            }
+            Err(_) => {
+                tracing::info!(error = %HandshakeError::Timeout, "peer connection closed");
+                return;
+            }
+        };
+        let reply = self.welcome(hello.clone()).await;
+        let linked = matches!(reply, HelloReply::Linked { .. });
+        if write_message(&mut socket, &reply).await.is_err() {
+            return;
+        }
+        drop(place);
+        let Hello::Link { node, .. } = hello else { return };
+        if linked {
+            let peer = self.peer(node).unwrap_or_else(|| self.add_peer(node, ""));
+            if socket.set_nodelay(true).is_ok() {
+                self.run_link(&peer, socket).await;
+            }
+        }
+    }
+
+    async fn welcome(&self, hello: Hello) -> HelloReply {
+        let refuse = |reason: &str| HelloReply::Refused { reason: reason.to_string() };
+        match &hello {
+            Hello::Link { cluster, node, to, protocol_min, protocol_max, .. } => {
+                if *cluster != self.config.cluster.0 {
+                    return refuse("this node belongs to another cluster");
+                }
+                if *to != self.config.node {
+                    return refuse("this address belongs to another node");
+                }
+                if *protocol_min > PROTOCOL_MAX || *protocol_max < PROTOCOL_MIN {
+                    return refuse("no peer protocol version in common");
+                }
+                if *node == self.config.node || !self.inbound.is_member(*node) {
+                    return refuse("not a member of this cluster");
+                }
+                HelloReply::Linked { incarnation: self.config.incarnation, protocol: PROTOCOL_MAX.min(*protocol_max) }
+            }
+            Hello::Join { .. } => self.inbound.join(hello).await,
+        }
+    }
+
+    async fn run_link(self: &Arc<Self>, peer: &Arc<Peer>, socket: TcpStream) {
+        let link = self.next_link.fetch_add(1, Ordering::Relaxed);
+        let (reader, writer) = socket.into_split();
+        if let Some(old) = peer.current_link()
+            && peer.link_down(old)
+        {
+            // The peer dialled again: it knows that the old link is dead before we do.
+            self.inbound.link(peer, old, false);
+        }
+        peer.link_up(link);
+        tracing::info!(peer = %peer.node, "link up");
+        self.inbound.link(peer, link, true);
+        let end = tokio::select! {
+            end = read_loop(&self.inbound, peer, link, reader) => end,
+            end = write_loop(peer, link, writer) => end,
+            () = self.stop.cancelled() => Ok(()),
+        };
+        if peer.link_down(link) {
+            let error = end.err().map_or_else(|| "closed".to_string(), |error| error.to_string());
+            tracing::info!(peer = %peer.node, error, "link down");
+            self.inbound.link(peer, link, false);
+        }
+    }
+
+    /// Ends every link and waits for the tasks.
+    pub async fn stopped(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+async fn read_loop(
+    inbound: &Arc<dyn Inbound>,
+    peer: &Arc<Peer>,
+    link: u64,
+    mut reader: tokio::net::tcp::OwnedReadHalf,
+) -> std::io::Result<()> {
+    let mut buffer = BytesMut::with_capacity(64 << 10);
+    loop {
+        while let Some(head) = buffer.first_chunk::<4>() {
+            let length = frame_length(*head).map_err(std::io::Error::other)?;
+            if buffer.len() < 4 + length {
+                // Grow with what really arrives: a length alone must not reserve 24 MiB.
+                buffer.reserve((4 + length - buffer.len()).min(256 << 10));
+                break;
+            }
+            let mut frame = buffer.split_to(4 + length).freeze();
+            let mut found = messages(frame.split_off(4)).map_err(std::io::Error::other)?;
+            found.retain(|message| {
+                let is_answer = message.kind == MessageKind::Answer;
+                if is_answer {
+                    peer.answered(message.clone());
+                }
+                !is_answer
+            });
+            if !found.is_empty() {
+                inbound.messages(peer, link, found);
+            }
+        }
+        if buffer.capacity() - buffer.len() < 4 << 10 {
+            buffer.reserve(64 << 10);
+        }
+        if reader.read_buf(&mut buffer).await? == 0 {
+            return Ok(());
+        }
+    }
+}
+
+async fn write_loop(peer: &Peer, link: u64, mut writer: tokio::net::tcp::OwnedWriteHalf) -> std::io::Result<()> {
+    let mut frame = Vec::with_capacity(64 << 10);
+    loop {
+        if !peer.take(link, &mut frame) {
+            return Ok(());
+        }
+        if frame.len() == 4 {
+            peer.wake.notified().await;
+            continue;
+        }
+        writer.write_all(&frame).await?;
+        if frame.capacity() > (2 << 20) {
+            frame.shrink_to(64 << 10);
+        }
+    }
+}
+
+/// Asks the node at `address` to let this machine join.
+/// # Errors
+/// The connection or the other side's refusal.
+pub async fn dial_join(address: &str, hello: &Hello) -> Result<HelloReply, HandshakeError> {
+    let ask = async {
+        let mut socket = TcpStream::connect(address).await?;
+        write_message(&mut socket, hello).await?;
+        read_message(&mut socket).await
+    };
+    tokio::time::timeout(HELLO_WITHIN * 2, ask).await.unwrap_or(Err(HandshakeError::Timeout))
+}
