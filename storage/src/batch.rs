@@ -6,10 +6,21 @@ use crate::engine::Family;
 /// One change of a [`Batch`], in the order in which it was added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Op<'a> {
-    Put { family: Family, key: &'a [u8], value: &'a [u8] },
-    Delete { family: Family, key: &'a [u8] },
+    Put {
+        family: Family,
+        key: &'a [u8],
+        value: &'a [u8],
+    },
+    Delete {
+        family: Family,
+        key: &'a [u8],
+    },
     /// Deletes `from <= key < to`.
-    DeleteRange { family: Family, from: &'a [u8], to: &'a [u8] },
+    DeleteRange {
+        family: Family,
+        from: &'a [u8],
+        to: &'a [u8],
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +133,9 @@ impl Batch {
     }
 
     fn push(&mut self, kind: Kind, family: Family, first_len: usize, second_len: usize) {
-        let narrow = |len: usize| u32::try_from(len).expect("keys are short and bodies are far below 4 GiB by the limits of every caller");
+        let narrow = |len: usize| {
+            u32::try_from(len).expect("keys are short and bodies are far below 4 GiB by the limits of every caller")
+        };
         self.headers.push(Header { kind, family, first_len: narrow(first_len), second_len: narrow(second_len) });
     }
 }

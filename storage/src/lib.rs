@@ -25,13 +25,13 @@ mod watermark_file;
 mod writer;
 
 pub use batch::{Batch, Op};
-pub use engine::{Durability, Engine, Family, View};
+pub use engine::{Durability, Engine, Family, View, Visit};
 pub use error::StorageError;
 pub use mem::MemEngine;
-pub use raft_log::{LogOptions, LogState, Opened, RaftLog};
+pub use raft_log::{BODY_BYTES_MAX, LogOptions, LogState, Opened, RaftLog};
 pub use rocks::{RocksEngine, RocksOptions};
 pub use snapshot::{CHUNK_BYTES_MAX, StateSnapshot};
-pub use state_table::{Installer, ROW_KEY_BYTES_MAX, StateTable};
+pub use state_table::{Installer, ROW_KEY_BYTES_MAX, ROW_VALUE_BYTES_MAX, StateTable};
 pub use tail::LogEntry;
 pub use watermark::Watermarks;
-pub use writer::{Done, LogWriter, WriterOptions, exit_on_fatal};
+pub use writer::{Done, LogWriter, OnFatal, WriterOptions, exit_on_fatal};

@@ -162,7 +162,12 @@ impl MemEngine {
         let mut disk = self.file.disk.lock();
         disk.syncs_left = Some(0);
         let durable = inner.durable.clone();
-        let next = Inner { live: Arc::new(durable.clone()), durable, logged: Vec::new(), capacity_bytes: inner.capacity_bytes };
+        let next = Inner {
+            live: Arc::new(durable.clone()),
+            durable,
+            logged: Vec::new(),
+            capacity_bytes: inner.capacity_bytes,
+        };
         let file = MemFile { bytes: Arc::new(Mutex::new(self.file.read())), disk: Arc::default() };
         Arc::new(MemEngine { inner: Mutex::new(next), file })
     }

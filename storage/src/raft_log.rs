@@ -87,7 +87,12 @@ impl RaftLog {
     /// (about 1 s per GiB) and checks contiguity, the running hash and the watermark.
     /// # Errors
     /// `Io` or `NoSpace` when the disk fails. Lost or damaged rows are not an error but [`Opened::Amnesia`].
-    pub fn open(engine: Arc<dyn Engine>, writer: Arc<LogWriter>, replica: ReplicaId, options: LogOptions) -> Result<Opened, StorageError> {
+    pub fn open(
+        engine: Arc<dyn Engine>,
+        writer: Arc<LogWriter>,
+        replica: ReplicaId,
+        options: LogOptions,
+    ) -> Result<Opened, StorageError> {
         let found = crate::raft_log_open::load(&*engine, writer.watermarks(), replica, options.tail_bytes_max)?;
         Ok(match found {
             Err(reason) => {
@@ -96,7 +101,14 @@ impl RaftLog {
             }
             Ok(inner) => {
                 let written = Arc::new(AtomicU64::new(inner.jobs));
-                Opened::Intact(Arc::new(RaftLog { engine, writer, replica, options, written, inner: Mutex::new(inner) }))
+                Opened::Intact(Arc::new(RaftLog {
+                    engine,
+                    writer,
+                    replica,
+                    options,
+                    written,
+                    inner: Mutex::new(inner),
+                }))
             }
         })
     }
@@ -216,7 +228,9 @@ impl RaftLog {
                 return Err(StorageError::invalid(format!("truncation below the purge point {}", purged.index)));
             }
             let nothing = Change::Append { entries: Vec::new(), committed: None };
-            let Some(last) = inner.last.filter(|last| last_kept.is_none_or(|kept| kept < last.index)) else { return Ok(nothing) };
+            let Some(last) = inner.last.filter(|last| last_kept.is_none_or(|kept| kept < last.index)) else {
+                return Ok(nothing);
+            };
             let kept = match last_kept {
                 Some(kept) if kept >= inner.first => Some(self.point(inner, kept)?),
                 // All rows go; what is left is the purge point, if any.
@@ -249,7 +263,10 @@ impl RaftLog {
             } else if index >= inner.first {
                 let point = self.point(inner, index)?;
                 if point.term != term {
-                    return Err(StorageError::invalid(format!("purge of entry {index} with term {term}, stored is {}", point.term)));
+                    return Err(StorageError::invalid(format!(
+                        "purge of entry {index} with term {term}, stored is {}",
+                        point.term
+                    )));
                 }
                 point.hash
             } else if index + 1 == inner.first {
@@ -322,7 +339,13 @@ impl RaftLog {
     }
 
     /// Reads `rows` and verifies them against `base`, the hash before them, or else against the row before them. False: the budget ended it.
-    fn read_disk(&self, rows: Range<u64>, base: Option<u64>, found: &mut Vec<LogEntry>, budget: &mut Budget) -> Result<bool, StorageError> {
+    fn read_disk(
+        &self,
+        rows: Range<u64>,
+        base: Option<u64>,
+        found: &mut Vec<LogEntry>,
+        budget: &mut Budget,
+    ) -> Result<bool, StorageError> {
         let mut chain = Chain { next: rows.start - u64::from(base.is_none()), hash: base };
         let (mut failed, mut full) = (None, false);
         let from = log_key(self.replica, chain.next);
@@ -333,7 +356,11 @@ impl RaftLog {
                 Ok(point) => {
                     let body = &row[crate::tables::LOG_ROW_HEAD_LEN..];
                     if budget.admits(body.len()) {
-                        found.push(LogEntry { index: point.index, term: point.term, body: Bytes::copy_from_slice(body) });
+                        found.push(LogEntry {
+                            index: point.index,
+                            term: point.term,
+                            body: Bytes::copy_from_slice(body),
+                        });
                         return ControlFlow::Continue(());
                     }
                     full = true;

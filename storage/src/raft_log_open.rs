@@ -22,7 +22,12 @@ use crate::watermark::{Record, Watermarks};
 type Verdict<T> = Result<T, String>;
 
 /// Reads and checks a replica, or gives birth to it.
-pub(crate) fn load(engine: &dyn Engine, watermarks: &Watermarks, replica: ReplicaId, tail_bytes_max: usize) -> Result<Verdict<Inner>, StorageError> {
+pub(crate) fn load(
+    engine: &dyn Engine,
+    watermarks: &Watermarks,
+    replica: ReplicaId,
+    tail_bytes_max: usize,
+) -> Result<Verdict<Inner>, StorageError> {
     match try_load(engine, watermarks, replica, tail_bytes_max) {
         // A damaged row is a lost row.
         Err(StorageError::Corrupt { what }) => Ok(Err(what)),
@@ -30,7 +35,12 @@ pub(crate) fn load(engine: &dyn Engine, watermarks: &Watermarks, replica: Replic
     }
 }
 
-fn try_load(engine: &dyn Engine, watermarks: &Watermarks, replica: ReplicaId, tail_bytes_max: usize) -> Result<Verdict<Inner>, StorageError> {
+fn try_load(
+    engine: &dyn Engine,
+    watermarks: &Watermarks,
+    replica: ReplicaId,
+    tail_bytes_max: usize,
+) -> Result<Verdict<Inner>, StorageError> {
     let record = watermarks.record(replica);
     let meta = |tag| engine.get(Family::Meta, &meta_key(replica, tag));
     let birth = meta(Tag::Birth)?.map(|row| decode_birth(&row)).transpose()?;
@@ -60,7 +70,12 @@ fn try_load(engine: &dyn Engine, watermarks: &Watermarks, replica: ReplicaId, ta
     })
 }
 
-fn give_birth(engine: &dyn Engine, watermarks: &Watermarks, replica: ReplicaId, birth: Option<u64>) -> Result<(), StorageError> {
+fn give_birth(
+    engine: &dyn Engine,
+    watermarks: &Watermarks,
+    replica: ReplicaId,
+    birth: Option<u64>,
+) -> Result<(), StorageError> {
     // The keys of RandomState are random, which is all that an incarnation needs to be.
     let incarnation = birth.unwrap_or_else(|| RandomState::new().build_hasher().finish());
     let mut batch = Batch::new();

@@ -13,8 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, DBRecoveryMode, ErrorKind,
-    FlushOptions, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator,
+    DBRecoveryMode, ErrorKind, FlushOptions, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 
 use crate::batch::{Batch, Op};
@@ -70,8 +70,10 @@ impl RocksEngine {
     /// this node must then be rebuilt from their peers.
     pub fn open(dir: &Path, options: RocksOptions) -> Result<Arc<dyn Engine>, StorageError> {
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
-        let families = Family::ALL.map(|family| ColumnFamilyDescriptor::new(name(family), family_options(family, &options, &cache)));
-        let db = DB::open_cf_descriptors(&db_options(&options), dir, families).map_err(|error| from_rocks("open", &error))?;
+        let families = Family::ALL
+            .map(|family| ColumnFamilyDescriptor::new(name(family), family_options(family, &options, &cache)));
+        let db = DB::open_cf_descriptors(&db_options(&options), dir, families)
+            .map_err(|error| from_rocks("open", &error))?;
         let mut synced = WriteOptions::default();
         synced.set_sync(true);
         let mut buffered = WriteOptions::default();

@@ -39,12 +39,16 @@ impl StateTable {
     /// installation left. The caller checks that the header's applied index is not below the log's purge point.
     /// # Errors
     /// `Io`; `Corrupt` when the pointer row is not what was written: rebuild the replica.
-    pub fn open(engine: Arc<dyn Engine>, replica: ReplicaId) -> Result<(Arc<StateTable>, Option<Vec<u8>>), StorageError> {
+    pub fn open(
+        engine: Arc<dyn Engine>,
+        replica: ReplicaId,
+    ) -> Result<(Arc<StateTable>, Option<Vec<u8>>), StorageError> {
         let pointer = engine.get(Family::Meta, &meta_key(replica, Tag::StatePointer))?;
         let generation = pointer.map_or(Ok(0), |row| decode_state_pointer(&row))?;
         delete_others(&*engine, replica, generation)?;
         let header = engine.get(Family::State, &state_prefix(replica, generation))?;
-        let table = StateTable { engine, replica, generation: RwLock::new(generation), installing: AtomicBool::new(false) };
+        let table =
+            StateTable { engine, replica, generation: RwLock::new(generation), installing: AtomicBool::new(false) };
         Ok((Arc::new(table), header))
     }
 
@@ -70,7 +74,13 @@ impl StateTable {
     /// Keys are given without the generation. The table cannot be swapped meanwhile, so `visit` must be quick and must not call it.
     /// # Errors
     /// `Io`, `Corrupt`.
-    pub fn scan_prefix(&self, prefix: &[u8], from: Option<&[u8]>, limit: usize, visit: Visit<'_>) -> Result<(), StorageError> {
+    pub fn scan_prefix(
+        &self,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        limit: usize,
+        visit: Visit<'_>,
+    ) -> Result<(), StorageError> {
         let generation = self.generation.read();
         let start = from.map_or(prefix, |from| from.max(prefix));
         let start = row_start(full_key(self.replica, *generation, start));
@@ -84,7 +94,13 @@ impl StateTable {
     /// Visits up to `limit` rows whose keys start with `prefix`, descending, from the key `from` on (inclusive; `None`: the last).
     /// # Errors
     /// `Io`, `Corrupt`.
-    pub fn scan_back_prefix(&self, prefix: &[u8], from: Option<&[u8]>, limit: usize, visit: Visit<'_>) -> Result<(), StorageError> {
+    pub fn scan_back_prefix(
+        &self,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        limit: usize,
+        visit: Visit<'_>,
+    ) -> Result<(), StorageError> {
         let generation = self.generation.read();
         let start = row_start(full_key(self.replica, *generation, prefix));
         let mut end = prefix_end(&full_key(self.replica, *generation, prefix));
@@ -203,10 +219,8 @@ impl Drop for Installer {
 /// Deletes every generation but `current`.
 fn delete_others(engine: &dyn Engine, replica: ReplicaId, current: u32) -> Result<(), StorageError> {
     let above = current.checked_add(1).map_or_else(|| state_end(replica), |next| state_prefix(replica, next).to_vec());
-    let ranges = [
-        (state_prefix(replica, 0).to_vec(), state_prefix(replica, current).to_vec()),
-        (above, state_end(replica)),
-    ];
+    let ranges =
+        [(state_prefix(replica, 0).to_vec(), state_prefix(replica, current).to_vec()), (above, state_end(replica))];
     for (from, to) in ranges {
         let mut leftover = None;
         engine.scan(Family::State, &from, &to, &mut |key, _| {

@@ -38,7 +38,10 @@ impl Tail {
     }
 
     pub(crate) fn push(&mut self, entry: LogEntry, hash: u64, job: u64) {
-        debug_assert!(self.rows.back().is_none_or(|row| row.entry.index + 1 == entry.index), "append() checked contiguity");
+        debug_assert!(
+            self.rows.back().is_none_or(|row| row.entry.index + 1 == entry.index),
+            "append() checked contiguity"
+        );
         self.bytes += cost(&entry);
         self.rows.push_back(Row { entry, hash, job });
     }

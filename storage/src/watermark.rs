@@ -36,9 +36,9 @@ use proto::ids::ReplicaId;
 
 use crate::error::StorageError;
 use crate::mem::MemEngine;
+use crate::tables::Point;
 pub(crate) use crate::watermark_file::Record;
 use crate::watermark_file::{REPLICAS_MAX, Records, SlotFile};
-use crate::tables::Point;
 
 /// What a write that has just been synced means for its replica's mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,8 @@ impl Watermarks {
 
     fn with((slots, records): (SlotFile, Records)) -> Watermarks {
         let table = Table { records, version: 0, written: 0, stopped: false };
-        let shared = Shared { file: Mutex::new(File { slots, version: 0 }), table: Mutex::new(table), dirty: Condvar::new() };
+        let shared =
+            Shared { file: Mutex::new(File { slots, version: 0 }), table: Mutex::new(table), dirty: Condvar::new() };
         Watermarks { shared: Arc::new(shared) }
     }
 
@@ -285,7 +286,11 @@ mod tests {
         let engine = MemEngine::new();
         let marks = Watermarks::in_memory(&engine);
         marks.admit(REPLICA, 9).unwrap();
-        marks.post(&[(REPLICA, Mark::Last(point(9))), (REPLICA, Mark::Cut(Some(point(6)))), (REPLICA, Mark::Last(point(7)))]);
+        marks.post(&[
+            (REPLICA, Mark::Last(point(9))),
+            (REPLICA, Mark::Cut(Some(point(6)))),
+            (REPLICA, Mark::Last(point(7))),
+        ]);
         marks.post(&[(REPLICA, Mark::AtLeast(point(4)))]);
         assert_eq!(marks.record(REPLICA).unwrap().last, Some(point(7)));
         marks.post(&[(REPLICA, Mark::AtLeast(point(20)))]);

@@ -60,12 +60,24 @@ impl Default for WriterOptions {
 /// What one write does to a replica's rows.
 pub(crate) enum Change {
     /// Entries with the running hash after each, and the committed position that goes along.
-    Append { entries: Vec<(LogEntry, u64)>, committed: Option<Bytes> },
-    Vote { counter: u64, vote: Bytes },
+    Append {
+        entries: Vec<(LogEntry, u64)>,
+        committed: Option<Bytes>,
+    },
+    Vote {
+        counter: u64,
+        vote: Bytes,
+    },
     /// Deletes the indexes of `rows`, the end of the log; `kept` is the last entry that stays.
-    Cut { rows: Range<u64>, kept: Option<Point> },
+    Cut {
+        rows: Range<u64>,
+        kept: Option<Point>,
+    },
     /// Deletes the indexes of `rows`, the start of the log.
-    Purge { rows: Range<u64>, point: Point },
+    Purge {
+        rows: Range<u64>,
+        point: Point,
+    },
 }
 
 /// One write in the queue. Dropped unanswered, it answers `Stopped`.
@@ -129,7 +141,12 @@ impl LogWriter {
     /// # Panics
     /// When the operating system refuses a thread.
     #[must_use]
-    pub fn start(engine: Arc<dyn Engine>, watermarks: Watermarks, options: WriterOptions, on_fatal: OnFatal) -> Arc<LogWriter> {
+    pub fn start(
+        engine: Arc<dyn Engine>,
+        watermarks: Watermarks,
+        options: WriterOptions,
+        on_fatal: OnFatal,
+    ) -> Arc<LogWriter> {
         let (queue, receiver) = crossbeam_channel::bounded(options.queue_len_max.max(1));
         let poison = Arc::new(Poison { cause: OnceLock::new(), on_fatal });
         let fsyncs = Arc::new(AtomicU64::new(0));
@@ -193,7 +210,9 @@ impl Drop for LogWriter {
 
 /// Ends the process after a failed sync or a full disk: one line on stderr, exit code 75. Pass it as `on_fatal` in production.
 pub fn exit_on_fatal(error: &StorageError) -> ! {
-    eprintln!("everdesk: fatal: the log could not be made durable, stopping at once so that nothing unsafe is acknowledged: {error}");
+    eprintln!(
+        "everdesk: fatal: the log could not be made durable, stopping at once so that nothing unsafe is acknowledged: {error}"
+    );
     std::process::exit(EXIT_DISK)
 }
 
@@ -225,7 +244,10 @@ fn spawn(name: &'static str, poison: &Arc<Poison>, body: impl FnOnce() + Send + 
             poison.fire(&StorageError::Poisoned { cause: format!("thread {name} panicked") });
         }
     };
-    std::thread::Builder::new().name(name.to_owned()).spawn(guarded).expect("a node that cannot have its log thread cannot start")
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(guarded)
+        .expect("a node that cannot have its log thread cannot start")
 }
 
 /// Lets the watermark file follow the marks in memory.
@@ -281,7 +303,21 @@ impl Worker {
         };
         let (batch, jobs, cuts, marks) = (Batch::new(), Vec::new(), Vec::new(), Vec::new());
         let (has_vote, last_sync) = (false, Duration::ZERO);
-        Worker { engine, watermarks, options, queue, poison, fsyncs, meters, batch, jobs, cuts, marks, has_vote, last_sync }
+        Worker {
+            engine,
+            watermarks,
+            options,
+            queue,
+            poison,
+            fsyncs,
+            meters,
+            batch,
+            jobs,
+            cuts,
+            marks,
+            has_vote,
+            last_sync,
+        }
     }
 
     fn run(mut self) {
