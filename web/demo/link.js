@@ -122,7 +122,10 @@ export class Link {
     clearInterval(this.pinging);
     socket.close();
     this.asks.clear();
-    for (const lane of Object.values(this.lanes)) for (const entry of lane.queue) delete entry.sent;
+    for (const lane of Object.values(this.lanes)) {
+      Object.assign(lane, { waits: false, strikes: 0 });
+      for (const entry of lane.queue) { delete entry.sent; delete entry.attempt; }
+    }
     if (this.over) return;
     this.node++;
     const wait = pause ?? this.pause;
@@ -198,6 +201,7 @@ export class Link {
     this.on.event(event);
     if (at >= 0) {
       queue.splice(at, 1);
+      this.lane(event.session).strikes = 0;
       this.save();
     }
     this.tellReceived(event.session);
