@@ -149,7 +149,8 @@ export class Link {
   flush(session) {
     const lane = this.lane(session);
     if (!this.ready || lane.waits) return;
-    const limit = this.numbered ? UNACKED_MAX : 1;
+    // After a refusal one send feels the way; its ack opens the window again.
+    const limit = this.numbered && !lane.strikes ? UNACKED_MAX : 1;
     for (const entry of lane.queue.slice(0, limit)) {
       if (entry.sent) continue;
       entry.sent = true;

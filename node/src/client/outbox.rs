@@ -111,12 +111,13 @@ impl Outbox {
 
     /// Calls `write` for every message that may leave now, in order; `write` returns the frame ids it used, the deciding one first.
     pub fn send_ready(&mut self, now: Instant, mut write: impl FnMut(Outgoing<'_>) -> Vec<u64>) {
-        let window = if self.numbered { UNACKED_PER_SESSION_MAX } else { 1 };
         for (&session, lane) in &mut self.lanes {
             if lane.not_before.is_some_and(|at| at > now) {
                 continue;
             }
             lane.not_before = None;
+            // After a refusal one send feels the way; its ack opens the window again.
+            let window = if self.numbered && lane.strikes == 0 { UNACKED_PER_SESSION_MAX } else { 1 };
             while lane.sent < window.min(lane.queue.len()) {
                 let entry = &mut lane.queue[lane.sent];
                 let n = self.numbered.then_some(entry.n);
@@ -203,6 +204,7 @@ impl Outbox {
         self.settled.clear();
         for lane in self.lanes.values_mut() {
             lane.sent = 0;
+            lane.strikes = 0;
             lane.not_before = None;
             for entry in &mut lane.queue {
                 entry.frame = None;
