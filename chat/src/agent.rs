@@ -38,6 +38,7 @@ impl Shard {
         name: String,
         token: TokenHash,
     ) -> Result<Reply, ApplyError> {
+        self.work.journal.note_bytes(Note::Login, id.0, name.as_bytes());
         if let Some(mut agent) = self.hold_agent(rows, id)? {
             if agent.site != site {
                 return Ok(Reply::Rejected(Refusal::SiteMismatch));

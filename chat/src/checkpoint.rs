@@ -10,7 +10,7 @@ impl Shard {
     /// meanwhile; exactly one checkpoint may be under way.
     /// # Panics
     /// When `end_checkpoint` is still owed.
-    pub fn begin_checkpoint(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    pub fn begin_checkpoint(&mut self) -> Changes {
         assert!(!self.writing, "one checkpoint at a time");
         self.writing = true;
         let mut out = Changes::new();

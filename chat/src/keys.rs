@@ -69,6 +69,11 @@ pub(crate) fn agent(agent: AgentId) -> Vec<u8> {
 }
 
 /// A site's roster and counts: `DeskRow`.
+pub(crate) fn agents() -> &'static [u8] {
+    b"A"
+}
+
+/// A site's desk: `DeskRow`.
 pub(crate) fn desk(site: SiteId) -> Vec<u8> {
     key(b'K', &[&site.0.to_be_bytes()])
 }

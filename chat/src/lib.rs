@@ -27,4 +27,4 @@ pub use apply::Shard;
 pub use history::{HistoryPage, HistoryRange};
 pub use outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
 pub use reads::{AgentView, CursorView, DeskView, OpenView, SessionView};
-pub use rows::{Rows, RowsError};
+pub use rows::{Changes, Rows, RowsError};

@@ -200,7 +200,7 @@ pub(crate) fn corrupt(row: &'static str, why: impl Into<String>) -> ApplyError {
 }
 
 /// Rows that a checkpoint changes: `None` deletes.
-pub(crate) type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+pub type Changes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 /// Adds a row to a checkpoint.
 pub(crate) fn save<T: Frozen>(out: &mut Changes, key: Vec<u8>, value: &T) {

@@ -149,7 +149,8 @@ impl Shard {
         }
         if !session.tokens.contains(&token) {
             add_token(&mut session.change().tokens, token);
-            work.journal.note_session(Note::Token, id, &[u64::from(site.0)]);
+            work.journal.note_session(Note::Token, id, &[]);
+            work.journal.note_bytes(Note::Token, u64::from(site.0), &token);
         }
         Ok(Reply::Opened { session: id })
     }

@@ -2,7 +2,7 @@
 //! writes is the model. Does not look into rows.
 
 use super::world::*;
-use crate::{HistoryRange, Outcome, Shard};
+use crate::{Changes, HistoryRange, Outcome, Shard};
 use proptest::prelude::*;
 use proto::command::{Command, Mail, Party};
 use proto::ids::{AgentId, SessionId, ShardId, VisitorId};
@@ -67,7 +67,7 @@ struct Pair {
     model: World,
     real: World,
     /// The changes of the checkpoint under way, and how many commands they contain.
-    under_way: Option<(Vec<(Vec<u8>, Option<Vec<u8>>)>, usize)>,
+    under_way: Option<(Changes, usize)>,
     /// Every command with its time.
     log: Vec<(u64, Command)>,
     written: usize,

@@ -1,7 +1,7 @@
 //! Owns what tests share: rows in memory, short commands, a shard under a name. Does not assert.
 //! Invariant: `TestRows` behaves as the store behind the real seam.
 
-use crate::{ApplyError, Effect, Outcome, Reply, Rows, RowsError, Shard};
+use crate::{ApplyError, Changes, Effect, Outcome, Reply, Rows, RowsError, Shard};
 use proto::command::{Command, Mail, Party};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, VisitorId};
 use std::cell::Cell;
@@ -45,7 +45,7 @@ impl Rows for TestRows {
 }
 
 impl TestRows {
-    pub(crate) fn write(&mut self, changes: Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+    pub(crate) fn write(&mut self, changes: Changes) {
         for (key, value) in changes {
             match value {
                 Some(value) => self.map.insert(key, value),
