@@ -68,12 +68,10 @@ pub(crate) fn agent(agent: AgentId) -> Vec<u8> {
     key(b'A', &[&agent.0.to_be_bytes()])
 }
 
-/// A site's roster and counts: `DeskRow`.
-pub(crate) fn agents() -> &'static [u8] {
-    b"A"
-}
+/// Every agent's row begins so.
+pub(crate) const AGENTS: &[u8] = b"A";
 
-/// A site's desk: `DeskRow`.
+/// A site's roster and counts: `DeskRow`.
 pub(crate) fn desk(site: SiteId) -> Vec<u8> {
     key(b'K', &[&site.0.to_be_bytes()])
 }

@@ -5,11 +5,13 @@ use crate::agent;
 use crate::apply::Shard;
 use crate::desk::Desk;
 use crate::device::Device;
+use crate::keys;
 use crate::outcome::ApplyError;
-use crate::rows::{CursorRow, Rows};
+use crate::rows::{self, AgentRow, CursorRow, Rows};
 use crate::session::Session;
 use proto::command::{Mail, Party, TokenHash};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, VisitorId};
+use std::collections::BTreeMap;
 
 /// A session's facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +131,27 @@ impl Shard {
             open: row.open,
             tokens: row.tokens,
         }))
+    }
+
+    /// The agents of this shard that are online, ascending.
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn online_agents(&self, rows: &dyn Rows) -> Result<Vec<AgentId>, ApplyError> {
+        let mut online = BTreeMap::new();
+        let mut broken = None;
+        rows.scan(keys::AGENTS, None, false, &mut |key, value| {
+            match rows::decode::<AgentRow>("agent", value) {
+                Ok(row) => drop(online.insert(AgentId(keys::last_number(key).unwrap_or(0)), row.online)),
+                Err(error) => broken = Some(error),
+            }
+            broken.is_none()
+        })?;
+        if let Some(error) = broken {
+            return Err(error);
+        }
+        // What is in memory is newer than its row.
+        online.extend(self.agents.range(AgentId(0)).map(|(id, agent)| (*id, agent.online)));
+        Ok(online.into_iter().filter(|(_, online)| *online).map(|(id, _)| id).collect())
     }
 
     /// An unknown site has an empty desk.

@@ -98,6 +98,25 @@ fn presence_tells_the_desk_only_what_changed() {
 }
 
 #[test]
+fn who_is_online_is_known_from_rows_and_from_memory() {
+    let mut world = World::alone();
+    for id in [300, 2, 7, 40] {
+        world.apply(login(id));
+        world.apply(presence(id, id != 40));
+    }
+    let online = |world: &World| -> Vec<u64> {
+        world.shard.online_agents(&world.rows).unwrap().iter().map(|agent| agent.0).collect()
+    };
+    assert_eq!(online(&world), [2, 7, 300]);
+    world.chill();
+    assert_eq!(online(&world), [2, 7, 300]);
+    // Memory is newer than the rows, both ways.
+    world.apply(presence(7, false));
+    world.apply(presence(40, true));
+    assert_eq!(online(&world), [2, 40, 300]);
+}
+
+#[test]
 fn a_login_keeps_presence_and_takes_a_new_name() {
     let mut world = with_talk();
     let again = Command::AgentLogin { agent: AgentId(4), site: SITE, name: "Ada".into(), token: [1; 32] };
