@@ -1,0 +1,14 @@
+//! Owns clusters of real processes, what is done to them, what they are asked to do, and what must hold afterwards.
+//! Does not know a node's inside: command line, HTTP and sockets only. Invariant: every process started here is ended here.
+
+pub mod cluster;
+pub mod faults;
+pub mod workload;
+
+pub mod oracle;
+
+pub mod invariants;
+
+pub mod http;
+pub mod socket;
+pub mod wait;

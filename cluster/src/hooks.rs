@@ -12,8 +12,9 @@ use std::sync::Arc;
 pub trait Hooks: Send + Sync + 'static {
     /// A call reached a shard that this node leads.
     fn call(&self, shard: &Arc<Shard>, caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo);
-    /// One round of applies at a serving leader had these effects, in order.
-    fn effects(&self, shard: &Arc<Shard>, epoch: Epoch, effects: Vec<Effect>);
+    /// Applies at a serving leader had these effects, in order. With each goes the node whose call caused it, if it was
+    /// called: that node learns of the effect from its answer and needs no push.
+    fn effects(&self, shard: &Arc<Shard>, epoch: Epoch, effects: Vec<(Option<NodeId>, Effect)>);
     /// This node began (`Some`) or ceased to serve the shard.
     fn serving(&self, shard: &Arc<Shard>, epoch: Option<Epoch>);
     /// A shard's leader pushed to this node's subscribers. Also called for pushes of this node itself.

@@ -152,8 +152,8 @@ pub enum ShardCall {
     /// Subscribes the calling node to an agent and marks the agent online. With a token: only if it is the agent's.
     AttachAgent { agent: AgentId, token: Option<TokenHash> },
     DetachAgent { agent: AgentId },
-    /// A linearizable page of at most `limit` events.
-    History { session: SessionId, page: Page, limit: u32 },
+    /// A linearizable page of at most `limit` events. With a site: only if the session belongs to it.
+    History { session: SessionId, page: Page, limit: u32, site: Option<SiteId> },
     /// Fans out to subscribers; nothing is logged.
     Typing { session: SessionId, party: Party, on: bool },
 }

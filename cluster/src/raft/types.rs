@@ -32,8 +32,8 @@ impl fmt::Debug for Data {
 pub enum Applied {
     /// Blank and membership entries.
     Nothing,
-    /// One reply per command of a data shard's batch, in order.
-    Shard(Vec<chat::Reply>),
+    /// One outcome per command of a data shard's batch, in order.
+    Shard(Vec<chat::Outcome>),
     /// One reply per command of a meta batch, in order.
     Meta(Vec<proto::peer::MetaReply>),
 }

@@ -3,7 +3,7 @@
 use super::{Lane, Router};
 use crate::transport::{Lane as LinkLane, MessageKind, Peer};
 use proto::codec;
-use proto::ids::ShardId;
+use proto::ids::{NodeId, ShardId};
 use proto::peer::ShardReply;
 use std::sync::{Arc, Weak};
 use tokio::sync::oneshot;
@@ -28,6 +28,15 @@ pub enum ReplyTo {
 }
 
 impl ReplyTo {
+    /// The node whose call this answers.
+    pub fn caller(&self) -> Option<NodeId> {
+        match self {
+            ReplyTo::Lane { router, .. } => router.upgrade().map(|router| router.me),
+            ReplyTo::Peer { peer, .. } => Some(peer.node),
+            ReplyTo::Once(_) | ReplyTo::Sink { .. } | ReplyTo::Nobody => None,
+        }
+    }
+
     pub fn send(self, reply: ShardReply) {
         match self {
             // A caller that gave up needs no answer.

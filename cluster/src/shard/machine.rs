@@ -90,28 +90,27 @@ impl ShardMachine {
         read(&mut self.state.lock(), &TableRows(&self.table))
     }
 
-    fn apply_batch(&self, batch: Batch) -> Result<Applied, Halt> {
+    /// Outcomes of an entry that was proposed here go back to the proposer, effects included; those of an entry of an
+    /// earlier leader leave from here.
+    fn apply_batch(&self, batch: Batch, proposed_here: bool) -> Result<Applied, Halt> {
         let mut state = self.state.lock();
         let rows = TableRows(&self.table);
         let leading = self.leading.load(Ordering::Acquire);
-        let mut replies = Vec::with_capacity(batch.commands.len());
-        let mut effects = Vec::new();
-        let apply = || -> Result<(), Halt> {
-            for command in batch.commands {
-                let outcome = state.apply(&rows, batch.now_ms, command).map_err(|error| Halt(error.to_string()))?;
-                replies.push(outcome.reply);
-                if leading {
-                    effects.extend(outcome.effects);
-                }
+        let mut outcomes = Vec::with_capacity(if proposed_here { batch.commands.len() } else { 0 });
+        for command in batch.commands {
+            let outcome = state.apply(&rows, batch.now_ms, command).map_err(|error| Halt(error.to_string()))?;
+            if proposed_here {
+                outcomes.push(outcome);
+            } else if leading {
+                self.effects.lock().extend(outcome.effects);
             }
-            Ok(())
-        };
-        apply()?;
-        drop(state);
-        if !effects.is_empty() {
-            self.effects.lock().append(&mut effects);
         }
-        Ok(Applied::Shard(replies))
+        drop(state);
+        if proposed_here {
+            // What earlier entries did must be told first.
+            self.round_done();
+        }
+        Ok(Applied::Shard(outcomes))
     }
 }
 
@@ -120,7 +119,7 @@ fn open_state(id: ShardId, shards: u32, table: &StateTable) -> Result<chat::Shar
 }
 
 impl Machine for ShardMachine {
-    fn apply(&self, at: LogPoint, body: &Bytes, _proposed_here: bool) -> Result<Applied, Halt> {
+    fn apply(&self, at: LogPoint, body: &Bytes, proposed_here: bool) -> Result<Applied, Halt> {
         let batch: Batch =
             codec::decode(body).map_err(|error| Halt(format!("entry {} of {}: {error}", at.index, self.id)))?;
         let warm = {
@@ -128,10 +127,10 @@ impl Machine for ShardMachine {
             batch.commands.iter().all(|command| state.is_warm(command))
         };
         if warm {
-            self.apply_batch(batch)
+            self.apply_batch(batch, proposed_here)
         } else {
             // A cold session's rows come from disk.
-            tokio::task::block_in_place(|| self.apply_batch(batch))
+            tokio::task::block_in_place(|| self.apply_batch(batch, proposed_here))
         }
     }
 
@@ -140,12 +139,8 @@ impl Machine for ShardMachine {
         if effects.is_empty() {
             return;
         }
-        let Some(shard) = self.shard.get().and_then(Weak::upgrade) else { return };
-        if effects.iter().any(|effect| matches!(effect, Effect::Outbox { .. })) {
-            shard.wake_outbox();
-        }
-        if let Some(epoch) = shard.serving() {
-            shard.hooks.effects(&shard, epoch, effects);
+        if let Some(shard) = self.shard.get().and_then(Weak::upgrade) {
+            shard.tell_effects(effects.into_iter().map(|effect| (None, effect)).collect());
         }
     }
 

@@ -14,9 +14,9 @@ pub use proposer::{Proposer, now_ms};
 use crate::hooks::Hooks;
 use crate::raft::Group;
 use crate::router::{ReplyTo, Router};
-use chat::HistoryRange;
+use chat::{Effect, HistoryRange};
 use proto::command::Command;
-use proto::ids::{Epoch, SessionId, ShardId};
+use proto::ids::{Epoch, NodeId, SessionId, ShardId};
 use proto::peer::{Page, Refused, ShardReply};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -50,7 +50,7 @@ impl Shard {
             machine.attach(me.clone());
             Shard {
                 id: group.shard,
-                proposer: Proposer::start(group.clone(), tasks),
+                proposer: Proposer::start(group.clone(), me.clone(), tasks),
                 reads: reads::Reads::start(group.clone(), tasks),
                 outbox: outbox::Outbox::start(me.clone(), router, tasks),
                 group: group.clone(),
@@ -123,6 +123,19 @@ impl Shard {
     pub fn halt(&self, reason: &str) -> ShardReply {
         tracing::error!(shard = %self.id, reason, "state cannot be read");
         ShardReply::Unknown
+    }
+
+    /// Tells the node above what was applied, if this node serves.
+    pub(crate) fn tell_effects(self: &Arc<Self>, effects: Vec<(Option<NodeId>, Effect)>) {
+        if effects.is_empty() {
+            return;
+        }
+        if effects.iter().any(|(_, effect)| matches!(effect, Effect::Outbox { .. })) {
+            self.wake_outbox();
+        }
+        if let Some(epoch) = self.serving() {
+            self.hooks.effects(self, epoch, effects);
+        }
     }
 
     /// New outbox rows may be waiting.

@@ -8,13 +8,15 @@ use crate::raft::Group;
 use crate::raft::group::ProposeError;
 use crate::raft::types::Applied;
 use crate::router::ReplyTo;
+use super::Shard;
 use bytes::Bytes;
+use chat::Effect;
 use parking_lot::Mutex;
 use proto::command::{Command, encode_command, join_commands};
 use proto::ids::{Epoch, NodeId};
 use proto::peer::{Refused, ShardReply};
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
@@ -35,13 +37,14 @@ struct Queue {
 /// Batches commands into entries: what arrives while a round is under way becomes the next entry.
 pub struct Proposer {
     group: Arc<Group>,
+    shard: Weak<Shard>,
     queue: Mutex<Queue>,
     wake: Notify,
 }
 
 impl Proposer {
-    pub(super) fn start(group: Arc<Group>, tasks: &TaskTracker) -> Arc<Self> {
-        let proposer = Arc::new(Proposer { group, queue: Mutex::default(), wake: Notify::new() });
+    pub(super) fn start(group: Arc<Group>, shard: Weak<Shard>, tasks: &TaskTracker) -> Arc<Self> {
+        let proposer = Arc::new(Proposer { group, shard, queue: Mutex::default(), wake: Notify::new() });
         tasks.spawn(run(proposer.clone()));
         proposer
     }
@@ -128,23 +131,35 @@ async fn run(proposer: Arc<Proposer>) {
         let done = move |result| {
             drop(place);
             metrics::histogram!("chat_proposer_commit_apply_seconds").record(started.elapsed().as_secs_f64());
-            answer(replies, result, || hint.not_leader());
+            let effects = answer(replies, result, || hint.not_leader());
+            if let Some(shard) = hint.shard.upgrade() {
+                shard.tell_effects(effects);
+            }
         };
         proposer.group.propose(epoch, Bytes::from(body), done).await;
     }
 }
 
-fn answer(replies: Vec<ReplyTo>, result: Result<(u64, Applied), ProposeError>, not_leader: impl Fn() -> ShardReply) {
+/// Answers every caller; returns the effects, each with the node that was told of it by its answer.
+fn answer(
+    replies: Vec<ReplyTo>,
+    result: Result<(u64, Applied), ProposeError>,
+    not_leader: impl Fn() -> ShardReply,
+) -> Vec<(Option<NodeId>, Effect)> {
+    let mut effects = Vec::new();
     match result {
         Ok((_, Applied::Shard(applied))) => {
-            debug_assert_eq!(replies.len(), applied.len(), "one reply per command");
-            for (to, reply) in replies.into_iter().zip(applied) {
-                to.send(shard_reply(reply));
+            assert_eq!(replies.len(), applied.len(), "one reply per command");
+            for (to, outcome) in replies.into_iter().zip(applied) {
+                let caller = to.caller().filter(|_| matches!(outcome.reply, chat::Reply::Sent { dup: false, .. }));
+                effects.extend(outcome.effects.into_iter().map(|effect| (caller, effect)));
+                to.send(shard_reply(outcome.reply));
             }
         }
         Ok(_) | Err(ProposeError::Unknown) => replies.into_iter().for_each(|to| to.send(ShardReply::Unknown)),
         Err(ProposeError::NotLeader) => replies.into_iter().for_each(|to| to.send(not_leader())),
     }
+    effects
 }
 
 fn shard_reply(reply: chat::Reply) -> ShardReply {

@@ -1,0 +1,262 @@
+//! Owns a cluster of real `everdesk` processes: founding, joining, ends and returns. Does not know conversations.
+//! Invariant: dropping it ends every process that it started, by its id.
+
+mod places;
+mod process;
+mod status;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::io::AsyncWriteExt;
+
+pub use places::{binary, directory, free_port, is_in_memory};
+pub use process::{NodeProcess, cpu_of, rss_bytes_of};
+pub use status::{ReplicaStatus, ShardStatus, Status};
+
+use crate::{http, wait};
+
+/// A node must answer as ready within this.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// A fresh cluster must have all its voters, and leaders must be spread, within this.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// One call of the command line.
+const COMMAND_WITHIN: Duration = Duration::from_secs(30);
+
+/// The site that exists on a fresh node.
+pub const SITE: &str = "demo";
+
+/// One node, running or not.
+pub struct Node {
+    /// Counts from 1, as the cluster's own ids do.
+    pub number: u64,
+    pub data_dir: PathBuf,
+    /// All that the process printed and logged.
+    pub log: PathBuf,
+    /// `host:port` for clients.
+    pub client: String,
+    pub peer: String,
+    pub admin: String,
+    process: Option<NodeProcess>,
+}
+
+/// The cluster.
+pub struct Cluster {
+    nodes: Vec<Node>,
+    binary: PathBuf,
+    args: Vec<String>,
+    // Last: the directory goes after the processes that write into it.
+    dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Starts `count` nodes: the first founds, the others join with a token each. Returns once all are voters everywhere.
+    /// # Errors
+    /// A node does not start or settle in time; the text holds the end of its log.
+    pub async fn start(count: usize) -> anyhow::Result<Cluster> {
+        Self::start_with(count, &[]).await
+    }
+
+    /// The same with further arguments for `everdesk start`.
+    /// # Errors
+    /// As `start`.
+    pub async fn start_with(count: usize, args: &[&str]) -> anyhow::Result<Cluster> {
+        let mut cluster = Self::empty(args)?;
+        for _ in 0..count {
+            let number = cluster.add_node(None)?;
+            cluster.run(number).await?;
+        }
+        cluster.wait_settled().await?;
+        Ok(cluster)
+    }
+
+    /// A cluster without nodes.
+    /// # Errors
+    /// No binary or no directory.
+    pub fn empty(args: &[&str]) -> anyhow::Result<Cluster> {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        Ok(Cluster { nodes: Vec::new(), binary: binary()?, args, dir: directory()? })
+    }
+
+    /// Makes a node known without starting it; `data_dir` replaces its place below the cluster's directory.
+    /// # Errors
+    /// No free port.
+    pub fn add_node(&mut self, data_dir: Option<PathBuf>) -> anyhow::Result<u64> {
+        let number = self.nodes.len() as u64 + 1;
+        let addr = || Ok::<_, anyhow::Error>(format!("127.0.0.1:{}", free_port()?));
+        self.nodes.push(Node {
+            number,
+            data_dir: data_dir.unwrap_or_else(|| self.dir.path().join(number.to_string())),
+            log: self.dir.path().join(format!("{number}.log")),
+            client: addr()?,
+            peer: addr()?,
+            admin: addr()?,
+            process: None,
+        });
+        Ok(number)
+    }
+
+    /// Starts a node, with a token when its data directory is new, and waits until it is ready.
+    /// # Errors
+    /// It ends or is not ready in time.
+    pub async fn run(&mut self, number: u64) -> anyhow::Result<()> {
+        self.spawn(number).await?;
+        self.wait_ready(number).await
+    }
+
+    /// Starts a node without waiting.
+    /// # Errors
+    /// It is not executable, or nobody gives a token.
+    pub async fn spawn(&mut self, number: u64) -> anyhow::Result<()> {
+        let is_new = !self.node(number).data_dir.join(".member").exists();
+        let node = self.node(number);
+        let mut args = vec!["start".to_owned(), "--data-dir".to_owned(), node.data_dir.display().to_string()];
+        for (flag, value) in [("--listen", &node.client), ("--peer-listen", &node.peer), ("--admin-listen", &node.admin)] {
+            args.extend([flag.to_owned(), value.clone()]);
+        }
+        if is_new && number > 1 {
+            let founder = self.node(1).peer.clone();
+            let token = self.command(&["token", "create"], "").await?;
+            let token = token.lines().last().context("no token was printed")?.to_owned();
+            args.extend(["--join".to_owned(), founder, "--token".to_owned(), token]);
+        }
+        args.extend(self.args.iter().cloned());
+        let process = NodeProcess::start(&self.binary, &args, &self.node(number).log)?;
+        self.node_mut(number).process = Some(process);
+        Ok(())
+    }
+
+    /// Waits for `/health/ready`.
+    /// # Errors
+    /// The node ended or is not ready in time; with the end of its log.
+    pub async fn wait_ready(&mut self, number: u64) -> anyhow::Result<()> {
+        let client = self.node(number).client.clone();
+        let node = self.node_mut(number);
+        let ready = wait::until(&format!("node {number} is ready"), READY_WITHIN, async || {
+            if let Some(status) = node.process.as_mut().and_then(NodeProcess::ended) {
+                return Some(Err(status));
+            }
+            let answer = http::get(&client, "/health/ready", &[]).await.ok()?;
+            (answer.status == 200).then_some(Ok(()))
+        });
+        let why = match ready.await {
+            Ok(Ok(())) => {
+                // What this file says goes with the data directory: a member comes back without a token.
+                std::fs::write(self.node(number).data_dir.join(".member"), "")?;
+                return Ok(());
+            }
+            Ok(Err(status)) => format!("node {number} ended with {status} before it was ready"),
+            Err(error) => error.to_string(),
+        };
+        bail!("{why}; the end of its log:\n{}", self.log_tail(number))
+    }
+
+    /// Waits until every group has a leader and all nodes as voters, and leaders are spread evenly.
+    /// # Errors
+    /// Not in time; with the last status.
+    pub async fn wait_settled(&self) -> anyhow::Result<()> {
+        let count = self.nodes.len();
+        let mut last = String::from("no answer");
+        let settled = wait::until("all nodes are voters and leaders are spread", SETTLED_WITHIN, async || {
+            let status = match self.status(1).await {
+                Ok(status) => status,
+                Err(error) => {
+                    last = format!("{error:#}");
+                    return None;
+                }
+            };
+            last = status.raw.to_string();
+            (status.has_voters(count) && status.is_balanced(count)).then_some(())
+        });
+        settled.await.with_context(|| format!("last status: {last}"))
+    }
+
+    /// What node `number` says of the cluster.
+    /// # Errors
+    /// It does not answer.
+    pub async fn status(&self, number: u64) -> anyhow::Result<Status> {
+        let admin = format!("http://{}", self.node(number).admin);
+        let text = self.run_command(&["status", "--json"], &admin, "").await?;
+        Status::read(serde_json::from_str(&text).with_context(|| format!("not JSON: {text}"))?)
+    }
+
+    /// Runs a command of the administrator against node 1 and returns what it prints.
+    /// # Errors
+    /// It fails; with what it said.
+    pub async fn command(&self, args: &[&str], input: &str) -> anyhow::Result<String> {
+        self.run_command(args, &format!("http://{}", self.node(1).admin), input).await
+    }
+
+    async fn run_command(&self, args: &[&str], admin: &str, input: &str) -> anyhow::Result<String> {
+        // The credential lies with the founder; it is good at every node.
+        let data_dir = &self.node(1).data_dir;
+        let mut child = tokio::process::Command::new(&self.binary)
+            .args(args)
+            .arg("--data-dir")
+            .arg(data_dir)
+            .args(["--admin", admin])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).await?;
+        }
+        let out = tokio::time::timeout(COMMAND_WITHIN, child.wait_with_output()).await;
+        let out = out.with_context(|| format!("`everdesk {}` hangs", args.join(" ")))??;
+        if !out.status.success() {
+            bail!("`everdesk {}`: {}: {}", args.join(" "), out.status, String::from_utf8_lossy(&out.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    }
+
+    /// Makes a human seat of the site `demo`.
+    /// # Errors
+    /// The command fails.
+    pub async fn add_agent(&self, name: &str, password: &str) -> anyhow::Result<()> {
+        self.command(&["agent", "add", "--site", SITE, "--name", name, "--password-stdin"], password).await.map(drop)
+    }
+
+    pub fn node(&self, number: u64) -> &Node {
+        &self.nodes[number as usize - 1]
+    }
+
+    fn node_mut(&mut self, number: u64) -> &mut Node {
+        &mut self.nodes[number as usize - 1]
+    }
+
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// The running process of a node.
+    pub fn process(&mut self, number: u64) -> Option<&mut NodeProcess> {
+        self.node_mut(number).process.as_mut()
+    }
+
+    /// Ids of the running processes.
+    pub fn pids(&self) -> Vec<u32> {
+        self.nodes.iter().filter_map(|node| node.process.as_ref()).map(NodeProcess::pid).collect()
+    }
+
+    /// `host:port` for clients, starting with node `first`.
+    pub fn clients_from(&self, first: usize) -> Vec<String> {
+        let count = self.nodes.len();
+        (0..count).map(|step| self.nodes[(first + step) % count].client.clone()).collect()
+    }
+
+    /// The last lines of a node's log.
+    pub fn log_tail(&self, number: u64) -> String {
+        let text = std::fs::read(&self.node(number).log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}

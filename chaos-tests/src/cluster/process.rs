@@ -1,0 +1,112 @@
+//! Owns one running node process and the kernel's figures about it. Does not know clusters.
+//! Invariant: when this is dropped the process is dead and reaped; signals go to its id, never to a name.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::wait;
+
+/// The kernel counts CPU time in 1/100 s on every Linux that Rust runs on (USER_HZ).
+const TICK: Duration = Duration::from_millis(10);
+
+/// A started process.
+pub struct NodeProcess {
+    child: Child,
+}
+
+impl NodeProcess {
+    /// Starts `binary`; what it prints and logs is appended to `log`.
+    /// # Errors
+    /// The binary cannot be executed.
+    pub fn start(binary: &Path, args: &[String], log: &Path) -> anyhow::Result<NodeProcess> {
+        let open = || OpenOptions::new().create(true).append(true).open(log);
+        // Should this process be killed, the kernel kills the node too. The guard replaces itself by the node, so the id stays.
+        let mut command = match Path::new("/usr/bin/setpriv") {
+            guard if guard.is_file() => {
+                let mut command = Command::new(guard);
+                command.args(["--pdeathsig", "KILL", "--"]).arg(binary);
+                command
+            }
+            _ => Command::new(binary),
+        };
+        let child = command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(open()?)
+            .stderr(open()?)
+            .spawn()
+            .with_context(|| format!("start {}", binary.display()))?;
+        Ok(NodeProcess { child })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The exit status, once it has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Waits for its end.
+    /// # Errors
+    /// It still runs after `within`.
+    pub async fn wait(&mut self, within: Duration) -> anyhow::Result<ExitStatus> {
+        let what = format!("the end of process {}", self.pid());
+        wait::until(&what, within, async || self.ended()).await
+    }
+
+    /// `kill -9`, and reaps it.
+    pub fn kill(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends a signal by name, e.g. `STOP`.
+    /// # Errors
+    /// The process is gone.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        // `kill` the program: the system call needs `unsafe`, which this workspace denies.
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status()?;
+        anyhow::ensure!(status.success(), "kill -{name} {} failed", self.pid());
+        Ok(())
+    }
+
+    /// User and system time so far.
+    pub fn cpu(&self) -> Duration {
+        cpu_of(self.pid())
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss_bytes(&self) -> u64 {
+        rss_bytes_of(self.pid())
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// User and system time of a process; zero once it is gone.
+pub fn cpu_of(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name in parentheses may hold blanks: count from behind it.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: u32 = fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
+    TICK * ticks
+}
+
+/// Resident memory of a process in bytes; zero once it is gone.
+pub fn rss_bytes_of(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}

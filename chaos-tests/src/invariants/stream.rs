@@ -1,0 +1,53 @@
+//! Owns "a socket is told every event once, in order". Does not look at disks. Invariant: pure.
+
+use anyhow::{Context, ensure};
+use proto::client::{Event, EventKind, Party};
+
+use crate::oracle::Histories;
+use crate::workload::Seen;
+
+/// Holds what one client was told against the history.
+/// # Errors
+/// The first event that was missing, doubled, out of order or different.
+pub fn check(seen: &Seen, histories: &Histories) -> anyhow::Result<()> {
+    ensure!(seen.violations.is_empty(), "{} broken promises, the first: {}", seen.violations.len(), seen.violations[0]);
+    for (session, events) in &seen.events {
+        let history = histories.get(session).with_context(|| format!("{session} has no history"))?;
+        let mut before = 0;
+        for event in events {
+            ensure!(event.seq > before, "{session}: seq {} came after {before}", event.seq);
+            let may_skip = before == 0 || ended(history, before, seen.who);
+            ensure!(event.seq == before + 1 || may_skip, "{session}: seq {} came after {before}", event.seq);
+            before = event.seq;
+            let stored = usize::try_from(event.seq).ok().and_then(|seq| history.get(seq - 1));
+            let stored = stored.with_context(|| format!("{session}: seq {} was pushed and is not stored", event.seq))?;
+            ensure!(same(event, stored), "{session}: pushed {event:?}, stored {stored:?}");
+        }
+        if matches!(seen.who, Party::Visitor(_)) {
+            ensure!(events.first().is_none_or(|event| event.seq == 1), "{session}: the visitor missed the beginning");
+            ensure!(events.len() == history.len(), "{session}: told {} of {} events", events.len(), history.len());
+        }
+    }
+    ensure!(seen.reloads_needed == 0, "{} resumed sessions needed a reload", seen.reloads_needed);
+    Ok(())
+}
+
+/// A visitor has one subscription for ever; an agent's may end and begin anew.
+fn ended(history: &[Event<'static>], seq: u64, who: Party) -> bool {
+    let Party::Agent(me) = who else { return false };
+    let event = usize::try_from(seq).ok().and_then(|seq| history.get(seq.checked_sub(1)?));
+    event.is_some_and(|event| match event.kind {
+        EventKind::Closed { .. } => true,
+        EventKind::Assigned { agent } => agent != me,
+        EventKind::Message { .. } => false,
+    })
+}
+
+/// Equal, but for the author's id of the message: it is told to the author only.
+fn same(pushed: &Event<'_>, stored: &Event<'_>) -> bool {
+    let kinds = match (&pushed.kind, &stored.kind) {
+        (EventKind::Message { from: a, text: x, .. }, EventKind::Message { from: b, text: y, .. }) => a == b && x == y,
+        (a, b) => a == b,
+    };
+    kinds && (pushed.session, pushed.seq, pushed.ts) == (stored.session, stored.seq, stored.ts)
+}

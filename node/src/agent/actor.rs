@@ -1,0 +1,139 @@
+//! Owns one agent at its leader: logs presence as sockets come and go. Does not own the agent's rows.
+//! Invariant: one change of presence is under way at a time.
+
+use crate::push::Subscribers;
+use cluster::router::ReplyTo;
+use cluster::shard::Shard;
+use proto::client::limits::PRESENCE_GRACE;
+use proto::command::{Command, TokenHash};
+use proto::ids::{AgentId, NodeId};
+use proto::peer::{Refused, ShardCall, ShardReply};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::sync::Arc;
+use tokio_util::task::TaskTracker;
+
+pub enum AgentMessage {
+    Call { caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo },
+    /// Sockets may have gone: start the grace if none is left.
+    Look,
+    /// The grace of this number is over.
+    GraceOver(u64),
+}
+
+/// The actor; its state is [`AgentActorState`].
+pub struct Agent;
+
+pub struct AgentArguments {
+    pub agent: AgentId,
+    pub shard: Arc<Shard>,
+    pub subscribers: Arc<Subscribers>,
+}
+
+pub struct AgentActorState {
+    here: Arc<AgentArguments>,
+    /// Counts graces, so that an old one's end is told from the newest's.
+    grace: u64,
+    waiting: bool,
+    reads: TaskTracker,
+}
+
+impl Actor for Agent {
+    type Msg = AgentMessage;
+    type State = AgentActorState;
+    type Arguments = AgentArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<AgentMessage>,
+        here: AgentArguments,
+    ) -> Result<AgentActorState, ActorProcessingErr> {
+        // After a fail-over nobody is attached yet: look once the nodes had their chance.
+        let _ = myself.send_message(AgentMessage::Look);
+        Ok(AgentActorState { here: Arc::new(here), grace: 0, waiting: false, reads: TaskTracker::new() })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<AgentMessage>,
+        message: AgentMessage,
+        state: &mut AgentActorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            AgentMessage::Call { caller, call, reply } => state.take(&myself, caller, call, reply),
+            AgentMessage::Look => state.look(&myself),
+            AgentMessage::GraceOver(number) => state.grace_over(number),
+        }
+        Ok(())
+    }
+}
+
+impl AgentActorState {
+    fn take(&mut self, myself: &ActorRef<AgentMessage>, caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo) {
+        match call.as_ref() {
+            ShardCall::AttachAgent { agent, token } => {
+                self.waiting = false;
+                let (here, agent, token) = (self.here.clone(), *agent, *token);
+                self.reads.spawn(async move { reply.send(attach(&here, agent, token, caller).await) });
+            }
+            ShardCall::DetachAgent { agent } => {
+                if self.here.subscribers.remove_agent(*agent, caller) {
+                    self.look(myself);
+                }
+                reply.send(ShardReply::Done);
+            }
+            _ => reply.send(ShardReply::Unknown),
+        }
+    }
+
+    fn look(&mut self, myself: &ActorRef<AgentMessage>) {
+        if self.waiting || self.here.subscribers.has_agent(self.here.agent) {
+            return;
+        }
+        self.waiting = true;
+        self.grace += 1;
+        let number = self.grace;
+        // The timer ends with the actor.
+        let _ = myself.send_after(PRESENCE_GRACE, move || AgentMessage::GraceOver(number));
+    }
+
+    fn grace_over(&mut self, number: u64) {
+        if number != self.grace || !self.waiting {
+            return;
+        }
+        self.waiting = false;
+        if !self.here.subscribers.has_agent(self.here.agent) {
+            let command = Command::AgentPresence { agent: self.here.agent, online: false };
+            self.here.shard.propose(&command, ReplyTo::Nobody);
+        }
+    }
+}
+
+async fn attach(here: &AgentArguments, agent: AgentId, token: Option<TokenHash>, caller: NodeId) -> ShardReply {
+    let view = match here.shard.read(|state, rows| state.agent(rows, agent)).await {
+        Err(reply) => return reply,
+        Ok(Err(error)) => return here.shard.halt(&error.to_string()),
+        Ok(Ok(None)) => return ShardReply::Refused(Refused::UnknownAgent),
+        Ok(Ok(Some(view))) => view,
+    };
+    if token.is_some_and(|token| !view.tokens.iter().any(|known| crate::auth::same(known, &token))) {
+        return ShardReply::Refused(Refused::BadToken);
+    }
+    here.subscribers.add_agent(here.shard.id, agent, caller);
+    // Idempotent: apply changes only what is different.
+    let command = Command::AgentPresence { agent, online: true };
+    let (tx, rx) = tokio::sync::oneshot::channel();
+    here.shard.propose(&command, ReplyTo::Once(tx));
+    match rx.await {
+        Ok(ShardReply::Done) => {}
+        Ok(other) => return other,
+        Err(_) => return ShardReply::Unknown,
+    }
+    // Read again: what was assigned before the subscription must be in the answer.
+    match here.shard.peek(|state, rows| state.agent(rows, agent)) {
+        Ok(Some(view)) => {
+            ShardReply::AgentAttached { site: view.site, name: view.name, version: view.version, open: view.open }
+        }
+        Ok(None) => ShardReply::Refused(Refused::UnknownAgent),
+        Err(error) => here.shard.halt(&error.to_string()),
+    }
+}

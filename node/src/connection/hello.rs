@@ -1,0 +1,102 @@
+//! Owns a socket's hello: who it is, which sessions it follows, its welcome. Does not read sockets.
+//! Invariant: the welcome is written before any event of its sessions.
+
+use super::socket::{Socket, Who, client_party, error_of};
+use crate::auth::Bearer;
+use crate::push::Hub;
+use proto::client::limits::PING_EVERY;
+use proto::client::{CursorState, ErrorCode, ErrorInfo, Reply, ServerFrame, SessionHead, Welcome};
+use proto::command::{Party, Target, TokenHash};
+use proto::ids::{AgentId, SessionId};
+use proto::peer::{Refused, SessionState, ShardCall, ShardReply};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What a hello asked for.
+pub struct HelloAsk {
+    pub id: u64,
+    pub bearer: Bearer,
+    pub token: TokenHash,
+    pub resume: HashMap<SessionId, u64>,
+}
+
+/// Carries out a hello; runs on the cluster's runtime.
+pub async fn hello(hub: Arc<Hub>, socket: Arc<Socket>, ask: HelloAsk) {
+    let id = ask.id;
+    let done = match ask.bearer {
+        Bearer::Visitor { session } => visitor(&hub, &socket, session, &ask).await,
+        Bearer::Agent { agent } => self::agent(&hub, &socket, agent, &ask).await,
+    };
+    match done {
+        Ok(found) => welcome(&hub, &socket, id, found),
+        Err(error) => {
+            // The client may say hello again once it has waited, or must get a new token.
+            socket.with(|state| state.hello_said = false);
+            socket.error(Some(id), error);
+        }
+    }
+}
+
+type Found = Vec<(SessionId, SessionState)>;
+
+fn refused(reply: &ShardReply) -> ErrorInfo<'static> {
+    match reply {
+        ShardReply::Refused(Refused::UnknownSession) => ErrorInfo::new(ErrorCode::Unauthorized, "the token is not valid"),
+        other => error_of(other),
+    }
+}
+
+async fn visitor(hub: &Arc<Hub>, socket: &Arc<Socket>, session: SessionId, ask: &HelloAsk) -> Result<Found, ErrorInfo<'static>> {
+    let after = ask.resume.get(&session).copied();
+    let found = hub.attach_session(socket, session, Some(ask.token), after).await.map_err(|reply| refused(&reply))?;
+    socket.with(|state| state.who = Some(Who::Visitor { session, visitor: found.visitor }));
+    Ok(vec![(session, found)])
+}
+
+async fn agent(hub: &Arc<Hub>, socket: &Arc<Socket>, agent: AgentId, ask: &HelloAsk) -> Result<Found, ErrorInfo<'static>> {
+    let Some(router) = hub.router() else { return Err(error_of(&ShardReply::Unknown)) };
+    hub.add_agent(socket, agent);
+    let shard = router.shard_of(Target::Agent(agent));
+    let reply = router.call(shard, ShardCall::AttachAgent { agent, token: Some(ask.token) }).await;
+    let ShardReply::AgentAttached { site, open, .. } = reply else { return Err(refused(&reply)) };
+    socket.with(|state| state.who = Some(Who::Agent { agent, site }));
+    let attaches = open.into_iter().map(|(session, _)| async move {
+        let after = ask.resume.get(&session).copied();
+        let found = hub.attach_session(socket, session, None, after).await;
+        (session, found)
+    });
+    let mut found = Vec::new();
+    for (session, attached) in futures_util::future::join_all(attaches).await {
+        match attached {
+            Ok(state) if state.agent == Some(agent) => found.push((session, state)),
+            // Closed or handed on since the agent's row was read.
+            Ok(_) => hub.detach(socket, session),
+            // A push of the same session was faster and attached it.
+            Err(ShardReply::Done) => {}
+            Err(reply) => return Err(refused(&reply)),
+        }
+    }
+    Ok(found)
+}
+
+fn welcome(hub: &Arc<Hub>, socket: &Arc<Socket>, id: u64, found: Found) {
+    let node = hub.node().map(|node| node.me.to_string()).unwrap_or_default();
+    let sessions = found.iter().map(|(session, state)| SessionHead { session: *session, head: state.head }).collect();
+    let welcome = Welcome { node: node.into(), ping_s: PING_EVERY.as_secs(), sessions };
+    socket.write(&ServerFrame { id: Some(id), body: Reply::Welcome(welcome) });
+    let me = socket.with(|state| state.who.map(Who::party));
+    for (session, state) in found {
+        hub.settle(socket, session);
+        let (party, (received, read)) = match me {
+            Some(Party::Visitor) => (state.agent.map(Party::Agent), state.agent_cursor),
+            _ => (Some(Party::Visitor), state.visitor_cursor),
+        };
+        if let Some(party) = party
+            && received + read > 0
+        {
+            let from = client_party(party, state.visitor);
+            let cursor = CursorState { session, from, received, read };
+            socket.write(&ServerFrame { id: None, body: Reply::Cursor(cursor) });
+        }
+    }
+}

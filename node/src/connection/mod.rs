@@ -1,0 +1,12 @@
+//! Owns one WebSocket: hello, verbs, order of what is written. Does not know shards' replicas.
+//! Invariant: per socket and session every seq is written at most once, in order, without gaps.
+
+mod actor;
+mod hello;
+mod outbox;
+mod socket;
+mod verbs;
+
+pub use actor::upgrade;
+pub use outbox::{Pumped, Subscription};
+pub use socket::{Socket, Who, client_party};

@@ -1,0 +1,232 @@
+//! Owns the frames that wait for one socket and the order in which a session's events reach it. Does not do I/O.
+//! Invariant: `cursor` moves by one with every event or own ack that is written, and never back.
+
+use proto::ids::{SessionId, VisitorId};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Bytes that may wait for one socket; over it the socket is closed and the client resumes by cursor.
+pub const WAITING_BYTES_MAX: usize = 1 << 20;
+/// Events of one session that may wait for a gap to close; more are dropped and read again later.
+const REORDER_MAX: usize = 1_024;
+
+/// Frames for one socket, oldest first.
+#[derive(Default)]
+pub struct Frames {
+    waiting: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Frames {
+    /// False: the socket reads too slowly.
+    pub fn push(&mut self, frame: String) -> bool {
+        self.bytes += frame.len();
+        self.waiting.push_back(frame);
+        self.bytes <= WAITING_BYTES_MAX
+    }
+
+    pub fn pop(&mut self) -> Option<String> {
+        let frame = self.waiting.pop_front()?;
+        self.bytes -= frame.len();
+        if self.waiting.is_empty() && self.waiting.capacity() > 64 {
+            // An idle socket should not keep what a busy moment needed.
+            self.waiting = VecDeque::new();
+        }
+        Some(frame)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+/// What waits for its turn in a session.
+pub enum Item {
+    /// `own`: the key of the send that this is the event of, while that send waits for its ack.
+    Event { frame: String, own: Option<u64>, ends: bool },
+    Ack { frame: String },
+}
+
+/// What writing in order led to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Pumped {
+    /// Something is missing: read the history from the cursor.
+    pub gap: bool,
+    /// The subscription ended with an event that was written.
+    pub ended: bool,
+    pub overflow: bool,
+}
+
+/// One session on one socket.
+pub struct Subscription {
+    pub session: SessionId,
+    pub visitor: VisitorId,
+    /// Everything up to here was written; `None` until the session is attached.
+    pub cursor: Option<u64>,
+    /// Newest seq that this node has heard of.
+    pub head: u64,
+    /// A look into the history is under way.
+    pub repairing: bool,
+    waiting: BTreeMap<u64, Item>,
+    /// Where the cursor will start once the welcome is written.
+    start: Option<u64>,
+}
+
+impl Subscription {
+    pub fn new(session: SessionId) -> Self {
+        Subscription {
+            session,
+            visitor: VisitorId::default(),
+            cursor: None,
+            head: 0,
+            repairing: false,
+            waiting: BTreeMap::new(),
+            start: None,
+        }
+    }
+
+    /// The leader said where the socket stands; nothing is written before [`Subscription::settle`].
+    pub fn start_after(&mut self, seq: u64) {
+        self.start = Some(seq);
+    }
+
+    /// The welcome is written: events may follow.
+    pub fn settle(&mut self) {
+        if self.cursor.is_none() {
+            self.cursor = self.start;
+        }
+    }
+
+    /// Takes an event or ack of `seq`. An old event is dropped; an old ack is an answer and is written at once.
+    pub fn put(&mut self, seq: u64, item: Item, frames: &mut Frames) -> bool {
+        self.head = self.head.max(seq);
+        if self.cursor.is_some_and(|cursor| seq <= cursor) {
+            return match item {
+                Item::Ack { frame } => frames.push(frame),
+                Item::Event { .. } => true,
+            };
+        }
+        let is_ack = matches!(item, Item::Ack { .. });
+        if self.waiting.len() >= REORDER_MAX && !is_ack {
+            return true;
+        }
+        match (self.waiting.remove(&seq), item) {
+            // The first ack is the copy; another answer to the same send may follow it.
+            (Some(Item::Ack { frame: first }), Item::Ack { frame }) => {
+                let fits = frames.push(frame);
+                self.waiting.insert(seq, Item::Ack { frame: first });
+                return fits;
+            }
+            (Some(ack @ Item::Ack { .. }), Item::Event { .. }) => drop(self.waiting.insert(seq, ack)),
+            (_, item) => drop(self.waiting.insert(seq, item)),
+        }
+        true
+    }
+
+    /// Writes what is next in order. `is_pending`: whether the send of that key still waits for its ack.
+    pub fn pump(&mut self, frames: &mut Frames, is_pending: impl Fn(u64) -> bool) -> Pumped {
+        let mut done = Pumped::default();
+        let Some(mut cursor) = self.cursor else { return done };
+        while let Some(entry) = self.waiting.first_entry() {
+            let seq = *entry.key();
+            let stale_event = seq <= cursor && matches!(entry.get(), Item::Event { .. });
+            if stale_event {
+                entry.remove();
+                continue;
+            }
+            if seq > cursor + 1 {
+                done.gap = !self.repairing;
+                break;
+            }
+            if let Item::Event { own: Some(key), .. } = entry.get()
+                && is_pending(*key)
+            {
+                // Its ack is under way and will be this socket's copy.
+                break;
+            }
+            match entry.remove() {
+                Item::Ack { frame } => done.overflow |= !frames.push(frame),
+                Item::Event { frame, ends, .. } => {
+                    done.overflow |= !frames.push(frame);
+                    done.ended |= ends;
+                }
+            }
+            cursor = cursor.max(seq);
+        }
+        self.cursor = Some(cursor);
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(text: &str) -> Item {
+        Item::Event { frame: text.into(), own: None, ends: false }
+    }
+    fn ack(text: &str) -> Item {
+        Item::Ack { frame: text.into() }
+    }
+    fn written(frames: &mut Frames) -> Vec<String> {
+        std::iter::from_fn(|| frames.pop()).collect()
+    }
+    fn attached(cursor: u64) -> (Subscription, Frames) {
+        let mut session = Subscription::new(SessionId(1));
+        session.cursor = Some(cursor);
+        (session, Frames::default())
+    }
+
+    #[test]
+    fn events_are_written_in_order_and_once() {
+        let (mut session, mut frames) = attached(4);
+        for (seq, text) in [(6, "6"), (5, "5"), (5, "5 again"), (3, "3"), (6, "6 again")] {
+            session.put(seq, event(text), &mut frames);
+            session.pump(&mut frames, |_| false);
+        }
+        assert_eq!(written(&mut frames), ["5", "6"]);
+        assert_eq!(session.cursor, Some(6));
+    }
+
+    #[test]
+    fn a_gap_is_told_and_closed_by_the_history() {
+        let (mut session, mut frames) = attached(0);
+        session.put(3, event("3"), &mut frames);
+        assert!(session.pump(&mut frames, |_| false).gap);
+        for (seq, text) in [(1, "1"), (2, "2"), (3, "3 again")] {
+            session.put(seq, event(text), &mut frames);
+        }
+        assert_eq!(session.pump(&mut frames, |_| false), Pumped::default());
+        assert_eq!(written(&mut frames), ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn an_ack_waits_for_the_events_before_it_and_is_the_only_copy() {
+        let (mut session, mut frames) = attached(0);
+        session.put(2, ack("ack 2"), &mut frames);
+        assert!(session.pump(&mut frames, |_| false).gap);
+        session.put(2, event("2"), &mut frames);
+        session.put(1, event("1"), &mut frames);
+        session.pump(&mut frames, |_| false);
+        session.put(2, event("2 late"), &mut frames);
+        session.pump(&mut frames, |_| false);
+        assert_eq!(written(&mut frames), ["1", "ack 2"]);
+    }
+
+    #[test]
+    fn an_own_event_waits_for_its_ack_while_one_can_come() {
+        let (mut session, mut frames) = attached(0);
+        session.put(1, Item::Event { frame: "1".into(), own: Some(7), ends: false }, &mut frames);
+        assert_eq!(session.pump(&mut frames, |key| key == 7), Pumped::default());
+        assert!(frames.is_empty());
+        session.pump(&mut frames, |_| false);
+        assert_eq!(written(&mut frames), ["1"], "the send failed: the event is the copy");
+    }
+
+    #[test]
+    fn an_answer_to_a_repeated_send_is_written_at_once() {
+        let (mut session, mut frames) = attached(9);
+        session.put(4, ack("dup"), &mut frames);
+        assert_eq!(written(&mut frames), ["dup"]);
+        assert_eq!(session.cursor, Some(9));
+    }
+}

@@ -1,0 +1,293 @@
+//! Owns what one socket is and waits for: who it is, its sessions, its sends, its frames. Does not do I/O.
+//! Invariant: everything that changes it happens under one short lock; the actor is woken after.
+
+use super::outbox::{Frames, Item, Pumped, Subscription};
+use crate::push::Hub;
+use cluster::router::ReplySink;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use proto::client::encode::{encode_ack, encode_event};
+use proto::client::{Ack, CloseCode, ErrorCode, ErrorInfo, Event, EventKind, Reply, ServerFrame};
+use proto::command::{EventBody, Party};
+use proto::ids::{AgentId, SessionId, SiteId, VisitorId};
+use proto::peer::{Refused, ShardReply};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// Requests of one socket that may be under way; over it the answer is `overloaded`.
+pub const REQUESTS_MAX: usize = 256;
+
+/// Who said hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    Visitor { session: SessionId, visitor: VisitorId },
+    Agent { agent: AgentId, site: SiteId },
+}
+
+impl Who {
+    pub fn party(self) -> Party {
+        match self {
+            Who::Visitor { .. } => Party::Visitor,
+            Who::Agent { agent, .. } => Party::Agent(agent),
+        }
+    }
+}
+
+/// A send that waits for its ack.
+pub struct Sent {
+    pub id: u64,
+    pub session: SessionId,
+    pub cid: String,
+    pub text: String,
+    pub started: Instant,
+}
+
+#[derive(Default)]
+pub struct State {
+    pub who: Option<Who>,
+    pub hello_said: bool,
+    pub device: String,
+    pub sessions: Vec<Subscription>,
+    pub frames: Frames,
+    pub close: Option<CloseCode>,
+    pub closed: bool,
+    pub faults_in_a_row: u32,
+    sends: HashMap<u64, Sent>,
+    next_key: u64,
+    /// Requests other than sends that are under way.
+    pub asking: usize,
+}
+
+/// One socket, shared by its actor, the hub and answers under way.
+pub struct Socket {
+    pub hub: Arc<Hub>,
+    pub waker: AtomicWaker,
+    state: Mutex<State>,
+    me: Weak<Socket>,
+}
+
+impl Socket {
+    pub fn new(hub: Arc<Hub>) -> Arc<Self> {
+        Arc::new_cyclic(|me| Socket {
+            hub,
+            waker: AtomicWaker::new(),
+            state: Mutex::default(),
+            me: me.clone(),
+        })
+    }
+
+    pub fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock())
+    }
+
+    pub fn arc(&self) -> Option<Arc<Socket>> {
+        self.me.upgrade()
+    }
+
+    /// Queues one frame.
+    pub fn write(&self, frame: &ServerFrame<'_>) {
+        let text = frame.to_json();
+        self.with(|state| state.write(text));
+        self.waker.wake();
+    }
+
+    pub fn error(&self, id: Option<u64>, error: ErrorInfo<'static>) {
+        let code = error.code;
+        self.write(&ServerFrame { id, body: Reply::Error(error) });
+        if let Some(close) = code.close_code() {
+            self.close(close);
+        }
+    }
+
+    /// Closes after what is queued was written.
+    pub fn close(&self, code: CloseCode) {
+        self.with(|state| {
+            state.close.get_or_insert(code);
+        });
+        self.waker.wake();
+    }
+
+    /// Registers a send; `None`: too many are under way.
+    pub fn start_send(&self, sent: Sent) -> Option<u64> {
+        self.with(|state| {
+            if state.sends.len() + state.asking >= REQUESTS_MAX {
+                return None;
+            }
+            let key = state.next_key;
+            state.next_key += 1;
+            state.sends.insert(key, sent);
+            Some(key)
+        })
+    }
+
+    /// Takes an event of a session; returns what must follow.
+    pub fn deliver(&self, session: SessionId, event: &proto::command::Event) {
+        let pumped = self.with(|state| {
+            let own = state.own_send(session, &event.body);
+            let who = state.who;
+            let index = state.sessions.iter().position(|sub| sub.session == session)?;
+            let visitor = state.sessions[index].visitor;
+            let ends = ends_for(who, &event.body);
+            let mut frame = Vec::with_capacity(256);
+            encode_event(&client_event(session, visitor, event), &mut frame);
+            let frame = String::from_utf8(frame).expect("our JSON is UTF-8");
+            Some(state.put(index, event.seq, Item::Event { frame, own, ends }))
+        });
+        self.after(session, pumped.unwrap_or_default());
+    }
+
+    /// Acts on what writing led to, and wakes the actor.
+    pub fn after(&self, session: SessionId, pumped: Pumped) {
+        if pumped.overflow {
+            metrics::counter!("chat_slow_sockets_total").increment(1);
+            return self.error(None, ErrorInfo::new(ErrorCode::TooSlow, "the socket does not read what is pushed"));
+        }
+        self.waker.wake();
+        if pumped.ended {
+            self.hub.detach(self, session);
+        } else if pumped.gap
+            && let Some(me) = self.arc()
+        {
+            self.hub.repair(me, session);
+        }
+    }
+
+    fn acked(&self, sent: Sent, seq: u64, ts: u64, dup: bool) {
+        let mut frame = Vec::with_capacity(192);
+        let ack = Ack { session: sent.session, cid: Cow::Borrowed(&sent.cid), seq, ts, dup };
+        encode_ack(sent.id, &ack, &mut frame);
+        let frame = String::from_utf8(frame).expect("our JSON is UTF-8");
+        let (pumped, author) = self.with(|state| {
+            let author = state.who.map(|who| (who.party(), state.device.clone()));
+            let index = state.sessions.iter().position(|sub| sub.session == sent.session);
+            let pumped = match index {
+                Some(index) => state.put(index, seq, Item::Ack { frame }),
+                // Not subscribed any more: the ack is only an answer.
+                None => Pumped { overflow: !state.frames.push(frame), ..Pumped::default() },
+            };
+            (pumped, author)
+        });
+        let session = sent.session;
+        self.after(session, pumped);
+        self.hub.metrics.process.record(sent.started.elapsed().as_secs_f64());
+        if let (false, Some((from, device))) = (dup, author) {
+            // The leader left this node out: its other sockets learn of the message from here.
+            let body = EventBody::Message { from, device, n: 0, cid: sent.cid, text: sent.text };
+            self.hub.deliver_from(self, session, &proto::command::Event { seq, ts_ms: ts, body });
+        }
+    }
+}
+
+impl ReplySink for Socket {
+    fn reply(&self, key: u64, reply: ShardReply) {
+        let Some(sent) = self.with(|state| state.sends.remove(&key)) else { return };
+        match reply {
+            ShardReply::Sent { seq, ts_ms, dup } => self.acked(sent, seq, ts_ms, dup),
+            other => {
+                let session = sent.session;
+                self.error(Some(sent.id), error_of(&other));
+                // An event that waited for this ack is now the copy.
+                let pumped = self.with(|state| state.pump(session));
+                self.after(session, pumped);
+            }
+        }
+    }
+}
+
+impl State {
+    pub fn write(&mut self, frame: String) {
+        // A socket over its limit is being closed; one frame more tells it why.
+        self.frames.push(frame);
+    }
+
+    pub fn subscription(&mut self, session: SessionId) -> Option<&mut Subscription> {
+        self.sessions.iter_mut().find(|sub| sub.session == session)
+    }
+
+    fn put(&mut self, index: usize, seq: u64, item: Item) -> Pumped {
+        let State { sessions, frames, sends, .. } = self;
+        let sub = &mut sessions[index];
+        let fits = sub.put(seq, item, frames);
+        let pumped = sub.pump(frames, |key| sends.contains_key(&key));
+        Pumped { overflow: pumped.overflow || !fits, ..pumped }
+    }
+
+    pub fn pump(&mut self, session: SessionId) -> Pumped {
+        let State { sessions, frames, sends, .. } = self;
+        match sessions.iter_mut().find(|sub| sub.session == session) {
+            Some(sub) => sub.pump(frames, |key| sends.contains_key(&key)),
+            None => Pumped::default(),
+        }
+    }
+
+    /// The send of this socket that the event is of, while its ack is under way.
+    fn own_send(&self, session: SessionId, body: &EventBody) -> Option<u64> {
+        let EventBody::Message { from, device, cid, .. } = body else { return None };
+        if self.sends.is_empty() || Some(*from) != self.who.map(Who::party) || *device != self.device {
+            return None;
+        }
+        self.sends.iter().find(|(_, sent)| sent.session == session && sent.cid == *cid).map(|(key, _)| *key)
+    }
+}
+
+/// An agent's subscription ends with the conversation, or when it goes to somebody else.
+fn ends_for(who: Option<Who>, body: &EventBody) -> bool {
+    match (who, body) {
+        (Some(Who::Agent { .. }), EventBody::Closed { .. }) => true,
+        (Some(Who::Agent { agent: me, .. }), EventBody::Assigned { agent, .. }) => *agent != me,
+        _ => false,
+    }
+}
+
+pub fn client_party(party: Party, visitor: VisitorId) -> proto::client::Party {
+    match party {
+        Party::Visitor => proto::client::Party::Visitor(visitor),
+        Party::Agent(agent) => proto::client::Party::Agent(agent),
+        Party::System => proto::client::Party::System,
+    }
+}
+
+/// A stored event as clients see it.
+pub fn client_event(session: SessionId, visitor: VisitorId, event: &proto::command::Event) -> Event<'_> {
+    let kind = match &event.body {
+        EventBody::Message { from, cid, text, .. } => EventKind::Message {
+            from: client_party(*from, visitor),
+            text: Cow::Borrowed(text),
+            cid: (!cid.is_empty()).then_some(Cow::Borrowed(cid.as_str())),
+        },
+        EventBody::Assigned { agent, .. } => EventKind::Assigned { agent: *agent },
+        EventBody::Closed { by, .. } => EventKind::Closed { by: client_party(*by, visitor) },
+    };
+    Event { session, seq: event.seq, ts: event.ts_ms, kind }
+}
+
+/// The error frame for an answer that is no success.
+pub fn error_of(reply: &ShardReply) -> ErrorInfo<'static> {
+    use ErrorCode as C;
+    match reply {
+        ShardReply::Refused(refused) => match refused {
+            Refused::UnknownSession => ErrorInfo::new(C::NotFound, "no such session"),
+            Refused::UnknownAgent | Refused::BadToken => ErrorInfo::new(C::Unauthorized, "the token is not valid"),
+            Refused::NotYours => ErrorInfo::new(C::Forbidden, "this session is not yours"),
+            Refused::ConversationClosed => ErrorInfo::new(C::Closed, "the conversation is closed"),
+            Refused::CidGap { expected } => ErrorInfo::cid_gap(*expected),
+            Refused::TextTooLarge => ErrorInfo::new(C::TooLarge, "send.text: is larger than 16384 bytes"),
+            Refused::TextEmpty => ErrorInfo::new(C::BadRequest, "send.text: is empty"),
+            Refused::CidInvalid => {
+                ErrorInfo::new(C::BadCid, "send.cid: must have 1 to 64 bytes and no control characters")
+            }
+            Refused::DeviceInvalid => ErrorInfo::new(C::BadRequest, "hello.device: not valid"),
+            Refused::LimitReached => ErrorInfo::new(C::RateLimited, "a limit of this session is reached"),
+            Refused::InboxGap { .. } => ErrorInfo::new(C::Internal, "a fault of the node"),
+        },
+        ShardReply::Overloaded { retry_after_ms } => {
+            ErrorInfo::retry(C::Overloaded, "the node is full", Duration::from_millis(u64::from(*retry_after_ms)))
+        }
+        ShardReply::NotLeader { .. } | ShardReply::Unknown => {
+            ErrorInfo::retry(C::Unavailable, "the shard has no leader just now", Duration::from_millis(100))
+        }
+        _ => ErrorInfo::new(C::Internal, "a fault of the node"),
+    }
+}

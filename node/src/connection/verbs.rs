@@ -1,0 +1,217 @@
+//! Owns what each verb does once hello is done. Does not read sockets. Invariant: every request gets one answer.
+
+use super::hello::{HelloAsk, hello};
+use super::socket::{REQUESTS_MAX, Sent, Socket, Who, client_event, client_party, error_of};
+use crate::auth;
+use cluster::router::ReplyTo;
+use proto::client::limits::{HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX};
+use proto::client::{
+    ClientFrame, Cursor, CursorState, ErrorCode, ErrorInfo, Hello, History, HistoryFrom, HistoryPage, Ping, Pong,
+    Reply, Send, ServerFrame, SessionHead, Verb,
+};
+use proto::command::{Command, Target};
+use proto::ids::SessionId;
+use proto::peer::{Page, Refused, ShardCall, ShardReply};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Carries out one frame.
+pub fn take(socket: &Arc<Socket>, frame: ClientFrame<'_>) {
+    let id = frame.id;
+    let (who, hello_said) = socket.with(|state| (state.who, state.hello_said));
+    if let Verb::Hello(ask) = frame.verb {
+        return say_hello(socket, id, ask, hello_said);
+    }
+    if !hello_said {
+        return socket.error(Some(id), ErrorInfo::new(ErrorCode::HelloExpected, "the first frame must be hello"));
+    }
+    let Some(who) = who else {
+        let wait = Duration::from_millis(50);
+        return socket.error(Some(id), ErrorInfo::retry(ErrorCode::Unavailable, "the welcome is not out yet", wait));
+    };
+    match frame.verb {
+        Verb::Hello(_) => {}
+        Verb::Send(ask) => send(socket, who, id, ask),
+        Verb::History(ask) => history(socket, who, id, ask),
+        Verb::Cursor(ask) => cursor(socket, who, id, ask),
+        Verb::Typing(ask) => {
+            let call = ShardCall::Typing { session: ask.session, party: who.party(), on: ask.on };
+            ask_shard(socket, who, id, ask.session, call, |_, _| Reply::Ok);
+        }
+        Verb::Close(ask) => {
+            let call = ShardCall::Propose(Command::Close { session: ask.session, by: who.party() });
+            ask_shard(socket, who, id, ask.session, call, |_, _| Reply::Ok);
+        }
+        Verb::Ping(ask) => ping(socket, id, &ask),
+    }
+}
+
+fn say_hello(socket: &Arc<Socket>, id: u64, ask: Hello<'_>, hello_said: bool) {
+    if hello_said {
+        return socket.error(Some(id), ErrorInfo::new(ErrorCode::AlreadyHello, "this socket has said hello"));
+    }
+    let Some((bearer, token)) = auth::parse_token(&ask.token) else {
+        return socket.error(Some(id), ErrorInfo::new(ErrorCode::Unauthorized, "the token is not valid"));
+    };
+    socket.with(|state| {
+        state.hello_said = true;
+        state.device = ask.device.into_owned();
+    });
+    let resume = ask.resume.iter().map(|entry| (entry.session, entry.seq)).collect();
+    let hub = socket.hub.clone();
+    let socket = socket.clone();
+    socket.hub.clone().spawn(async move { hello(hub, socket, HelloAsk { id, bearer, token, resume }).await });
+}
+
+/// A visitor has one session; an agent's rights are checked where the session lives.
+fn may_ask(who: Who, session: SessionId) -> bool {
+    match who {
+        Who::Visitor { session: own, .. } => own == session,
+        Who::Agent { .. } => true,
+    }
+}
+
+fn forbidden() -> ErrorInfo<'static> {
+    ErrorInfo::new(ErrorCode::Forbidden, "this session is not yours")
+}
+
+fn send(socket: &Arc<Socket>, who: Who, id: u64, ask: Send<'_>) {
+    let started = Instant::now();
+    if !may_ask(who, ask.session) {
+        return socket.error(Some(id), forbidden());
+    }
+    let Some(router) = socket.hub.router() else {
+        return socket.error(Some(id), error_of(&ShardReply::Unknown));
+    };
+    let session = ask.session;
+    let (cid, text) = (ask.cid.into_owned(), ask.text.into_owned());
+    let sent = Sent { id, session, cid: cid.clone(), text: text.clone(), started };
+    let Some(key) = socket.start_send(sent) else {
+        let wait = Duration::from_millis(200);
+        return socket.error(Some(id), ErrorInfo::retry(ErrorCode::Overloaded, "too many requests on this socket", wait));
+    };
+    let device = socket.with(|state| state.device.clone());
+    let command = Command::Send { session, from: who.party(), device, n: ask.n.unwrap_or(0), cid, text };
+    let shard = router.shard_of(Target::Session(session));
+    router.send(shard, ShardCall::Propose(command), ReplyTo::Sink { sink: socket.clone(), key });
+    socket.hub.metrics.route.record(started.elapsed().as_secs_f64());
+}
+
+/// Asks the session's leader and answers with what `ok` makes of its reply.
+fn ask_shard(
+    socket: &Arc<Socket>,
+    who: Who,
+    id: u64,
+    session: SessionId,
+    call: ShardCall,
+    ok: impl FnOnce(&Socket, &ShardReply) -> Reply<'static> + std::marker::Send + 'static,
+) {
+    if !may_ask(who, session) {
+        return socket.error(Some(id), forbidden());
+    }
+    let Some(router) = socket.hub.router() else {
+        return socket.error(Some(id), error_of(&ShardReply::Unknown));
+    };
+    let admitted = socket.with(|state| {
+        let admitted = state.asking < REQUESTS_MAX;
+        state.asking += usize::from(admitted);
+        admitted
+    });
+    if !admitted {
+        let wait = Duration::from_millis(200);
+        return socket.error(Some(id), ErrorInfo::retry(ErrorCode::Overloaded, "too many requests on this socket", wait));
+    }
+    let shard = router.shard_of(Target::Session(session));
+    let asked = router.call(shard, call);
+    let socket = socket.clone();
+    socket.hub.clone().spawn(async move {
+        let reply = asked.await;
+        socket.with(|state| state.asking -= 1);
+        match &reply {
+            ShardReply::Done | ShardReply::History { .. } => {
+                let body = ok(&socket, &reply);
+                socket.write(&ServerFrame { id: Some(id), body });
+            }
+            other => socket.error(Some(id), error_of(other)),
+        }
+    });
+}
+
+fn history(socket: &Arc<Socket>, who: Who, id: u64, ask: History) {
+    let page = match ask.from {
+        HistoryFrom::After(seq) => Page::After(seq),
+        HistoryFrom::Before(seq) => Page::Before(seq),
+        HistoryFrom::Latest => Page::Latest,
+    };
+    let limit = ask.limit.unwrap_or(HISTORY_LIMIT_DEFAULT).min(HISTORY_LIMIT_MAX) as u32;
+    let site = match who {
+        Who::Visitor { .. } => None,
+        Who::Agent { site, .. } => Some(site),
+    };
+    let session = ask.session;
+    let call = ShardCall::History { session, page, limit, site };
+    if let Who::Visitor { visitor, .. } = who {
+        return ask_shard(socket, who, id, session, call, move |_, reply| history_page(session, visitor, reply));
+    }
+    // An agent may read a session that the socket does not follow: who its visitor is comes with the attach state.
+    let known = socket.with(|state| state.subscription(session).map(|sub| sub.visitor));
+    match known {
+        Some(visitor) => {
+            ask_shard(socket, who, id, session, call, move |_, reply| history_page(session, visitor, reply));
+        }
+        None => foreign_history(socket, id, session, call),
+    }
+}
+
+fn history_page(session: SessionId, visitor: proto::ids::VisitorId, reply: &ShardReply) -> Reply<'static> {
+    let ShardReply::History { events, head } = reply else { return Reply::Ok };
+    let events = events.iter().map(|event| client_event(session, visitor, event).into_owned()).collect();
+    Reply::History(HistoryPage { session, events, head: *head })
+}
+
+/// History of a session that this socket does not follow: one more look tells its visitor.
+fn foreign_history(socket: &Arc<Socket>, id: u64, session: SessionId, call: ShardCall) {
+    let Some(router) = socket.hub.router() else {
+        return socket.error(Some(id), error_of(&ShardReply::Unknown));
+    };
+    let socket = socket.clone();
+    socket.hub.clone().spawn(async move {
+        let shard = router.shard_of(Target::Session(session));
+        let page = router.call(shard, call).await;
+        let ShardReply::History { .. } = page else { return socket.error(Some(id), error_of(&page)) };
+        let state = router.call(shard, ShardCall::Attach { session, token: None, after: Some(u64::MAX) }).await;
+        let ShardReply::Attached(state) = state else { return socket.error(Some(id), error_of(&state)) };
+        let followed = socket.hub.follows(session);
+        if !followed {
+            router.send(shard, ShardCall::Detach { session }, ReplyTo::Nobody);
+        }
+        socket.write(&ServerFrame { id: Some(id), body: history_page(session, state.visitor, &page) });
+    });
+}
+
+fn cursor(socket: &Arc<Socket>, who: Who, id: u64, ask: Cursor) {
+    let session = ask.session;
+    let (received, read) = (ask.received.unwrap_or(0), ask.read.unwrap_or(0));
+    let Some(visitor) = socket.with(|state| state.subscription(session).map(|sub| sub.visitor)) else {
+        return socket.error(Some(id), if may_ask(who, session) { error_of(&ShardReply::Refused(Refused::NotYours)) } else { forbidden() });
+    };
+    let head = socket.with(|state| state.subscription(session).map_or(0, |sub| sub.head));
+    let call = ShardCall::Propose(Command::Cursor { session, party: who.party(), received, read });
+    ask_shard(socket, who, id, session, call, move |_, _| {
+        let read = read.min(head);
+        Reply::Cursor(CursorState { session, from: client_party(who.party(), visitor), received: received.max(read).min(head), read })
+    });
+}
+
+fn ping(socket: &Arc<Socket>, id: u64, ask: &Ping) {
+    let heads = socket.with(|state| {
+        let wanted = |session: &SessionId| ask.heads.is_empty() || ask.heads.iter().any(|head| head.session == *session);
+        state
+            .sessions
+            .iter()
+            .filter(|sub| sub.cursor.is_some() && wanted(&sub.session))
+            .map(|sub| SessionHead { session: sub.session, head: sub.head })
+            .collect()
+    });
+    socket.write(&ServerFrame { id: Some(id), body: Reply::Pong(Pong { heads }) });
+}

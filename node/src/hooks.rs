@@ -1,0 +1,113 @@
+//! Owns what the cluster asks of this node: calls go to actors, effects to subscribers, pushes to sockets.
+//! Does not decide anything. Invariant: nothing here waits.
+
+use crate::agent::Agents;
+use crate::push::{Hub, Subscribers};
+use crate::session::Sessions;
+use chat::Effect;
+use cluster::hooks::Hooks;
+use cluster::node::ClusterNode;
+use cluster::router::ReplyTo;
+use cluster::shard::Shard;
+use parking_lot::Mutex;
+use proto::command::{Command, Target};
+use proto::ids::{Epoch, NodeId, ShardId};
+use proto::peer::{Push, Pushes, ShardCall};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+use tokio::runtime::Handle;
+
+/// Implements the cluster's hooks over this node's actors and sockets.
+pub struct NodeHooks {
+    node: Weak<ClusterNode>,
+    hub: Arc<Hub>,
+    subscribers: Arc<Subscribers>,
+    sessions: Arc<Sessions>,
+    agents: Arc<Agents>,
+    runtime: Handle,
+}
+
+impl NodeHooks {
+    pub fn new(node: Weak<ClusterNode>, hub: Arc<Hub>, runtime: Handle) -> Arc<NodeHooks> {
+        let subscribers = Arc::new(Subscribers::default());
+        let sessions = Sessions::start(subscribers.clone(), node.clone(), &runtime);
+        let agents = Agents::start(subscribers.clone(), &runtime);
+        Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, runtime })
+    }
+}
+
+/// The actor that a call is for.
+fn target(call: &ShardCall) -> Option<Target> {
+    match call {
+        ShardCall::Propose(command) => match command.target() {
+            Some(Target::Session(session)) => Some(Target::Session(session)),
+            _ => None,
+        },
+        ShardCall::Attach { session, .. }
+        | ShardCall::Detach { session }
+        | ShardCall::History { session, .. }
+        | ShardCall::Typing { session, .. } => Some(Target::Session(*session)),
+        ShardCall::AttachAgent { agent, .. } | ShardCall::DetachAgent { agent } => Some(Target::Agent(*agent)),
+    }
+}
+
+impl Hooks for NodeHooks {
+    fn call(&self, shard: &Arc<Shard>, caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo) {
+        // Calls of this node's own sockets come from HTTP threads; actors live on the cluster's runtime.
+        let _entered = self.runtime.enter();
+        match target(&call) {
+            Some(Target::Session(session)) => self.sessions.deliver(session, shard, caller, call, reply),
+            Some(Target::Agent(agent)) => self.agents.deliver(agent, shard, caller, call, reply),
+            _ => match call.as_ref() {
+                // Mail and logins need no actor: the rules alone decide.
+                ShardCall::Propose(command) => propose(shard, command, reply),
+                _ => reply.send(proto::peer::ShardReply::Unknown),
+            },
+        }
+    }
+
+    fn effects(&self, shard: &Arc<Shard>, epoch: Epoch, effects: Vec<(Option<NodeId>, Effect)>) {
+        let started = Instant::now();
+        let mut rounds: BTreeMap<NodeId, Vec<Push>> = BTreeMap::new();
+        for (told, effect) in effects {
+            self.subscribers.route(shard, told, effect, &mut rounds);
+        }
+        let Some(node) = self.node.upgrade() else { return };
+        for (to, items) in rounds {
+            node.push(to, Pushes { shard: shard.id, epoch: epoch.0, items });
+        }
+        metrics::histogram!("chat_stage_push_seconds").record(started.elapsed().as_secs_f64());
+    }
+
+    fn serving(&self, shard: &Arc<Shard>, epoch: Option<Epoch>) {
+        let _entered = self.runtime.enter();
+        match epoch {
+            Some(_) => self.agents.took_over(shard),
+            None => {
+                // What the actors hold can be rebuilt by the next leader.
+                self.sessions.left(shard.id);
+                self.agents.left(shard.id);
+            }
+        }
+    }
+
+    fn pushes(&self, from: NodeId, pushes: Pushes) {
+        self.hub.pushed(from, pushes);
+    }
+
+    fn leader_changed(&self, shard: ShardId, _leader: NodeId) {
+        self.hub.attach_again(shard);
+    }
+
+    fn peer_changed(&self, peer: NodeId, up: bool) {
+        if !up {
+            self.subscribers.forget_node(peer);
+            self.agents.node_down(peer);
+        }
+    }
+}
+
+fn propose(shard: &Arc<Shard>, command: &Command, reply: ReplyTo) {
+    shard.propose(command, reply);
+}

@@ -1,0 +1,118 @@
+//! Owns the list of everything measured, with units and buckets. Does not measure.
+//! Invariant: every name that the workspace emits is declared here, and no label is unbounded.
+
+use metrics::Unit;
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Upper bounds of every histogram of seconds: 50 us to 10 s.
+const SECONDS: [f64; 18] = [
+    0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 10.0,
+];
+/// Upper bounds of every histogram of counts.
+const COUNTS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+use Kind::{Counter, Gauge, Histogram};
+
+/// Kind, name, unit and meaning, along the way of a message.
+const METRICS: &[(Kind, &str, Unit, &str)] = &[
+    (Gauge, "chat_active_connections", Unit::Count, "Open client sockets of this node"),
+    (Counter, "chat_connections_opened_total", Unit::Count, "Client sockets that said hello"),
+    (Counter, "chat_connections_dropped_total", Unit::Count, "Client sockets closed because they read too slowly"),
+    (Counter, "chat_errors_sent_total", Unit::Count, "Error frames sent to clients, by code"),
+    (Histogram, "chat_message_process_seconds", Unit::Seconds, "From a send's last byte to its ack, at the gateway"),
+    (Histogram, "chat_stage_decode_seconds", Unit::Seconds, "Stage 1: reading a client frame"),
+    (Histogram, "chat_stage_route_seconds", Unit::Seconds, "Stage 2: from the frame to the session's actor at the leader"),
+    (Histogram, "chat_stage_propose_seconds", Unit::Seconds, "Stage 3: waiting for the shard's next entry"),
+    (Histogram, "chat_stage_fsync_seconds", Unit::Seconds, "Stage 4: writing and syncing the log on this node"),
+    (Histogram, "chat_stage_commit_seconds", Unit::Seconds, "Stage 5: from the entry's proposal to its commit"),
+    (Histogram, "chat_stage_apply_seconds", Unit::Seconds, "Stage 6: applying a round of entries"),
+    (Histogram, "chat_stage_push_seconds", Unit::Seconds, "Stage 7: from apply to the subscribers' sockets"),
+    (Histogram, "chat_router_call_seconds", Unit::Seconds, "A call to a shard's leader, repeats included"),
+    (Histogram, "chat_proposer_wait_seconds", Unit::Seconds, "A command's wait in the proposer's queue"),
+    (Histogram, "chat_proposer_batch_messages_count", Unit::Count, "Commands per log entry"),
+    (Histogram, "chat_proposer_commit_apply_seconds", Unit::Seconds, "From proposing an entry to its apply"),
+    (Histogram, "chat_storage_fsync_seconds", Unit::Seconds, "One synced write of the log"),
+    (Counter, "chat_storage_fsyncs_total", Unit::Count, "Synced writes of the log"),
+    (Histogram, "chat_storage_batch_appends_count", Unit::Count, "Appends of all shards per synced write"),
+    (Counter, "chat_push_dropped_total", Unit::Count, "Pushes to another node that were dropped; subscribers repair by cursor"),
+    (Counter, "chat_gateway_visitors_total", Unit::Count, "Visitors created here"),
+    (Counter, "chat_gateway_logins_total", Unit::Count, "Agent logins here, by outcome"),
+    (Gauge, "chat_cluster_shards_led_count", Unit::Count, "Shards that this node leads and serves"),
+    (Gauge, "chat_cluster_ready_count", Unit::Count, "1 when this node is ready, 0 when not"),
+];
+
+/// Installs the recorder for the whole process. The caller runs `run_upkeep` every few seconds, or histograms grow.
+/// # Errors
+/// A recorder is installed already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_count".into()), &COUNTS)?
+        .install_recorder()?;
+    for (kind, name, unit, help) in METRICS {
+        // Registered as well as described: a figure that is still zero is shown all the same.
+        match kind {
+            Counter => {
+                metrics::describe_counter!(*name, *unit, *help);
+                metrics::counter!(*name).absolute(0);
+            }
+            Gauge => {
+                metrics::describe_gauge!(*name, *unit, *help);
+                metrics::gauge!(*name).set(0.0);
+            }
+            Histogram => {
+                metrics::describe_histogram!(*name, *unit, *help);
+                drop(metrics::histogram!(*name));
+            }
+        }
+    }
+    Ok(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    fn emitted_below(dir: &Path, names: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(dir).expect("a source folder").map(|entry| entry.expect("an entry").path()) {
+            if entry.is_dir() {
+                emitted_below(&entry, names);
+            } else if entry.extension().is_some_and(|ext| ext == "rs") {
+                let code = std::fs::read_to_string(&entry).expect("source is UTF-8");
+                for mark in ["counter!(", "gauge!(", "histogram!("] {
+                    let calls = code.split(mark).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+                    names.extend(calls.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_emitted_name_is_declared() {
+        let mut emitted = BTreeSet::new();
+        for part in ["chat", "storage", "cluster", "node"] {
+            emitted_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(part).join("src"), &mut emitted);
+        }
+        let declared: BTreeSet<&str> = METRICS.iter().map(|(_, name, ..)| *name).collect();
+        let missing: Vec<&String> = emitted.iter().filter(|name| !declared.contains(name.as_str())).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        assert!(emitted.len() > 5, "{emitted:?}");
+    }
+
+    #[test]
+    fn names_tell_part_and_unit() {
+        for (kind, name, ..) in METRICS {
+            assert!(name.starts_with("chat_"), "{name}");
+            assert_eq!(matches!(kind, Counter), name.ends_with("_total"), "{name}");
+        }
+        assert_eq!(METRICS.iter().map(|(_, name, ..)| name).collect::<BTreeSet<_>>().len(), METRICS.len());
+        assert!(SECONDS.is_sorted() && COUNTS.is_sorted());
+    }
+}

@@ -1,0 +1,170 @@
+//! Owns one session at its leader: puts its calls in order and answers its reads. Does not own the session's rows.
+//! Invariant: a command is proposed in the order in which it arrived here.
+
+use crate::push::Subscribers;
+use cluster::node::ClusterNode;
+use cluster::router::ReplyTo;
+use cluster::shard::Shard;
+use proto::command::TokenHash;
+use proto::ids::{NodeId, SessionId};
+use proto::peer::{Page, Pushes, Refused, SessionState, ShardCall, ShardReply};
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::sync::{Arc, Weak};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::TaskTracker;
+
+/// Events in the answer to an attach; the rest follows by history pages.
+const ATTACH_EVENTS_MAX: usize = 200;
+/// Bytes of those events.
+const ATTACH_BYTES_MAX: usize = 256 << 10;
+
+/// What a session actor is told.
+pub enum SessionMessage {
+    Call { caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo, place: OwnedSemaphorePermit },
+    /// Only for the test that a panic harms nobody else.
+    #[cfg(test)]
+    Panic,
+}
+
+impl SessionMessage {
+    pub fn refuse(self, answer: ShardReply) {
+        match self {
+            SessionMessage::Call { reply, .. } => reply.send(answer),
+            #[cfg(test)]
+            SessionMessage::Panic => {}
+        }
+    }
+}
+
+/// The actor; its state is [`SessionActorState`].
+pub struct Session;
+
+pub struct SessionArguments {
+    pub session: SessionId,
+    pub shard: Arc<Shard>,
+    pub subscribers: Arc<Subscribers>,
+    pub node: Weak<ClusterNode>,
+}
+
+pub struct SessionActorState {
+    here: Arc<SessionArguments>,
+    reads: TaskTracker,
+}
+
+impl Actor for Session {
+    type Msg = SessionMessage;
+    type State = SessionActorState;
+    type Arguments = SessionArguments;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<SessionMessage>,
+        here: SessionArguments,
+    ) -> Result<SessionActorState, ActorProcessingErr> {
+        Ok(SessionActorState { here: Arc::new(here), reads: TaskTracker::new() })
+    }
+
+    async fn handle(
+        &self,
+        _: ActorRef<SessionMessage>,
+        message: SessionMessage,
+        state: &mut SessionActorState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            SessionMessage::Call { caller, call, reply, place } => state.take(caller, call, reply, place),
+            #[cfg(test)]
+            SessionMessage::Panic => panic!("asked to"),
+        }
+        Ok(())
+    }
+}
+
+impl SessionActorState {
+    fn take(&self, caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo, place: OwnedSemaphorePermit) {
+        let here = &self.here;
+        match call.as_ref() {
+            ShardCall::Propose(command) => here.shard.propose(command, reply),
+            ShardCall::Detach { session } => {
+                here.subscribers.remove_session(*session, caller);
+                reply.send(ShardReply::Done);
+            }
+            ShardCall::Typing { session, party, on } => {
+                let rounds = here.subscribers.typing(*session, *party, *on);
+                if let (Some(node), Some(epoch)) = (here.node.upgrade(), here.shard.serving()) {
+                    for (to, items) in rounds {
+                        node.push(to, Pushes { shard: here.shard.id, epoch: epoch.0, items });
+                    }
+                }
+                reply.send(ShardReply::Done);
+            }
+            ShardCall::Attach { session, token, after } => {
+                // Subscribe first, read then: an event in between comes twice, and the cursor drops one.
+                if !here.subscribers.add_session(here.shard.id, *session, caller) {
+                    return reply.send(ShardReply::Overloaded { retry_after_ms: 1_000 });
+                }
+                let (here, token, after) = (here.clone(), *token, *after);
+                self.reads.spawn(async move {
+                    let answer = attach(&here, token, after).await;
+                    if matches!(answer, ShardReply::Refused(_)) {
+                        here.subscribers.remove_session(here.session, caller);
+                    }
+                    reply.send(answer);
+                    drop(place);
+                });
+            }
+            ShardCall::History { page, limit, site, .. } => {
+                let (here, page, limit, site) = (here.clone(), *page, *limit as usize, *site);
+                self.reads.spawn(async move {
+                    reply.send(history(&here, page, limit, site).await);
+                    drop(place);
+                });
+            }
+            ShardCall::AttachAgent { .. } | ShardCall::DetachAgent { .. } => reply.send(ShardReply::Unknown),
+        }
+    }
+}
+
+async fn history(here: &SessionArguments, page: Page, limit: usize, site: Option<proto::ids::SiteId>) -> ShardReply {
+    if let Some(site) = site {
+        let view = here.shard.peek(|state, rows| state.session(rows, here.session));
+        match view {
+            Ok(Some(view)) if view.site != site => return ShardReply::Refused(Refused::NotYours),
+            Ok(_) => {}
+            Err(error) => return here.shard.halt(&error.to_string()),
+        }
+    }
+    here.shard.history(here.session, page, limit).await
+}
+
+async fn attach(here: &SessionArguments, token: Option<TokenHash>, after: Option<u64>) -> ShardReply {
+    let session = here.session;
+    let read = here
+        .shard
+        .read(|state, rows| -> Result<ShardReply, chat::ApplyError> {
+            let Some(view) = state.session(rows, session)? else {
+                return Ok(ShardReply::Refused(Refused::UnknownSession));
+            };
+            if token.is_some_and(|token| !view.tokens.iter().any(|known| crate::auth::same(known, &token))) {
+                return Ok(ShardReply::Refused(Refused::BadToken));
+            }
+            let open_from = view.open.map_or(view.head + 1, |open| open.first_seq);
+            let after = after.unwrap_or(open_from - 1).min(view.head);
+            let range = chat::HistoryRange::After(after);
+            let page = state.history(rows, session, range, ATTACH_EVENTS_MAX, ATTACH_BYTES_MAX)?;
+            Ok(ShardReply::Attached(SessionState {
+                site: view.site,
+                visitor: view.visitor,
+                head: view.head,
+                open_from,
+                agent: view.open.and_then(|open| open.agent),
+                visitor_cursor: (view.visitor_cursor.received, view.visitor_cursor.read),
+                agent_cursor: (view.agent_cursor.received, view.agent_cursor.read),
+                events: page.map(|page| page.events).unwrap_or_default().iter().map(|event| (**event).clone()).collect(),
+            }))
+        })
+        .await;
+    match read {
+        Ok(Ok(reply)) | Err(reply) => reply,
+        Ok(Err(error)) => here.shard.halt(&error.to_string()),
+    }
+}
