@@ -9,7 +9,6 @@ use cluster::hooks::Hooks;
 use cluster::node::ClusterNode;
 use cluster::router::ReplyTo;
 use cluster::shard::Shard;
-use parking_lot::Mutex;
 use proto::command::{Command, Target};
 use proto::ids::{Epoch, NodeId, ShardId};
 use proto::peer::{Push, Pushes, ShardCall};

@@ -1,0 +1,18 @@
+//! Owns a node's process: sockets, actors, HTTP, commands. Does not own agreement or storage: `cluster` and `storage` do.
+//! Invariant: HTTP threads and the cluster's runtime meet only through bounded queues and short locks.
+
+pub mod admin;
+pub mod agent;
+pub mod auth;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod connection;
+pub mod gateway;
+pub mod health;
+pub mod hooks;
+pub mod metrics;
+pub mod push;
+pub mod run;
+pub mod session;
+pub mod telemetry;

@@ -46,6 +46,29 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     (Gauge, "chat_cluster_ready_count", Unit::Count, "1 when this node is ready, 0 when not"),
 ];
 
+/// Handles of the hot path: looking a name up per message would cost more than recording it.
+pub struct StageMetrics {
+    pub decode: metrics::Histogram,
+    pub route: metrics::Histogram,
+    pub process: metrics::Histogram,
+}
+
+impl StageMetrics {
+    pub fn new() -> Self {
+        StageMetrics {
+            decode: metrics::histogram!("chat_stage_decode_seconds"),
+            route: metrics::histogram!("chat_stage_route_seconds"),
+            process: metrics::histogram!("chat_message_process_seconds"),
+        }
+    }
+}
+
+impl Default for StageMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Installs the recorder for the whole process. The caller runs `run_upkeep` every few seconds, or histograms grow.
 /// # Errors
 /// A recorder is installed already.

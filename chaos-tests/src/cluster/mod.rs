@@ -134,7 +134,8 @@ impl Cluster {
     pub async fn wait_ready(&mut self, number: u64) -> anyhow::Result<()> {
         let client = self.node(number).client.clone();
         let node = self.node_mut(number);
-        let ready = wait::until(&format!("node {number} is ready"), READY_WITHIN, async || {
+        let what = format!("node {number} is ready");
+        let ready = wait::until(&what, READY_WITHIN, async || {
             if let Some(status) = node.process.as_mut().and_then(NodeProcess::ended) {
                 return Some(Err(status));
             }

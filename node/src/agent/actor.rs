@@ -115,7 +115,7 @@ async fn attach(here: &AgentArguments, agent: AgentId, token: Option<TokenHash>,
         Ok(Ok(None)) => return ShardReply::Refused(Refused::UnknownAgent),
         Ok(Ok(Some(view))) => view,
     };
-    if token.is_some_and(|token| !view.tokens.iter().any(|known| crate::auth::same(known, &token))) {
+    if token.is_some_and(|token| !view.tokens.iter().any(|known| crate::auth::same_hash(known, &token))) {
         return ShardReply::Refused(Refused::BadToken);
     }
     here.subscribers.add_agent(here.shard.id, agent, caller);

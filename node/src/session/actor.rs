@@ -144,7 +144,7 @@ async fn attach(here: &SessionArguments, token: Option<TokenHash>, after: Option
             let Some(view) = state.session(rows, session)? else {
                 return Ok(ShardReply::Refused(Refused::UnknownSession));
             };
-            if token.is_some_and(|token| !view.tokens.iter().any(|known| crate::auth::same(known, &token))) {
+            if token.is_some_and(|token| !view.tokens.iter().any(|known| crate::auth::same_hash(known, &token))) {
                 return Ok(ShardReply::Refused(Refused::BadToken));
             }
             let open_from = view.open.map_or(view.head + 1, |open| open.first_seq);

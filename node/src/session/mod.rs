@@ -179,7 +179,3 @@ impl Actor for SessionSupervisor {
         Ok(())
     }
 }
-
-#[cfg(test)]
-#[path = "tests.rs"]
-mod tests;

@@ -1,0 +1,203 @@
+//! Owns the command line. Does not do the work of a node. Invariant: an error is one line on standard error.
+
+use crate::client::terminal;
+use crate::config::Config;
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Everdesk: a customer-service desk that loses nothing.
+#[derive(Debug, clap::Parser)]
+#[command(name = "everdesk", version)]
+pub struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Start(Box<Config>),
+    /// Join tokens for new nodes.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Human seats.
+    Agent {
+        #[command(subcommand)]
+        command: AgentCommand,
+    },
+    /// Sites, i.e. tenants.
+    Site {
+        #[command(subcommand)]
+        command: SiteCommand,
+    },
+    /// What the cluster looks like from a node.
+    Status {
+        #[command(flatten)]
+        target: Target,
+        /// The answer of the admin API as it is.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Talk in the terminal.
+    Chat(terminal::ChatArgs),
+    /// The version of this program.
+    Version,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum TokenCommand {
+    /// Prints a token with which one machine may join within 15 minutes.
+    Create {
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum AgentCommand {
+    /// Adds an agent, or sets a new password.
+    Add {
+        #[arg(long)]
+        site: String,
+        #[arg(long)]
+        name: String,
+        /// Read the password from standard input: passwords in arguments would be seen by others.
+        #[arg(long, required = true)]
+        password_stdin: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum SiteCommand {
+    Add {
+        name: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+/// Which node to ask.
+#[derive(Debug, clap::Args)]
+struct Target {
+    /// Admin address of the node, e.g. http://127.0.0.1:9080; from the data directory unless given.
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+    /// Where the node's credential lies.
+    #[arg(long, env = "EVERDESK_DATA_DIR", default_value = "./data")]
+    data_dir: PathBuf,
+}
+
+/// Runs the command; 0 done, 1 failed (clap itself exits with 2 for usage).
+pub fn main(line: Line) -> ExitCode {
+    let done = match line.command {
+        Command::Start(config) => crate::run::run(*config),
+        Command::Token { command: TokenCommand::Create { target } } => create_token(&target),
+        Command::Agent { command: AgentCommand::Add { site, name, target, .. } } => add_agent(&target, &site, &name),
+        Command::Site { command: SiteCommand::Add { name, target } } => {
+            call(&target, "POST", "/admin/v1/sites", Some(json!({ "name": name }))).map(|body| println!("{body}"))
+        }
+        Command::Status { target, json } => status(&target, json),
+        Command::Chat(args) => chat(args),
+        Command::Version => {
+            println!("everdesk {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn chat(args: terminal::ChatArgs) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(terminal::run(args)).map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+fn create_token(target: &Target) -> anyhow::Result<()> {
+    let body = call(target, "POST", "/admin/v1/join-tokens", None)?;
+    println!("{}", body["token"].as_str().context("the answer holds no token")?);
+    Ok(())
+}
+
+fn add_agent(target: &Target, site: &str, name: &str) -> anyhow::Result<()> {
+    let mut password = String::new();
+    std::io::stdin().take(4096).read_to_string(&mut password)?;
+    let password = password.trim_end_matches(['\r', '\n']);
+    let body = json!({ "site": site, "name": name, "password": password });
+    let body = call(target, "POST", "/admin/v1/agents", Some(body))?;
+    println!("{}", body["agent"].as_str().context("the answer holds no agent")?);
+    Ok(())
+}
+
+fn status(target: &Target, json: bool) -> anyhow::Result<()> {
+    let body = call(target, "GET", "/admin/v1/cluster", None)?;
+    if json {
+        println!("{body}");
+        return Ok(());
+    }
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    println!("{:<6} {:<22} {:<22} up", "node", "clients", "peers");
+    for node in body["nodes"].as_array().into_iter().flatten() {
+        println!("{:<6} {:<22} {:<22} {}", text(&node["node"]), text(&node["client"]), text(&node["peer"]), node["up"]);
+    }
+    println!("{:<6} {:<7} {:<6} {:<9} replicas (lag)", "shard", "leader", "epoch", "applied");
+    for shard in body["shards"].as_array().into_iter().flatten() {
+        let replicas: Vec<String> = shard["replicas"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|replica| {
+                let lag = if replica["lag"].is_null() { "-".into() } else { replica["lag"].to_string() };
+                let role = if replica["voter"] == true { "" } else { " learner" };
+                format!("{}{role} ({lag})", text(&replica["node"]))
+            })
+            .collect();
+        let (leader, applied) = (text(&shard["leader"]), text(&shard["applied"]));
+        println!("{:<6} {leader:<7} {:<6} {applied:<9} {}", text(&shard["shard"]), shard["epoch"].to_string(), replicas.join(", "));
+    }
+    Ok(())
+}
+
+fn credential(dir: &Path) -> anyhow::Result<Value> {
+    let path = dir.join("admin.json");
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}; name the node's data directory with --data-dir", path.display()))?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn call(target: &Target, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+    let credential = credential(&target.data_dir)?;
+    let known = credential["url"].as_str().unwrap_or_default();
+    let base = target.admin.as_deref().unwrap_or(known).trim_end_matches('/');
+    let token = credential["token"].as_str().unwrap_or_default();
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(std::time::Duration::from_secs(15)))
+        .build()
+        .into();
+    let bearer = format!("Bearer {token}");
+    let url = format!("{base}{path}");
+    let sent = match (method, body) {
+        ("GET", _) => agent.get(&url).header("authorization", &bearer).call(),
+        (_, Some(body)) => agent.post(&url).header("authorization", &bearer).send_json(body),
+        (_, None) => agent.post(&url).header("authorization", &bearer).send_empty(),
+    };
+    let mut response = sent.with_context(|| format!("{base} does not answer"))?;
+    let status = response.status();
+    let text = response.body_mut().read_to_string()?;
+    let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+    if !status.is_success() {
+        bail!("{}", value["detail"].as_str().unwrap_or(&text));
+    }
+    Ok(value)
+}

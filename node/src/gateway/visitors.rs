@@ -1,0 +1,75 @@
+//! Owns new visitors. Does not know their sessions' rules. Invariant: the token is answered only once the session is durable.
+
+use super::refuse;
+use crate::auth::{self, Bearer};
+use crate::run::App;
+use actix_web::HttpResponse;
+use actix_web::web::{Data, Path};
+use cluster::router::Router;
+use proto::client::ErrorCode;
+use proto::command::{Command, Target};
+use proto::ids::{SessionId, SiteId, VisitorId};
+use proto::peer::{ShardCall, ShardReply};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest wait for the meta group when the site is not known here.
+const META_WITHIN: Duration = Duration::from_secs(3);
+
+/// `POST /v1/sites/{site}/visitors`
+pub async fn create(app: Data<App>, site: Path<String>) -> HttpResponse {
+    let cluster = app.cluster.clone();
+    let name = site.into_inner();
+    let made = app.on_raft(async move {
+        let find = |name: &str| cluster.with_meta(|state| state.site_by_name(name).map(|(id, _)| id)).flatten();
+        let mut site = find(&name);
+        if site.is_none() {
+            // It may be newer than this node's replica of meta.
+            cluster.meta_catch_up(META_WITHIN).await;
+            site = find(&name);
+        }
+        match site {
+            Some(site) => open(&cluster.router, site).await,
+            None => Err((ErrorCode::NotFound, "no such site")),
+        }
+    });
+    match made.await {
+        Some(Ok(body)) => {
+            metrics::counter!("chat_gateway_visitors_total").increment(1);
+            HttpResponse::Ok().json(body)
+        }
+        Some(Err((code, message))) => refuse(code, message),
+        None => refuse(ErrorCode::Internal, "a fault of the node"),
+    }
+}
+
+async fn open(router: &Arc<Router>, site: SiteId) -> Result<serde_json::Value, (ErrorCode, &'static str)> {
+    let fault = (ErrorCode::Internal, "a fault of the node");
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|_| fault)?;
+    let visitor = VisitorId(u128::from_be_bytes(bytes));
+    let session = session_of(site, visitor);
+    let token = auth::mint_token(Bearer::Visitor { session }).map_err(|_| fault)?;
+    let command = Command::OpenSession { session, site, visitor, token: token.hash() };
+    let shard = router.shard_of(Target::Session(session));
+    match router.call(shard, ShardCall::Propose(command)).await {
+        ShardReply::Done => Ok(serde_json::json!({
+            "visitor": visitor.to_string(),
+            "session": session.to_string(),
+            "token": token.expose(),
+        })),
+        ShardReply::Overloaded { .. } => Err((ErrorCode::Overloaded, "the node is full")),
+        ShardReply::Unknown | ShardReply::NotLeader { .. } => {
+            Err((ErrorCode::Unavailable, "the shard has no leader just now"))
+        }
+        _ => Err(fault),
+    }
+}
+
+/// A visitor has one session for ever, named by site and visitor.
+fn session_of(site: SiteId, visitor: VisitorId) -> SessionId {
+    let mut key = [0; 20];
+    key[..4].copy_from_slice(&site.0.to_be_bytes());
+    key[4..].copy_from_slice(&visitor.0.to_be_bytes());
+    SessionId(xxhash_rust::xxh3::xxh3_128(&key))
+}

@@ -1,0 +1,27 @@
+//! Owns what a load balancer and Prometheus ask. Does not decide health: the cluster does.
+//! Invariant: live means that the process answers; ready means that clients can be served now.
+
+use crate::run::App;
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use std::sync::atomic::Ordering;
+
+pub async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(serde_json::json!({ "live": true }))
+}
+
+pub async fn ready(app: Data<App>) -> HttpResponse {
+    let mut reasons = Vec::new();
+    if app.draining.load(Ordering::Acquire) {
+        reasons.push("this node is going away");
+    }
+    if !app.cluster.is_ready() {
+        reasons.push("not every shard has a leader that this node knows");
+    }
+    let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
+    if reasons.is_empty() { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+}
+
+pub async fn metrics(app: Data<App>) -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(app.metrics.render())
+}

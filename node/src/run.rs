@@ -1,0 +1,196 @@
+//! Owns the life of a node process: runtimes, listeners, start and stop. Does not serve requests itself.
+//! Invariant: the cluster runs on its own runtime; HTTP threads only hand work over to it.
+
+use crate::auth::{self, Secret};
+use crate::config::{Config, cores};
+use crate::hooks::NodeHooks;
+use crate::push::Hub;
+use actix_web::web::Data;
+use actix_web::{App as HttpApp, HttpServer};
+use anyhow::Context;
+use cluster::node::{ClusterNode, Join, NodeConfig};
+use metrics_exporter_prometheus::PrometheusHandle;
+use proto::command::{NodeAddress, TokenHash};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::runtime::{Builder, Handle};
+
+/// Longest time that stopping may take.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
+/// What sockets are told to wait before they connect elsewhere.
+const DRAIN_RETRY: Duration = Duration::from_millis(500);
+
+/// What every request can reach.
+pub struct App {
+    pub cluster: Arc<ClusterNode>,
+    pub hub: Arc<Hub>,
+    pub runtime: Handle,
+    pub draining: AtomicBool,
+    pub metrics: PrometheusHandle,
+    /// Of this node's own credential in its data directory.
+    pub local_token: TokenHash,
+}
+
+impl App {
+    /// Runs cluster work on the cluster's runtime and waits for it from an HTTP thread.
+    /// # Errors
+    /// The work panicked or the node is stopping.
+    pub async fn on_raft<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        self.runtime.spawn(work).await.ok()
+    }
+}
+
+/// Runs a node until it is told to stop.
+/// # Errors
+/// Everything that keeps it from starting, as one line.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    config.validate()?;
+    crate::telemetry::init(&config.log).map_err(anyhow::Error::msg)?;
+    tracing::info!(?config, "starting");
+    if let Ok(limit) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::info!(limit, "open files allowed");
+    }
+    let metrics = crate::metrics::install()?;
+    let bind = |address: std::net::SocketAddr| TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"));
+    let (clients, peers, admin) = (bind(config.listen)?, bind(config.peer_listen)?, bind(config.admin_listen)?);
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
+    let address = NodeAddress {
+        peer: config.advertised(peers.local_addr()?),
+        client: config.advertised(clients.local_addr()?),
+        admin: config.advertised(admin.local_addr()?),
+    };
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(config.raft_threads.unwrap_or_else(cores))
+        .thread_name("raft")
+        .enable_all()
+        .build()?;
+    let handle = runtime.handle().clone();
+    let hub = Hub::new(handle.clone());
+    let token = auth::mint_plain_token("admin")?;
+    let cluster = start_cluster(&config, address.clone(), peers, &handle, &hub, &token)?;
+    hub.attach(&cluster);
+    save_credential(&config, &address.admin, &token)?;
+    let app = Data::new(App {
+        cluster,
+        hub,
+        runtime: handle,
+        draining: AtomicBool::new(false),
+        metrics,
+        local_token: token.hash(),
+    });
+    println!("everdesk {}: clients http://{} peers {} admin http://{}", env!("CARGO_PKG_VERSION"), address.client, address.peer, address.admin);
+    serve(&config, app.clone(), clients, admin)?;
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(())
+}
+
+fn start_cluster(
+    config: &Config,
+    address: NodeAddress,
+    peers: TcpListener,
+    handle: &Handle,
+    hub: &Arc<Hub>,
+    token: &Secret,
+) -> anyhow::Result<Arc<ClusterNode>> {
+    let founds = !config.data_dir.join("db").exists() && config.join.is_none();
+    let mut admin_password = String::new();
+    if founds {
+        let password = auth::mint_password()?;
+        admin_password = auth::hash_password(password.expose())?;
+        println!("admin password: {}", password.expose());
+    }
+    let join = config.join.clone().map(|address| Join {
+        address,
+        token: config.token.as_ref().map(|token| token.expose().to_owned()).unwrap_or_default(),
+    });
+    let node_config = NodeConfig {
+        data_dir: config.data_dir.clone(),
+        address,
+        join,
+        shards: config.shards,
+        timings: config.timings(),
+        admin_token: token.hash(),
+        admin_password,
+    };
+    peers.set_nonblocking(true)?;
+    let (hub, runtime) = (hub.clone(), handle.clone());
+    let started = handle.block_on(async move {
+        let listener = tokio::net::TcpListener::from_std(peers)?;
+        let node = ClusterNode::start(node_config, listener, |weak| NodeHooks::new(weak, hub, runtime)).await?;
+        anyhow::Ok(node)
+    });
+    started.with_context(|| format!("data directory {}", config.data_dir.display()))
+}
+
+/// Leaves the credential where the commands on this machine find it, readable by its owner only.
+fn save_credential(config: &Config, admin: &str, token: &Secret) -> anyhow::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = config.data_dir.join("admin.json");
+    let fresh = config.data_dir.join("admin.json.new");
+    let body = serde_json::json!({ "url": format!("http://{admin}"), "token": token.expose() });
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(body.to_string().as_bytes())?;
+    std::fs::rename(fresh, path)?;
+    Ok(())
+}
+
+fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListener) -> anyhow::Result<()> {
+    let workers = config.http_workers.unwrap_or_else(cores);
+    let system = actix_web::rt::System::new();
+    system.block_on(async move {
+        let for_clients = app.clone();
+        let server = HttpServer::new(move || HttpApp::new().app_data(for_clients.clone()).configure(crate::gateway::routes))
+            .workers(workers)
+            .disable_signals()
+            .shutdown_timeout(2)
+            .listen(clients)?
+            .run();
+        let for_admin = app.clone();
+        let admin = HttpServer::new(move || HttpApp::new().app_data(for_admin.clone()).configure(crate::admin::routes))
+            .workers(1)
+            .disable_signals()
+            .shutdown_timeout(1)
+            .listen(admin)?
+            .run();
+        let (stop_clients, stop_admin) = (server.handle(), admin.handle());
+        let stopping = async {
+            wait_for_signal().await;
+            tracing::info!("stopping");
+            app.draining.store(true, Ordering::Release);
+            app.hub.drain(DRAIN_RETRY);
+            stop_clients.stop(true).await;
+            stop_admin.stop(true).await;
+            let cluster = app.cluster.clone();
+            let stopped = app.on_raft(async move { tokio::time::timeout(STOP_WITHIN, cluster.stop()).await.is_ok() }).await;
+            if stopped != Some(true) {
+                tracing::warn!("the cluster part did not stop in time; its log is replayed at the next start");
+            }
+        };
+        let metrics = app.metrics.clone();
+        actix_web::rt::spawn(async move {
+            loop {
+                actix_web::rt::time::sleep(Duration::from_secs(5)).await;
+                metrics.run_upkeep();
+            }
+        });
+        let (clients, admin, ()) = futures_util::future::join3(server, admin, stopping).await;
+        clients?;
+        admin?;
+        anyhow::Ok(())
+    })
+}
+
+async fn wait_for_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
