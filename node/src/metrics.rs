@@ -6,7 +6,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 /// Upper bounds of every histogram of seconds: 50 us to 10 s.
 const SECONDS: [f64; 18] = [
-    0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 10.0,
+    0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0,
+    10.0,
 ];
 /// Upper bounds of every histogram of counts.
 const COUNTS: [f64; 10] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
@@ -26,7 +27,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     (Counter, "chat_errors_sent_total", Unit::Count, "Error frames sent to clients, by code"),
     (Histogram, "chat_message_process_seconds", Unit::Seconds, "From a send's last byte to its ack, at the gateway"),
     (Histogram, "chat_stage_decode_seconds", Unit::Seconds, "Stage 1: reading a client frame"),
-    (Histogram, "chat_stage_route_seconds", Unit::Seconds, "Stage 2: from the frame to the session's actor at the leader"),
+    (
+        Histogram,
+        "chat_stage_route_seconds",
+        Unit::Seconds,
+        "Stage 2: from the frame to the session's actor at the leader",
+    ),
     (Histogram, "chat_stage_propose_seconds", Unit::Seconds, "Stage 3: waiting for the shard's next entry"),
     (Histogram, "chat_stage_fsync_seconds", Unit::Seconds, "Stage 4: writing and syncing the log on this node"),
     (Histogram, "chat_stage_commit_seconds", Unit::Seconds, "Stage 5: from the entry's proposal to its commit"),
@@ -39,7 +45,12 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     (Histogram, "chat_storage_fsync_seconds", Unit::Seconds, "One synced write of the log"),
     (Counter, "chat_storage_fsyncs_total", Unit::Count, "Synced writes of the log"),
     (Histogram, "chat_storage_batch_appends_count", Unit::Count, "Appends of all shards per synced write"),
-    (Counter, "chat_push_dropped_total", Unit::Count, "Pushes to another node that were dropped; subscribers repair by cursor"),
+    (
+        Counter,
+        "chat_push_dropped_total",
+        Unit::Count,
+        "Pushes to another node that were dropped; subscribers repair by cursor",
+    ),
     (Counter, "chat_gateway_visitors_total", Unit::Count, "Visitors created here"),
     (Counter, "chat_gateway_logins_total", Unit::Count, "Agent logins here, by outcome"),
     (Gauge, "chat_cluster_shards_led_count", Unit::Count, "Shards that this node leads and serves"),

@@ -53,7 +53,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         tracing::info!(limit, "open files allowed");
     }
     let metrics = crate::metrics::install()?;
-    let bind = |address: std::net::SocketAddr| TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"));
+    let bind = |address: std::net::SocketAddr| {
+        TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
+    };
     let (clients, peers, admin) = (bind(config.listen)?, bind(config.peer_listen)?, bind(config.admin_listen)?);
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
@@ -81,7 +83,13 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         metrics,
         local_token: token.hash(),
     });
-    println!("everdesk {}: clients http://{} peers {} admin http://{}", env!("CARGO_PKG_VERSION"), address.client, address.peer, address.admin);
+    println!(
+        "everdesk {}: clients http://{} peers {} admin http://{}",
+        env!("CARGO_PKG_VERSION"),
+        address.client,
+        address.peer,
+        address.admin
+    );
     serve(&config, app.clone(), clients, admin)?;
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(())
@@ -143,12 +151,13 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
     let system = actix_web::rt::System::new();
     system.block_on(async move {
         let for_clients = app.clone();
-        let server = HttpServer::new(move || HttpApp::new().app_data(for_clients.clone()).configure(crate::gateway::routes))
-            .workers(workers)
-            .disable_signals()
-            .shutdown_timeout(2)
-            .listen(clients)?
-            .run();
+        let server =
+            HttpServer::new(move || HttpApp::new().app_data(for_clients.clone()).configure(crate::gateway::routes))
+                .workers(workers)
+                .disable_signals()
+                .shutdown_timeout(2)
+                .listen(clients)?
+                .run();
         let for_admin = app.clone();
         let admin = HttpServer::new(move || HttpApp::new().app_data(for_admin.clone()).configure(crate::admin::routes))
             .workers(1)
@@ -165,7 +174,8 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
             stop_clients.stop(true).await;
             stop_admin.stop(true).await;
             let cluster = app.cluster.clone();
-            let stopped = app.on_raft(async move { tokio::time::timeout(STOP_WITHIN, cluster.stop()).await.is_ok() }).await;
+            let stopped =
+                app.on_raft(async move { tokio::time::timeout(STOP_WITHIN, cluster.stop()).await.is_ok() }).await;
             if stopped != Some(true) {
                 tracing::warn!("the cluster part did not stop in time; its log is replayed at the next start");
             }

@@ -34,7 +34,8 @@ pub trait Frozen: Encode + Decode<()> {
 /// Appends tag and body to `out`.
 pub fn encode_into<T: Frozen>(value: &T, out: &mut Vec<u8>) {
     out.push(T::TAG);
-    bincode::encode_into_std_write(value, out, CONFIG).expect("a Vec takes every byte and derived encoders do not fail");
+    bincode::encode_into_std_write(value, out, CONFIG)
+        .expect("a Vec takes every byte and derived encoders do not fail");
 }
 
 /// Tag and body as new bytes.
@@ -47,7 +48,8 @@ pub fn encode<T: Frozen>(value: &T) -> Vec<u8> {
 /// The body of a value without a tag: a part of a larger frozen value.
 pub fn encode_bare<T: Encode>(value: &T) -> Vec<u8> {
     let mut out = Vec::with_capacity(128);
-    bincode::encode_into_std_write(value, &mut out, CONFIG).expect("a Vec takes every byte and derived encoders do not fail");
+    bincode::encode_into_std_write(value, &mut out, CONFIG)
+        .expect("a Vec takes every byte and derived encoders do not fail");
     out
 }
 

@@ -121,12 +121,7 @@ pub enum MetaCommand {
     AddAgent { site: String, name: String, password: String },
 }
 
-crate::frozen!(
-    Batch = 1,
-    Event = 2,
-    MetaBatch = 3,
-    Mail = 4,
-);
+crate::frozen!(Batch = 1, Event = 2, MetaBatch = 3, Mail = 4,);
 
 impl Command {
     /// The session, agent or site whose shard must apply this; `None`: the shard that the command itself names.

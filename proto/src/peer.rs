@@ -28,11 +28,24 @@ pub enum Hello {
 /// The answer to a hello.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum HelloReply {
-    Linked { incarnation: u64, protocol: u16 },
-    Joined { cluster: u128, node: NodeId, shards: u32, nodes: Vec<(NodeId, NodeAddress)>, meta: Vec<(ReplicaId, NodeId)> },
+    Linked {
+        incarnation: u64,
+        protocol: u16,
+    },
+    Joined {
+        cluster: u128,
+        node: NodeId,
+        shards: u32,
+        nodes: Vec<(NodeId, NodeAddress)>,
+        meta: Vec<(ReplicaId, NodeId)>,
+    },
     /// Ask this node instead: it leads the meta group.
-    Elsewhere { peer: String },
-    Refused { reason: String },
+    Elsewhere {
+        peer: String,
+    },
+    Refused {
+        reason: String,
+    },
 }
 
 /// A raft log id.
@@ -147,15 +160,35 @@ pub enum ShardCall {
     /// Logs the command and answers once it is applied.
     Propose(Command),
     /// Subscribes the calling node to a session and reads where it stands. With a token: only if it is the visitor's.
-    Attach { session: SessionId, token: Option<TokenHash>, after: Option<u64> },
-    Detach { session: SessionId },
+    Attach {
+        session: SessionId,
+        token: Option<TokenHash>,
+        after: Option<u64>,
+    },
+    Detach {
+        session: SessionId,
+    },
     /// Subscribes the calling node to an agent and marks the agent online. With a token: only if it is the agent's.
-    AttachAgent { agent: AgentId, token: Option<TokenHash> },
-    DetachAgent { agent: AgentId },
+    AttachAgent {
+        agent: AgentId,
+        token: Option<TokenHash>,
+    },
+    DetachAgent {
+        agent: AgentId,
+    },
     /// A linearizable page of at most `limit` events. With a site: only if the session belongs to it.
-    History { session: SessionId, page: Page, limit: u32, site: Option<SiteId> },
+    History {
+        session: SessionId,
+        page: Page,
+        limit: u32,
+        site: Option<SiteId>,
+    },
     /// Fans out to subscribers; nothing is logged.
-    Typing { session: SessionId, party: Party, on: bool },
+    Typing {
+        session: SessionId,
+        party: Party,
+        on: bool,
+    },
 }
 
 /// Where a session stands.
@@ -178,18 +211,34 @@ pub struct SessionState {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum ShardReply {
     /// A message has its place. `dup`: it had it before.
-    Sent { seq: u64, ts_ms: u64, dup: bool },
+    Sent {
+        seq: u64,
+        ts_ms: u64,
+        dup: bool,
+    },
     /// Done; nothing more to say.
     Done,
     Attached(SessionState),
-    AgentAttached { site: SiteId, name: String, version: u64, open: Vec<(SessionId, u64)> },
-    History { events: Vec<Event>, head: u64 },
+    AgentAttached {
+        site: SiteId,
+        name: String,
+        version: u64,
+        open: Vec<(SessionId, u64)>,
+    },
+    History {
+        events: Vec<Event>,
+        head: u64,
+    },
     /// The rules say no; a retry gets the same answer.
     Refused(Refused),
     /// This replica does not serve the shard; `hint` may.
-    NotLeader { hint: Option<NodeId> },
+    NotLeader {
+        hint: Option<NodeId>,
+    },
     /// Too much is under way; nothing was logged.
-    Overloaded { retry_after_ms: u32 },
+    Overloaded {
+        retry_after_ms: u32,
+    },
     /// The outcome is open: repeat the same call.
     Unknown,
 }

@@ -20,8 +20,7 @@ pub struct GroupPlan {
 impl GroupPlan {
     /// The plan for one group.
     pub fn of(state: &MetaState, shard: ShardId) -> Self {
-        let members: BTreeMap<u64, NodeId> =
-            state.live(shard).map(|(id, row)| (u64::from(id.0), row.node)).collect();
+        let members: BTreeMap<u64, NodeId> = state.live(shard).map(|(id, row)| (u64::from(id.0), row.node)).collect();
         let voters_max = match (shard == META_SHARD, state.nodes.len()) {
             (true, 5..) => 5,
             (_, 3..) => REPLICATION,

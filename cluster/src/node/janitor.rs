@@ -65,9 +65,9 @@ impl ClusterNode {
 
     /// Knows every node of the cluster, also after a restart without meta.
     async fn sync_peers(self: &Arc<Self>) {
-        let Some(nodes) = self.with_meta(|state| {
-            state.nodes.iter().map(|(id, row)| (*id, row.address.clone())).collect::<Vec<_>>()
-        }) else {
+        let Some(nodes) =
+            self.with_meta(|state| state.nodes.iter().map(|(id, row)| (*id, row.address.clone())).collect::<Vec<_>>())
+        else {
             return;
         };
         let peers: Vec<(NodeId, NodeAddress)> = nodes.into_iter().filter(|(id, _)| *id != self.me).collect();
@@ -163,9 +163,8 @@ impl ClusterNode {
         }
         if voters != plan.voters {
             let lags = lags(group);
-            let ready = plan.voters.iter().all(|id| {
-                voters.contains(id) || lags.get(id).is_some_and(|lag| *lag <= LAG_MAX)
-            });
+            let ready =
+                plan.voters.iter().all(|id| voters.contains(id) || lags.get(id).is_some_and(|lag| *lag <= LAG_MAX));
             if ready {
                 let changed = group.raft.change_membership(plan.voters.clone(), true).await;
                 let error = changed.err().map(|error| error.to_string());
@@ -189,7 +188,8 @@ impl ClusterNode {
         if preferred == u64::from(group.replica.0) || !voters.contains(&preferred) || voters != plan.voters {
             return false;
         }
-        let alive = members.get(&preferred).and_then(|node| self.transport.peer(*node)).is_some_and(|peer| peer.is_up());
+        let alive =
+            members.get(&preferred).and_then(|node| self.transport.peer(*node)).is_some_and(|peer| peer.is_up());
         let caught_up = lags(group).get(&preferred).is_some_and(|lag| *lag <= TRANSFER_LAG_MAX);
         // A transfer to a dead or slow target would freeze the group.
         if !alive || !caught_up {

@@ -76,8 +76,7 @@ impl Group {
             .await
             .map_err(|error| error.to_string())?;
         let (tx, leadership) = watch::channel(Leadership::default());
-        let group =
-            Arc::new(Group { shard: config.shard, replica: config.replica, raft, core, log, leadership });
+        let group = Arc::new(Group { shard: config.shard, replica: config.replica, raft, core, log, leadership });
         tasks.spawn(follow_leadership(group.raft.clone(), group.core.clone(), u64::from(config.replica.0), tx));
         Ok(group)
     }
@@ -103,7 +102,12 @@ impl Group {
     }
 
     /// Logs `body` if this replica still leads in `epoch`; `done` is called once, after apply or failure.
-    pub async fn propose(&self, epoch: Epoch, body: Bytes, done: impl FnOnce(Result<(u64, Applied), ProposeError>) + Send + 'static) {
+    pub async fn propose(
+        &self,
+        epoch: Epoch,
+        body: Bytes,
+        done: impl FnOnce(Result<(u64, Applied), ProposeError>) + Send + 'static,
+    ) {
         let callback = Callback::new(move |result: Option<ClientWriteResult<TypeConfig>>| {
             done(match result {
                 Some(Ok(response)) => Ok((response.log_id.index, response.data)),
@@ -183,9 +187,9 @@ async fn follow_leadership(
         let next = {
             let metrics = servers.borrow_watched();
             let vote = metrics.vote;
-            let leader = metrics.current_leader.and_then(|id| {
-                metrics.membership_config.membership().get_node(&id).map(|node| (id, *node))
-            });
+            let leader = metrics
+                .current_leader
+                .and_then(|id| metrics.membership_config.membership().get_node(&id).map(|node| (id, *node)));
             let term = vote.leader_id().term;
             let leads = metrics.state == openraft::ServerState::Leader && leader.is_some_and(|(id, _)| id == me);
             Leadership { leader, epoch: Epoch(term), serving: leads && *blank.borrow_and_update() == term }

@@ -194,7 +194,8 @@ async fn take_part(
     let part: SnapshotCall = codec::decode(&body).map_err(|error| error.to_string())?;
     match (part, arriving) {
         (SnapshotCall::Begin { vote: from, applied }, _) => {
-            let current = group.raft.with_raft_state(|state| *state.vote_ref()).await.map_err(|error| error.to_string())?;
+            let current =
+                group.raft.with_raft_state(|state| *state.vote_ref()).await.map_err(|error| error.to_string())?;
             if vote(&from) < current {
                 return Ok((None, SnapshotReply::HigherVote { vote: vote_row(&current) }));
             }

@@ -144,7 +144,8 @@ impl Network {
     }
 
     async fn send_part(&self, part: &SnapshotCall) -> Result<SnapshotReply, String> {
-        let answer = self.start(Lane::Snapshot, MessageKind::Snapshot, CHUNK_WITHIN, |out| codec::encode_into(part, out));
+        let answer =
+            self.start(Lane::Snapshot, MessageKind::Snapshot, CHUNK_WITHIN, |out| codec::encode_into(part, out));
         let answer = answer.await.map_err(|error| error.to_string())?;
         codec::decode(&answer).map_err(|error| error.to_string())
     }
@@ -220,9 +221,8 @@ impl RaftNetworkV2<TypeConfig> for Network {
         _option: RPCOption,
     ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
         let call = wire::transfer_call(&request);
-        let answer = self
-            .start(Lane::Pulse, MessageKind::Transfer, VOTE_WITHIN, |out| codec::encode_into(&call, out))
-            .await?;
+        let answer =
+            self.start(Lane::Pulse, MessageKind::Transfer, VOTE_WITHIN, |out| codec::encode_into(&call, out)).await?;
         // One byte: 1 = taken up, 0 = not; a target that cannot take over says so by staying a follower.
         if answer.first() == Some(&1) { Ok(Ok(())) } else { Err(unreachable(Text("transfer was not taken up".into()))) }
     }

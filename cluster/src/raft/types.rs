@@ -182,7 +182,10 @@ mod tests {
     use super::*;
 
     fn row() -> MembershipRow {
-        MembershipRow { configs: vec![vec![1, 2], vec![2, 3]], members: vec![(1, NodeId(1)), (2, NodeId(2)), (3, NodeId(3))] }
+        MembershipRow {
+            configs: vec![vec![1, 2], vec![2, 3]],
+            members: vec![(1, NodeId(1)), (2, NodeId(2)), (3, NodeId(3))],
+        }
     }
 
     #[test]

@@ -3,9 +3,7 @@
 
 use super::types::{Entry, TypeConfig, from_log, log_id, point, to_log, vote, vote_row};
 use bytes::{Buf, Bytes};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
-};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 use proto::codec;
 use proto::peer::{AppendHead, AppendReply, TransferCall, VoteCall, VoteReply};
 use storage::LogEntry;

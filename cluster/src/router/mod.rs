@@ -37,15 +37,7 @@ pub struct Router {
 impl Router {
     pub fn new(me: NodeId, shards: u32, transport: Arc<Transport>, hooks: Arc<dyn Hooks>) -> Arc<Self> {
         let lanes = (1..=shards).map(|id| Arc::new(Lane::new(ShardId(id)))).collect();
-        Arc::new(Router {
-            me,
-            shards,
-            lanes,
-            local: RwLock::default(),
-            transport,
-            hooks,
-            told: Mutex::default(),
-        })
+        Arc::new(Router { me, shards, lanes, local: RwLock::default(), transport, hooks, told: Mutex::default() })
     }
 
     /// The shard of an actor.
@@ -84,7 +76,11 @@ impl Router {
     }
 
     /// Like [`Router::send`]; the future waits for the answer. `Unknown`: overdue, the outcome is open.
-    pub fn call(self: &Arc<Self>, shard: ShardId, call: ShardCall) -> impl Future<Output = ShardReply> + Send + 'static {
+    pub fn call(
+        self: &Arc<Self>,
+        shard: ShardId,
+        call: ShardCall,
+    ) -> impl Future<Output = ShardReply> + Send + 'static {
         let (tx, rx) = oneshot::channel();
         self.send(shard, call, ReplyTo::Once(tx));
         async move { rx.await.unwrap_or(ShardReply::Unknown) }

@@ -40,10 +40,8 @@ pub async fn fast_election(group: Arc<Group>, transport: Arc<Transport>, me: Nod
         // I lost it, and so did these.
         if (1 + answers.len()) * 2 > voters.len() {
             let mine = (group.last_log().as_ref().map(point).map(order), std::cmp::Reverse(my_id));
-            let place = answers
-                .iter()
-                .filter(|(id, last)| (last.map(order), std::cmp::Reverse(*id)) > mine)
-                .count() as u32;
+            let place =
+                answers.iter().filter(|(id, last)| (last.map(order), std::cmp::Reverse(*id)) > mine).count() as u32;
             tokio::time::sleep(STAGGER * place).await;
             if group.leader_vote() != Some(vote) {
                 return;

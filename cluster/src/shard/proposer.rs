@@ -4,11 +4,11 @@
 use super::super::config::{
     BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, ENTRIES_IN_FLIGHT_MAX, OVERLOADED_RETRY_MS, PROPOSALS_WAITING_MAX,
 };
+use super::Shard;
 use crate::raft::Group;
 use crate::raft::group::ProposeError;
 use crate::raft::types::Applied;
 use crate::router::ReplyTo;
-use super::Shard;
 use bytes::Bytes;
 use chat::Effect;
 use parking_lot::Mutex;

@@ -89,7 +89,8 @@ async fn cluster(app: Data<App>, request: HttpRequest) -> HttpResponse {
             })
         })
         .collect();
-    let body = json!({ "node": status.node.to_string(), "ready": app.cluster.is_ready(), "nodes": nodes, "shards": shards });
+    let body =
+        json!({ "node": status.node.to_string(), "ready": app.cluster.is_ready(), "nodes": nodes, "shards": shards });
     HttpResponse::Ok().json(body)
 }
 

@@ -13,7 +13,11 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 pub enum AgentMessage {
-    Call { caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo },
+    Call {
+        caller: NodeId,
+        call: Arc<ShardCall>,
+        reply: ReplyTo,
+    },
     /// Sockets may have gone: start the grace if none is left.
     Look,
     /// The grace of this number is over.

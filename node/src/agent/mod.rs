@@ -33,8 +33,7 @@ pub struct Agents {
 impl Agents {
     pub fn start(subscribers: Arc<Subscribers>, runtime: &Handle) -> Arc<Agents> {
         let _entered = runtime.enter();
-        let agents =
-            Arc::new(Agents { active: Mutex::default(), subscribers, supervisor: Mutex::new(None) });
+        let agents = Arc::new(Agents { active: Mutex::default(), subscribers, supervisor: Mutex::new(None) });
         let supervisor = AgentSupervisor { agents: Arc::downgrade(&agents) };
         match ractor::ActorRuntime::spawn_instant(None, supervisor, ()) {
             Ok((actor, _)) => *agents.supervisor.lock() = Some(actor),

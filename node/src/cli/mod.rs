@@ -163,7 +163,12 @@ fn status(target: &Target, json: bool) -> anyhow::Result<()> {
             })
             .collect();
         let (leader, applied) = (text(&shard["leader"]), text(&shard["applied"]));
-        println!("{:<6} {leader:<7} {:<6} {applied:<9} {}", text(&shard["shard"]), shard["epoch"].to_string(), replicas.join(", "));
+        println!(
+            "{:<6} {leader:<7} {:<6} {applied:<9} {}",
+            text(&shard["shard"]),
+            shard["epoch"].to_string(),
+            replicas.join(", ")
+        );
     }
     Ok(())
 }

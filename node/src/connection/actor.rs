@@ -10,7 +10,9 @@ use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseReason, Message, ProtocolError, WebsocketContext};
 use futures_util::Stream;
-use proto::client::limits::{FAULTS_IN_A_ROW_MAX, FRAME_BYTES_MAX, HELLO_WITHIN, PING_EVERY, SILENT_PINGS_MAX, SUBPROTOCOL};
+use proto::client::limits::{
+    FAULTS_IN_A_ROW_MAX, FRAME_BYTES_MAX, HELLO_WITHIN, PING_EVERY, SILENT_PINGS_MAX, SUBPROTOCOL,
+};
 use proto::client::{CloseCode, ErrorCode, ErrorInfo, FrameError};
 use std::pin::Pin;
 use std::sync::Arc;

@@ -41,19 +41,31 @@ type Found = Vec<(SessionId, SessionState)>;
 
 fn refused(reply: &ShardReply) -> ErrorInfo<'static> {
     match reply {
-        ShardReply::Refused(Refused::UnknownSession) => ErrorInfo::new(ErrorCode::Unauthorized, "the token is not valid"),
+        ShardReply::Refused(Refused::UnknownSession) => {
+            ErrorInfo::new(ErrorCode::Unauthorized, "the token is not valid")
+        }
         other => error_of(other),
     }
 }
 
-async fn visitor(hub: &Arc<Hub>, socket: &Arc<Socket>, session: SessionId, ask: &HelloAsk) -> Result<Found, ErrorInfo<'static>> {
+async fn visitor(
+    hub: &Arc<Hub>,
+    socket: &Arc<Socket>,
+    session: SessionId,
+    ask: &HelloAsk,
+) -> Result<Found, ErrorInfo<'static>> {
     let after = ask.resume.get(&session).copied();
     let found = hub.attach_session(socket, session, Some(ask.token), after).await.map_err(|reply| refused(&reply))?;
     socket.with(|state| state.who = Some(Who::Visitor { session, visitor: found.visitor }));
     Ok(vec![(session, found)])
 }
 
-async fn agent(hub: &Arc<Hub>, socket: &Arc<Socket>, agent: AgentId, ask: &HelloAsk) -> Result<Found, ErrorInfo<'static>> {
+async fn agent(
+    hub: &Arc<Hub>,
+    socket: &Arc<Socket>,
+    agent: AgentId,
+    ask: &HelloAsk,
+) -> Result<Found, ErrorInfo<'static>> {
     let Some(router) = hub.router() else { return Err(error_of(&ShardReply::Unknown)) };
     hub.add_agent(socket, agent);
     let shard = router.shard_of(Target::Agent(agent));

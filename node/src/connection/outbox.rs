@@ -42,8 +42,14 @@ impl Frames {
 /// What waits for its turn in a session.
 pub enum Item {
     /// `own`: the key of the send that this is the event of, while that send waits for its ack.
-    Event { frame: String, own: Option<u64>, ends: bool },
-    Ack { frame: String },
+    Event {
+        frame: String,
+        own: Option<u64>,
+        ends: bool,
+    },
+    Ack {
+        frame: String,
+    },
 }
 
 /// What writing in order led to.

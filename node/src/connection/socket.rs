@@ -70,12 +70,7 @@ pub struct Socket {
 
 impl Socket {
     pub fn new(hub: Arc<Hub>) -> Arc<Self> {
-        Arc::new_cyclic(|me| Socket {
-            hub,
-            waker: AtomicWaker::new(),
-            state: Mutex::default(),
-            me: me.clone(),
-        })
+        Arc::new_cyclic(|me| Socket { hub, waker: AtomicWaker::new(), state: Mutex::default(), me: me.clone() })
     }
 
     pub fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {

@@ -88,7 +88,8 @@ fn send(socket: &Arc<Socket>, who: Who, id: u64, ask: Send<'_>) {
     let sent = Sent { id, session, cid: cid.clone(), text: text.clone(), started };
     let Some(key) = socket.start_send(sent) else {
         let wait = Duration::from_millis(200);
-        return socket.error(Some(id), ErrorInfo::retry(ErrorCode::Overloaded, "too many requests on this socket", wait));
+        return socket
+            .error(Some(id), ErrorInfo::retry(ErrorCode::Overloaded, "too many requests on this socket", wait));
     };
     let device = socket.with(|state| state.device.clone());
     let command = Command::Send { session, from: who.party(), device, n: ask.n.unwrap_or(0), cid, text };
@@ -119,7 +120,8 @@ fn ask_shard(
     });
     if !admitted {
         let wait = Duration::from_millis(200);
-        return socket.error(Some(id), ErrorInfo::retry(ErrorCode::Overloaded, "too many requests on this socket", wait));
+        return socket
+            .error(Some(id), ErrorInfo::retry(ErrorCode::Overloaded, "too many requests on this socket", wait));
     }
     let shard = router.shard_of(Target::Session(session));
     let asked = router.call(shard, call);
@@ -193,19 +195,28 @@ fn cursor(socket: &Arc<Socket>, who: Who, id: u64, ask: Cursor) {
     let session = ask.session;
     let (received, read) = (ask.received.unwrap_or(0), ask.read.unwrap_or(0));
     let Some(visitor) = socket.with(|state| state.subscription(session).map(|sub| sub.visitor)) else {
-        return socket.error(Some(id), if may_ask(who, session) { error_of(&ShardReply::Refused(Refused::NotYours)) } else { forbidden() });
+        return socket.error(
+            Some(id),
+            if may_ask(who, session) { error_of(&ShardReply::Refused(Refused::NotYours)) } else { forbidden() },
+        );
     };
     let head = socket.with(|state| state.subscription(session).map_or(0, |sub| sub.head));
     let call = ShardCall::Propose(Command::Cursor { session, party: who.party(), received, read });
     ask_shard(socket, who, id, session, call, move |_, _| {
         let read = read.min(head);
-        Reply::Cursor(CursorState { session, from: client_party(who.party(), visitor), received: received.max(read).min(head), read })
+        Reply::Cursor(CursorState {
+            session,
+            from: client_party(who.party(), visitor),
+            received: received.max(read).min(head),
+            read,
+        })
     });
 }
 
 fn ping(socket: &Arc<Socket>, id: u64, ask: &Ping) {
     let heads = socket.with(|state| {
-        let wanted = |session: &SessionId| ask.heads.is_empty() || ask.heads.iter().any(|head| head.session == *session);
+        let wanted =
+            |session: &SessionId| ask.heads.is_empty() || ask.heads.iter().any(|head| head.session == *session);
         state
             .sessions
             .iter()

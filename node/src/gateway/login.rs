@@ -39,8 +39,7 @@ pub async fn login(app: Data<App>, login: Json<Login>) -> HttpResponse {
             .flatten();
         let stored = found.as_ref().map(|(_, _, stored)| stored.clone());
         let password = login.password;
-        let checked =
-            tokio::task::spawn_blocking(move || auth::verify_password(&password, stored.as_deref())).await;
+        let checked = tokio::task::spawn_blocking(move || auth::verify_password(&password, stored.as_deref())).await;
         let (Ok(Ok(true)), Some((agent, site, _))) = (checked, found) else {
             return Err((ErrorCode::Unauthorized, "name or password is wrong"));
         };

@@ -9,8 +9,8 @@ use actix_web::http::StatusCode;
 use actix_web::http::header;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
-use proto::client::{ErrorCode, ErrorInfo};
 use proto::client::limits::HTTP_BODY_BYTES_MAX;
+use proto::client::{ErrorCode, ErrorInfo};
 
 /// An error as its answer.
 pub fn refuse_with(info: &ErrorInfo<'_>) -> HttpResponse {
@@ -29,9 +29,13 @@ pub fn routes(config: &mut ServiceConfig) {
         .app_data(json)
         .app_data(web::PayloadConfig::new(HTTP_BODY_BYTES_MAX))
         .service(
-            web::resource("/v1/sites/{site}/visitors").route(web::post().to(visitors::create)).default_service(only("use POST")),
+            web::resource("/v1/sites/{site}/visitors")
+                .route(web::post().to(visitors::create))
+                .default_service(only("use POST")),
         )
-        .service(web::resource("/v1/agents/login").route(web::post().to(login::login)).default_service(only("use POST")))
+        .service(
+            web::resource("/v1/agents/login").route(web::post().to(login::login)).default_service(only("use POST")),
+        )
         .service(web::resource("/v1/ws").route(web::get().to(connection::upgrade)).default_service(only("use GET")))
         .route("/health/live", web::get().to(health::live))
         .route("/health/ready", web::get().to(health::ready))
@@ -51,7 +55,9 @@ fn json_error(error: &actix_web::error::JsonPayloadError) -> actix_web::Error {
     let response = match error {
         E::ContentType => refuse(ErrorCode::UnsupportedMedia, "the body must be application/json"),
         E::Overflow { .. } | E::OverflowKnownLength { .. } => refuse(ErrorCode::TooLarge, "the body is too large"),
-        E::Deserialize(error) if error.is_data() => refuse(ErrorCode::BadRequest, "a field is missing or of the wrong type"),
+        E::Deserialize(error) if error.is_data() => {
+            refuse(ErrorCode::BadRequest, "a field is missing or of the wrong type")
+        }
         _ => refuse(ErrorCode::Malformed, "the body is not JSON"),
     };
     actix_web::error::InternalError::from_response("refused", response).into()

@@ -196,9 +196,7 @@ impl Hub {
                     }
                 }
                 Push::Cursor { session, party, received, read } => {
-                    self.to_others(session, party, |from| {
-                        Reply::Cursor(CursorState { session, from, received, read })
-                    });
+                    self.to_others(session, party, |from| Reply::Cursor(CursorState { session, from, received, read }));
                 }
                 Push::Typing { session, party, on } => {
                     self.to_others(session, party, |from| Reply::Typing(TypingNotice { session, from, on }));
@@ -360,9 +358,8 @@ impl Hub {
                     });
                     if done {
                         let pumped = socket.with(|state| state.pump(session));
-                        let moved = socket.with(|state| {
-                            state.subscription(session).is_some_and(|sub| sub.cursor != Some(cursor))
-                        });
+                        let moved = socket
+                            .with(|state| state.subscription(session).is_some_and(|sub| sub.cursor != Some(cursor)));
                         // A gap that the history could not close yet is looked at again when the next event comes.
                         socket.after(session, crate::connection::Pumped { gap: pumped.gap && moved, ..pumped });
                         return;
@@ -408,7 +405,8 @@ impl Hub {
                 .iter()
                 .filter_map(|socket| socket.with(|state| state.subscription(session).and_then(|sub| sub.cursor)))
                 .min();
-            match router.call(shard, ShardCall::Attach { session, token: None, after: lowest.or(Some(u64::MAX)) }).await {
+            match router.call(shard, ShardCall::Attach { session, token: None, after: lowest.or(Some(u64::MAX)) }).await
+            {
                 ShardReply::Attached(found) => {
                     for socket in self.sockets_of(session) {
                         socket.with(|state| {

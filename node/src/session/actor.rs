@@ -20,7 +20,12 @@ const ATTACH_BYTES_MAX: usize = 256 << 10;
 
 /// What a session actor is told.
 pub enum SessionMessage {
-    Call { caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo, place: OwnedSemaphorePermit },
+    Call {
+        caller: NodeId,
+        call: Arc<ShardCall>,
+        reply: ReplyTo,
+        place: OwnedSemaphorePermit,
+    },
     /// Only for the test that a panic harms nobody else.
     #[cfg(test)]
     Panic,
@@ -159,7 +164,12 @@ async fn attach(here: &SessionArguments, token: Option<TokenHash>, after: Option
                 agent: view.open.and_then(|open| open.agent),
                 visitor_cursor: (view.visitor_cursor.received, view.visitor_cursor.read),
                 agent_cursor: (view.agent_cursor.received, view.agent_cursor.read),
-                events: page.map(|page| page.events).unwrap_or_default().iter().map(|event| (**event).clone()).collect(),
+                events: page
+                    .map(|page| page.events)
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|event| (**event).clone())
+                    .collect(),
             }))
         })
         .await;

@@ -62,7 +62,14 @@ impl Sessions {
     }
 
     /// Hands a call to the session's actor. A node that is full answers at once.
-    pub fn deliver(&self, session: SessionId, shard: &Arc<Shard>, caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo) {
+    pub fn deliver(
+        &self,
+        session: SessionId,
+        shard: &Arc<Shard>,
+        caller: NodeId,
+        call: Arc<ShardCall>,
+        reply: ReplyTo,
+    ) {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             return reply.send(ShardReply::Overloaded { retry_after_ms: OVERLOADED_RETRY_MS });
         };
