@@ -72,7 +72,9 @@ impl<W: Wire> Lane<W> {
     async fn answers(&mut self, sums: &Sums) -> anyhow::Result<()> {
         self.line.read().await?;
         let now = Instant::now();
-        while let Some((len, answer)) = self.wire.take(self.line.unread(), &mut self.line.out)? {
+        loop {
+            let (unread, out) = self.line.parts();
+            let Some((len, answer)) = self.wire.take(unread, out)? else { return Ok(()) };
             self.line.advance(len);
             match answer {
                 None => continue,
@@ -86,7 +88,6 @@ impl<W: Wire> Lane<W> {
             }
             self.under_way = self.under_way.checked_sub(1).context("an answer to nothing")?;
         }
-        Ok(())
     }
 
     fn acked(&mut self, n: u64, now: Instant, sums: &Sums) -> anyhow::Result<()> {

@@ -104,7 +104,8 @@ impl Servers {
                 "retention": "limits", "num_replicas": SERVERS, "discard": "old", "max_bytes": 4u64 << 30,
             });
             let mut last = Value::Null;
-            let created = wait::until(&format!("stream S{stream}"), STREAMS_WITHIN, async || {
+            let what = format!("stream S{stream}");
+            let created = wait::until(&what, STREAMS_WITHIN, async || {
                 let answer = ask(&self.clients[0], &format!("$JS.API.STREAM.CREATE.S{stream}"), &config).await;
                 last = answer.unwrap_or_else(|error| json!({ "error": format!("{error:#}") }));
                 last["error"].is_null().then_some(())

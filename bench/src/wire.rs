@@ -52,6 +52,11 @@ impl Line {
         &self.input[self.start..self.end]
     }
 
+    /// What came and is not parsed yet, and where answers to it go.
+    pub fn parts(&mut self) -> (&[u8], &mut Vec<u8>) {
+        (&self.input[self.start..self.end], &mut self.out)
+    }
+
     pub fn advance(&mut self, len: usize) {
         self.start += len;
         if self.start == self.end {

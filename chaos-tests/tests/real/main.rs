@@ -1,0 +1,14 @@
+//! Owns the tests with real processes, in one binary: linking RocksDB's users is slow. Does not reach into nodes.
+//! Invariant: after each fault everything in `oracle` holds, and every process is gone.
+
+mod conversation;
+
+mod kills;
+
+mod deposed;
+
+mod clients;
+
+mod storage;
+
+mod malformed;
