@@ -97,7 +97,7 @@ impl AgentActorState {
         self.grace += 1;
         let number = self.grace;
         // The timer ends with the actor.
-        let _ = myself.send_after(PRESENCE_GRACE, move || AgentMessage::GraceOver(number));
+        drop(myself.send_after(PRESENCE_GRACE, move || AgentMessage::GraceOver(number)));
     }
 
     fn grace_over(&mut self, number: u64) {

@@ -26,17 +26,12 @@ pub enum SessionMessage {
         reply: ReplyTo,
         place: OwnedSemaphorePermit,
     },
-    /// Only for the test that a panic harms nobody else.
-    #[cfg(test)]
-    Panic,
 }
 
 impl SessionMessage {
     pub fn refuse(self, answer: ShardReply) {
         match self {
             SessionMessage::Call { reply, .. } => reply.send(answer),
-            #[cfg(test)]
-            SessionMessage::Panic => {}
         }
     }
 }
@@ -77,8 +72,6 @@ impl Actor for Session {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             SessionMessage::Call { caller, call, reply, place } => state.take(caller, call, reply, place),
-            #[cfg(test)]
-            SessionMessage::Panic => panic!("asked to"),
         }
         Ok(())
     }

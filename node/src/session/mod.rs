@@ -159,7 +159,7 @@ impl Actor for SessionSupervisor {
 
     async fn pre_start(&self, myself: ActorRef<()>, (): ()) -> Result<(), ActorProcessingErr> {
         // A tick that outlives the node ends with its runtime.
-        let _ = myself.send_interval(SWEEP_EVERY, || ());
+        drop(myself.send_interval(SWEEP_EVERY, || ()));
         Ok(())
     }
 
