@@ -3,11 +3,11 @@
 
 use serde_json::json;
 
+use crate::Load;
 use crate::everdesk;
 use crate::figures::{Level, round};
 use crate::nats::{self, NatsOptions};
 use crate::target::TargetArgs;
-use crate::Load;
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct CompareArgs {
@@ -38,7 +38,8 @@ pub async fn run(args: &CompareArgs) -> anyhow::Result<()> {
             }
         }
     }
-    let pairs: Vec<(Level, Level)> = (0..args.load.levels().len()).map(|at| (median(&ours, at), median(&theirs, at))).collect();
+    let pairs: Vec<(Level, Level)> =
+        (0..args.load.levels().len()).map(|at| (median(&ours, at), median(&theirs, at))).collect();
     if args.load.json {
         let levels: Vec<_> = pairs.iter().map(|(our, their)| as_json(our, their)).collect();
         match (&levels[..], args.load.in_flight) {
@@ -50,7 +51,12 @@ pub async fn run(args: &CompareArgs) -> anyhow::Result<()> {
     for (our, their) in &pairs {
         println!("everdesk  {our}");
         println!("jetstream {their}");
-        println!("          ratio of acked/s {:.2}   of p50 {:.2}   of CPU {:.2}", ratio(our, their), our.p50_ms / their.p50_ms, cpu_ratio(our, their));
+        println!(
+            "          ratio of acked/s {:.2}   of p50 {:.2}   of CPU {:.2}",
+            ratio(our, their),
+            our.p50_ms / their.p50_ms,
+            cpu_ratio(our, their)
+        );
     }
     Ok(())
 }

@@ -11,11 +11,11 @@ use proto::client::limits::SUBPROTOCOL;
 use proto::client::{ErrorCode, Reply, ServerFrame};
 use proto::ids::SessionId;
 
+use crate::Load;
 use crate::closed_loop::{self, Lane};
 use crate::figures::Level;
 use crate::target::{Target, TargetArgs};
 use crate::wire::{Answer, Line, Wire, find, put_number, take_number};
-use crate::Load;
 
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
@@ -108,7 +108,10 @@ pub struct EverdeskWire {
 impl EverdeskWire {
     fn new(session: SessionId, size: usize) -> Self {
         let text = "m".repeat(size);
-        EverdeskWire { middle: format!(r#","send":{{"session":"{session}","text":"{text}","cid":"c"#).into_bytes(), seq_last: 0 }
+        EverdeskWire {
+            middle: format!(r#","send":{{"session":"{session}","text":"{text}","cid":"c"#).into_bytes(),
+            seq_last: 0,
+        }
     }
 
     /// The general way, for all that is not a plain ack.
@@ -246,7 +249,7 @@ mod tests {
         let length = usize::from(u16::from_be_bytes([out[2], out[3]]));
         assert_eq!(length, out.len() - 8);
         let text = std::str::from_utf8(&out[8..]).unwrap();
-        let frame = proto::client::parse(text).unwrap();
+        let frame = proto::client::parse(text.as_bytes()).unwrap();
         assert_eq!(frame.id, 12);
     }
 }

@@ -89,7 +89,10 @@ pub async fn run(args: &FailoverArgs, target: &TargetArgs, as_json: bool) -> any
     let (affected, others) = (Gaps::of(affected), Gaps::of(others));
     let what = if args.kill_leader { "kill_leader" } else { "stop_leader" };
     if as_json {
-        println!("{}", json!({ "fault": what, "kills": args.kills, "gap_ms": affected.json(), "other_shards_gap_ms": others.json() }));
+        println!(
+            "{}",
+            json!({ "fault": what, "kills": args.kills, "gap_ms": affected.json(), "other_shards_gap_ms": others.json() })
+        );
     } else {
         println!("{what}: gap of shards that lost their leader: {}", affected.text());
         println!("{what}: gap of the other shards:             {}", others.text());
@@ -142,7 +145,9 @@ async fn gaps(acks: &Acks, lost_at: Instant) -> BTreeMap<u64, Duration> {
     // An error is a shard that stays silent, which the gap says as well.
     let _ = wait::until("every shard acks again", MENDED_WITHIN, async || {
         let acks = acks.borrow();
-        acks.values().all(|times| times.last().is_some_and(|&last| last > lost_at + Duration::from_secs(1))).then_some(())
+        acks.values()
+            .all(|times| times.last().is_some_and(|&last| last > lost_at + Duration::from_secs(1)))
+            .then_some(())
     })
     .await;
     let from = lost_at.checked_sub(BEFORE).unwrap_or(lost_at);

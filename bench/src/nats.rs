@@ -211,7 +211,9 @@ impl Wire for NatsWire {
 
 enum Kind {
     /// On `<inbox>.<n>`.
-    Message { n: u64 },
+    Message {
+        n: u64,
+    },
     NoResponders,
     Ping,
     Other,

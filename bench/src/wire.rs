@@ -9,9 +9,14 @@ use tokio::net::TcpStream;
 /// What the other side said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    Acked { n: u64 },
+    Acked {
+        n: u64,
+    },
     /// Send it again after this.
-    Refused { n: u64, after: Duration },
+    Refused {
+        n: u64,
+        after: Duration,
+    },
 }
 
 /// A protocol with numbered sends and one answer to each.
@@ -151,7 +156,8 @@ pub fn put_number(mut number: u64, out: &mut Vec<u8>) {
 /// Reads decimal digits from the front: the number and how many there were.
 pub fn take_number(bytes: &[u8]) -> Option<(u64, usize)> {
     let len = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let number = bytes[..len].iter().try_fold(0u64, |sum, byte| sum.checked_mul(10)?.checked_add(u64::from(byte - b'0')));
+    let number =
+        bytes[..len].iter().try_fold(0u64, |sum, byte| sum.checked_mul(10)?.checked_add(u64::from(byte - b'0')));
     number.filter(|_| len > 0).map(|number| (number, len))
 }
 

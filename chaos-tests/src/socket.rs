@@ -95,7 +95,9 @@ impl Socket {
     pub async fn next(&mut self, within: Duration) -> anyhow::Result<Came> {
         let deadline = tokio::time::Instant::now() + within;
         loop {
-            let Ok(message) = tokio::time::timeout_at(deadline, self.stream.next()).await else { return Ok(Came::Nothing) };
+            let Ok(message) = tokio::time::timeout_at(deadline, self.stream.next()).await else {
+                return Ok(Came::Nothing);
+            };
             match message {
                 Some(Ok(Message::Text(text))) => return Ok(Came::Frame(serde_json::from_str(&text)?)),
                 Some(Ok(Message::Close(close))) => return Ok(Came::Closed(close.map(|close| close.code.into()))),

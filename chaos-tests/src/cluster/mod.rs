@@ -113,7 +113,9 @@ impl Cluster {
         let is_new = !self.node(number).data_dir.join(".member").exists();
         let node = self.node(number);
         let mut args = vec!["start".to_owned(), "--data-dir".to_owned(), node.data_dir.display().to_string()];
-        for (flag, value) in [("--listen", &node.client), ("--peer-listen", &node.peer), ("--admin-listen", &node.admin)] {
+        for (flag, value) in
+            [("--listen", &node.client), ("--peer-listen", &node.peer), ("--admin-listen", &node.admin)]
+        {
             args.extend([flag.to_owned(), value.clone()]);
         }
         if is_new && number > 1 {

@@ -38,8 +38,15 @@ pub fn check_acked<S: Deref<Target = Seen>>(histories: &Histories, seen: &[S]) -
     }
     for acked in seen.iter().flat_map(|one| &one.acked) {
         let at = places.get(&(acked.session, acked.text.as_str()));
-        let at = at.with_context(|| format!("{}: `{:.20}`, acked at {}, is lost", acked.session, acked.text, acked.seq))?;
-        ensure!(*at == acked.seq, "{}: `{:.20}` was acked at {} and stands at {at}", acked.session, acked.text, acked.seq);
+        let at =
+            at.with_context(|| format!("{}: `{:.20}`, acked at {}, is lost", acked.session, acked.text, acked.seq))?;
+        ensure!(
+            *at == acked.seq,
+            "{}: `{:.20}` was acked at {} and stands at {at}",
+            acked.session,
+            acked.text,
+            acked.seq
+        );
     }
     Ok(())
 }

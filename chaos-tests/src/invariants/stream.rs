@@ -20,7 +20,8 @@ pub fn check(seen: &Seen, histories: &Histories) -> anyhow::Result<()> {
             ensure!(event.seq == before + 1 || may_skip, "{session}: seq {} came after {before}", event.seq);
             before = event.seq;
             let stored = usize::try_from(event.seq).ok().and_then(|seq| history.get(seq - 1));
-            let stored = stored.with_context(|| format!("{session}: seq {} was pushed and is not stored", event.seq))?;
+            let stored =
+                stored.with_context(|| format!("{session}: seq {} was pushed and is not stored", event.seq))?;
             ensure!(same(event, stored), "{session}: pushed {event:?}, stored {stored:?}");
         }
         if matches!(seen.who, Party::Visitor(_)) {

@@ -12,12 +12,8 @@ const TALK_WITHIN: Duration = Duration::from_secs(90);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_resends_everything_twice_and_hops_between_nodes_gets_each_message_once() -> anyhow::Result<()> {
     let cluster = Cluster::start(3).await?;
-    let shape = Shape {
-        visitors: 60,
-        send_twice: true,
-        hop_every: Some(Duration::from_millis(700)),
-        ..Shape::default()
-    };
+    let shape =
+        Shape { visitors: 60, send_twice: true, hop_every: Some(Duration::from_millis(700)), ..Shape::default() };
     let mut load = Workload::start(&cluster, &shape).await?;
     load.talk(6_000, TALK_WITHIN).await?;
     load.stop().await?;

@@ -42,7 +42,9 @@ async fn a_visitor_and_an_agent_talk_through_different_nodes() -> anyhow::Result
     assert_eq!(visitor.send(session, "is anybody there?").await?.seq, 1);
     let first = next_event(&mut to_agent).await?;
     assert_eq!((first.session, first.seq), (session, 1));
-    assert!(matches!(&first.kind, EventKind::Message { from, text, .. } if *from == who && text == "is anybody there?"));
+    assert!(
+        matches!(&first.kind, EventKind::Message { from, text, .. } if *from == who && text == "is anybody there?")
+    );
     let assigned = next_event(&mut to_agent).await?;
     assert_eq!((assigned.seq, assigned.kind), (2, EventKind::Assigned { agent: login.agent }));
     assert_eq!(agent.send(session, "here I am").await?.seq, 3);

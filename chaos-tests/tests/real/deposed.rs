@@ -100,7 +100,10 @@ fn check_pushes(watcher: &Watcher, histories: &Histories) -> anyhow::Result<()> 
         ensure!(seq == before + 1, "{session}: seq {seq} was pushed after {before}");
         before = seq;
         let stored = serde_json::to_value(history.get(seq as usize - 1).context("pushed, but not stored")?)?;
-        ensure!(event["text"] == stored["text"] && event["kind"] == stored["kind"], "{event} was pushed, {stored} is stored");
+        ensure!(
+            event["text"] == stored["text"] && event["kind"] == stored["kind"],
+            "{event} was pushed, {stored} is stored"
+        );
     }
     ensure!(before > 0, "{session}: the watcher was told nothing: the test proved nothing");
     Ok(())

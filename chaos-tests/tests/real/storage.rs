@@ -17,7 +17,9 @@ const VICTIM: u64 = 3;
 /// Replica ids of a node, with the shard and the vote.
 fn replicas_of(status: &Status, node: u64) -> Vec<(u64, u64, bool)> {
     let all = status.shards.iter().flat_map(|shard| shard.replicas.iter().map(move |replica| (shard.shard, replica)));
-    all.filter(|(_, replica)| replica.node == node).map(|(shard, replica)| (shard, replica.replica, replica.voter)).collect()
+    all.filter(|(_, replica)| replica.node == node)
+        .map(|(shard, replica)| (shard, replica.replica, replica.voter))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,7 +75,10 @@ async fn a_full_log_disk_ends_the_process_with_75_and_one_clear_line() -> anyhow
     let log = cluster.log_tail(node);
     ensure!(status.code() == Some(75), "ended with {status}; its log:\n{log}");
     let last = log.lines().last().unwrap_or_default().to_lowercase();
-    ensure!(last.contains("space") || last.contains("full"), "the last line does not say that the disk is full:\n{log}");
+    ensure!(
+        last.contains("space") || last.contains("full"),
+        "the last line does not say that the disk is full:\n{log}"
+    );
     println!("last line: {last}");
     drop(cluster);
     drop(disk);

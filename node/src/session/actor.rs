@@ -20,12 +20,7 @@ const ATTACH_BYTES_MAX: usize = 256 << 10;
 
 /// What a session actor is told.
 pub enum SessionMessage {
-    Call {
-        caller: NodeId,
-        call: Arc<ShardCall>,
-        reply: ReplyTo,
-        place: OwnedSemaphorePermit,
-    },
+    Call { caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo, place: OwnedSemaphorePermit },
 }
 
 impl SessionMessage {
