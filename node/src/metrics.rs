@@ -39,10 +39,7 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     (Histogram, "chat_stage_apply_seconds", Unit::Seconds, "Stage 6: applying a round of entries"),
     (Histogram, "chat_stage_push_seconds", Unit::Seconds, "Stage 7: from apply to the subscribers' sockets"),
     (Histogram, "chat_router_call_seconds", Unit::Seconds, "A call to a shard's leader, repeats included"),
-    (Histogram, "chat_proposer_wait_seconds", Unit::Seconds, "A command's wait in the proposer's queue"),
     (Histogram, "chat_proposer_batch_messages_count", Unit::Count, "Commands per log entry"),
-    (Histogram, "chat_proposer_commit_apply_seconds", Unit::Seconds, "From proposing an entry to its apply"),
-    (Histogram, "chat_storage_fsync_seconds", Unit::Seconds, "One synced write of the log"),
     (Counter, "chat_storage_fsyncs_total", Unit::Count, "Synced writes of the log"),
     (Histogram, "chat_storage_batch_appends_count", Unit::Count, "Appends of all shards per synced write"),
     (
