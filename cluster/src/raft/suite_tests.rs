@@ -21,6 +21,11 @@ const REPLICA: ReplicaId = ReplicaId(1);
 const SHARD: ShardId = ShardId(1);
 const SHARDS: u32 = 6;
 
+/// Keeps the directory of a store, if it has one.
+type Guard = Option<tempfile::TempDir>;
+/// Where a store's bytes go, and the guard over them.
+type Disk = (Guard, Arc<dyn Engine>, Watermarks);
+
 /// A new store per case, as a node opens it.
 enum Builder {
     Memory,
@@ -28,7 +33,7 @@ enum Builder {
 }
 
 impl Builder {
-    fn engine(&self) -> Result<(Option<tempfile::TempDir>, Arc<dyn Engine>, Watermarks), StorageError> {
+    fn engine(&self) -> Result<Disk, StorageError> {
         match self {
             Builder::Memory => {
                 let engine = MemEngine::new();
@@ -44,7 +49,7 @@ impl Builder {
         }
     }
 
-    fn open(&self) -> Result<(Option<tempfile::TempDir>, LogStore, Machine), StorageError> {
+    fn open(&self) -> Result<(Guard, LogStore, Machine), StorageError> {
         let (dir, engine, watermarks) = self.engine()?;
         let fatal = Arc::new(|error: &StorageError| panic!("the suite must not break the log: {error}"));
         let writer = LogWriter::start(engine.clone(), watermarks, WriterOptions::default(), fatal);
@@ -60,8 +65,8 @@ impl Builder {
 
 type SuiteError = openraft::StorageError<TypeConfig>;
 
-impl StoreBuilder<TypeConfig, LogStore, Machine, Option<tempfile::TempDir>> for Builder {
-    async fn build(&self) -> Result<(Option<tempfile::TempDir>, LogStore, Machine), SuiteError> {
+impl StoreBuilder<TypeConfig, LogStore, Machine, Guard> for Builder {
+    async fn build(&self) -> Result<(Guard, LogStore, Machine), SuiteError> {
         Ok(self.open().expect("a new store opens"))
     }
 }
