@@ -284,7 +284,12 @@ impl Desk {
             *count += 1;
             if self.shape.close_after > 0 && *count >= self.shape.close_after {
                 *count = 0;
-                self.client.close(event.session).await.context("close")?;
+                match self.client.close(event.session).await {
+                    Ok(()) => {}
+                    // The conversation ended meanwhile, and the next one went to somebody else.
+                    Err(node::client::ClientError::Refused(_)) => self.seen.lock().await.refused += 1,
+                    Err(error) => return Err(error).context("close"),
+                }
             } else if self.shape.answer_every > 0 && count.is_multiple_of(self.shape.answer_every) {
                 self.send(event.session, event.seq).await?;
             }

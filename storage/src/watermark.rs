@@ -100,6 +100,12 @@ impl Watermarks {
         Watermarks { shared: Arc::new(shared) }
     }
 
+    /// Whether no replica has ever lived here.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.shared.table.lock().records.is_empty()
+    }
+
     /// Forgets a replica that was removed from this node or replaced under a new replica id. The id must never be opened here again.
     /// # Errors
     /// `Io`, `NoSpace`: the process must end.

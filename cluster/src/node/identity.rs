@@ -1,16 +1,23 @@
 //! Owns who this data directory is: cluster, node, and how to find the others before meta is up.
-//! Invariant: written synced before the node acts under it.
+//! Invariant: synced before the node acts under it, in a file of its own: a database that lost its write-ahead log must
+//! come back as the node it was, never as the founder of another cluster.
 
 use bincode::{Decode, Encode};
 use proto::codec;
 use proto::command::NodeAddress;
 use proto::ids::{NodeId, ReplicaId};
-use storage::{Batch, Durability, Engine, Family, StorageError};
+use sha2::{Digest, Sha256};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
 
-/// Beyond every replica id, so that it never meets a replica's rows.
-const KEY: &[u8] = b"\xff\xff\xff\xffidentity";
+const FILE: &str = "identity";
+/// Written first, then renamed over [`FILE`].
+const FRESH: &str = "identity.new";
+/// SHA-256 of the row before it, cut to this.
+const CHECK_LEN: usize = 8;
 
-/// The stored row.
+/// What the file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Identity {
     pub cluster: u128,
@@ -28,21 +35,101 @@ pub struct Identity {
 
 proto::frozen!(Identity = 70);
 
+/// Why the file cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    #[error("{what} the file `identity` of the data directory: {cause}")]
+    Io { what: &'static str, cause: std::io::Error },
+    #[error("the file `identity` of the data directory is damaged: {0}")]
+    Damaged(String),
+}
+
 impl Identity {
+    /// `None`: a new directory.
     /// # Errors
-    /// `StorageError`; a row that this version cannot read is `Corrupt`-like text inside it.
-    pub fn load(engine: &dyn Engine) -> Result<Option<Identity>, String> {
-        match engine.get(Family::Meta, KEY).map_err(|error| error.to_string())? {
-            None => Ok(None),
-            Some(bytes) => codec::decode(&bytes).map(Some).map_err(|error| format!("identity row: {error}")),
+    /// The file cannot be read, or is not what was written.
+    pub fn load(data_dir: &Path) -> Result<Option<Identity>, IdentityError> {
+        let bytes = match std::fs::read(data_dir.join(FILE)) {
+            Ok(bytes) => bytes,
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(IdentityError::Io { what: "cannot read", cause }),
+        };
+        let damaged = |why: String| IdentityError::Damaged(why);
+        let cut = bytes.len().checked_sub(CHECK_LEN).ok_or_else(|| damaged("too short".into()))?;
+        let (row, sum) = bytes.split_at(cut);
+        if check(row) != sum {
+            return Err(damaged("its check sum is wrong".into()));
+        }
+        codec::decode(row).map(Some).map_err(|error| damaged(error.to_string()))
+    }
+
+    /// Replaces the file in one step; on the disk once this returns.
+    /// # Errors
+    /// The directory cannot be written.
+    pub fn save(&self, data_dir: &Path) -> Result<(), IdentityError> {
+        let mut bytes = codec::encode(self);
+        let sum = check(&bytes);
+        bytes.extend_from_slice(&sum);
+        write_file(data_dir, &bytes).map_err(|cause| IdentityError::Io { what: "cannot write", cause })
+    }
+}
+
+fn check(row: &[u8]) -> [u8; CHECK_LEN] {
+    let mut sum = [0; CHECK_LEN];
+    sum.copy_from_slice(&Sha256::digest(row)[..CHECK_LEN]);
+    sum
+}
+
+fn write_file(data_dir: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let fresh = data_dir.join(FRESH);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(fresh, data_dir.join(FILE))?;
+    File::open(data_dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        let address = NodeAddress { peer: "10.0.0.2:7080".into(), client: "c".into(), admin: "a".into() };
+        Identity {
+            cluster: 7,
+            node: NodeId(2),
+            shards: 6,
+            meta_replica: Some(ReplicaId(9)),
+            founder: false,
+            incarnation: 3,
+            peers: vec![(NodeId(1), address)],
         }
     }
 
-    /// # Errors
-    /// `StorageError` from the engine.
-    pub fn save(&self, engine: &dyn Engine) -> Result<(), StorageError> {
-        let mut batch = Batch::new();
-        batch.put(Family::Meta, KEY, &codec::encode(self));
-        engine.write(batch, Durability::Synced)
+    #[test]
+    fn an_identity_comes_back_as_it_was_and_is_replaced_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Identity::load(dir.path()).unwrap(), None);
+        identity().save(dir.path()).unwrap();
+        let next = Identity { incarnation: 4, ..identity() };
+        next.save(dir.path()).unwrap();
+        assert_eq!(Identity::load(dir.path()).unwrap(), Some(next));
+        assert!(!dir.path().join(FRESH).exists());
+    }
+
+    #[test]
+    fn a_damaged_identity_is_an_error_and_never_a_new_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        identity().save(dir.path()).unwrap();
+        let path = dir.path().join(FILE);
+        let whole = std::fs::read(&path).unwrap();
+        for damaged in [&whole[..whole.len() - 1], &whole[..3], &[][..]] {
+            std::fs::write(&path, damaged).unwrap();
+            assert!(matches!(Identity::load(dir.path()), Err(IdentityError::Damaged(_))), "{} bytes", damaged.len());
+        }
+        let mut flipped = whole.clone();
+        flipped[5] ^= 1;
+        std::fs::write(&path, flipped).unwrap();
+        assert!(matches!(Identity::load(dir.path()), Err(IdentityError::Damaged(_))));
     }
 }

@@ -82,8 +82,7 @@ impl ClusterNode {
             identity.peers = peers;
             identity.clone()
         };
-        let engine = self.engine.clone();
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || identity.save(engine.as_ref())).await {
+        if let Err(error) = self.save_identity(identity).await {
             tracing::error!(%error, "peer addresses not saved");
         }
     }

@@ -112,10 +112,7 @@ impl ClusterNode {
             identity.meta_replica = Some(replica);
             identity.clone()
         };
-        let engine = self.engine.clone();
-        tokio::task::spawn_blocking(move || identity.save(engine.as_ref()))
-            .await
-            .map_err(|error| StartError::Invalid(error.to_string()))??;
+        self.save_identity(identity).await?;
         self.start_replica(replica, META_SHARD, false).await
     }
 }

@@ -9,7 +9,7 @@ mod meta_calls;
 mod start;
 mod status;
 
-pub use identity::Identity;
+pub use identity::{Identity, IdentityError};
 pub use start::{Join, NodeConfig, StartError};
 pub use status::{ClusterStatus, NodeStatus, ReplicaStatus, ShardStatus};
 
@@ -24,6 +24,7 @@ use parking_lot::{Mutex, RwLock};
 use proto::ids::{ClusterId, NodeId, ReplicaId, ShardId};
 use proto::peer::Pushes;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use storage::{Engine, LogWriter};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,7 @@ pub struct ClusterNode {
     pub shards: u32,
     pub router: Arc<Router>,
     pub transport: Arc<Transport>,
+    pub(crate) data_dir: PathBuf,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) writer: Arc<LogWriter>,
     pub(crate) hooks: Arc<dyn Hooks>,
@@ -79,6 +81,13 @@ impl ClusterNode {
 
     pub fn running(&self) -> Vec<Running> {
         self.running.read().values().cloned().collect()
+    }
+
+    /// Puts a new identity on the disk.
+    pub(crate) async fn save_identity(&self, identity: Identity) -> Result<(), StartError> {
+        let dir = self.data_dir.clone();
+        let saved = tokio::task::spawn_blocking(move || identity.save(&dir)).await;
+        Ok(saved.map_err(|error| StartError::Invalid(error.to_string()))??)
     }
 
     pub(crate) fn meta_group(&self) -> Option<Arc<Group>> {

@@ -1,7 +1,7 @@
 //! Owns how a node comes up: from its disk, by founding a cluster, or by joining one. Does not run it afterwards.
 //! Invariant: the identity is on disk before the first message leaves.
 
-use super::{ClusterNode, Identity, inbound::NodeInbound};
+use super::{ClusterNode, Identity, IdentityError, inbound::NodeInbound};
 use crate::config::RaftTimings;
 use crate::hooks::Hooks;
 use crate::router::{LANE_TICK, Router};
@@ -50,6 +50,12 @@ pub enum StartError {
     Storage(#[from] StorageError),
     #[error("{0}")]
     Invalid(String),
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
+    #[error(
+        "the data directory holds replicas but no file `identity`: restore that file, or start with an empty directory"
+    )]
+    NoIdentity,
     #[error("join refused: {0}")]
     JoinRefused(String),
     #[error("the data directory lost log entries that it had stored ({0}); no other replica can restore them")]
@@ -69,15 +75,16 @@ impl ClusterNode {
         make_hooks: impl FnOnce(std::sync::Weak<ClusterNode>) -> Arc<dyn Hooks>,
     ) -> Result<Arc<ClusterNode>, StartError> {
         config.timings.validate().map_err(StartError::Invalid)?;
-        let (engine, writer) = open_storage(&config).await?;
-        let identity = match Identity::load(engine.as_ref()).map_err(StartError::Invalid)? {
+        let (engine, writer, holds_replicas) = open_storage(&config).await?;
+        let identity = match Identity::load(&config.data_dir)? {
+            None if holds_replicas => return Err(StartError::NoIdentity),
             Some(known) => Identity { incarnation: known.incarnation + 1, ..known },
             None => match &config.join {
                 Some(join) => join_cluster(join, &config.address).await?,
                 None => found(&config)?,
             },
         };
-        identity.save(engine.as_ref())?;
+        identity.save(&config.data_dir)?;
         let node = assemble(&config, identity.clone(), engine, writer, make_hooks);
         for (peer, address) in &identity.peers {
             node.transport.add_peer(*peer, &address.peer);
@@ -141,15 +148,17 @@ impl ClusterNode {
     }
 }
 
-async fn open_storage(config: &NodeConfig) -> Result<(Arc<dyn Engine>, Arc<LogWriter>), StartError> {
+/// Opens the disk; also says whether it has ever held a replica.
+async fn open_storage(config: &NodeConfig) -> Result<(Arc<dyn Engine>, Arc<LogWriter>, bool), StartError> {
     let dir = config.data_dir.clone();
     let open = move || -> Result<_, StorageError> {
         // The guard first: it must tell a brand new directory from an emptied one.
         let watermarks = Watermarks::open(&dir)?;
+        let holds_replicas = !watermarks.is_empty();
         let engine = RocksEngine::open(&dir.join("db"), RocksOptions::default())?;
         let fatal: Arc<dyn Fn(&StorageError) + Send + Sync> = Arc::new(|error| storage::exit_on_fatal(error));
         let writer = LogWriter::start(engine.clone(), watermarks, WriterOptions::default(), fatal);
-        Ok((engine, writer))
+        Ok((engine, writer, holds_replicas))
     };
     let opened = tokio::task::spawn_blocking(open).await.map_err(|error| StartError::Invalid(error.to_string()))?;
     Ok(opened?)
@@ -226,6 +235,7 @@ fn assemble(
             shards: identity.shards,
             router,
             transport,
+            data_dir: config.data_dir.clone(),
             engine,
             writer,
             hooks,

@@ -42,14 +42,9 @@ impl Frames {
 /// What waits for its turn in a session.
 pub enum Item {
     /// `own`: the key of the send that this is the event of, while that send waits for its ack.
-    Event {
-        frame: String,
-        own: Option<u64>,
-        ends: bool,
-    },
-    Ack {
-        frame: String,
-    },
+    Event { frame: String, own: Option<u64>, ends: bool },
+    /// `again`: answers to the same send made again, which must not overtake the first.
+    Ack { frame: String, again: Vec<String> },
 }
 
 /// What writing in order led to.
@@ -65,7 +60,8 @@ pub struct Pumped {
 /// One session on one socket.
 pub struct Subscription {
     pub session: SessionId,
-    pub visitor: VisitorId,
+    /// `None` until the leader has said whose session it is: no event can be shown before.
+    pub visitor: Option<VisitorId>,
     /// Everything up to here was written; `None` until the session is attached.
     pub cursor: Option<u64>,
     /// Newest seq that this node has heard of.
@@ -81,7 +77,7 @@ impl Subscription {
     pub fn new(session: SessionId) -> Self {
         Subscription {
             session,
-            visitor: VisitorId::default(),
+            visitor: None,
             cursor: None,
             head: 0,
             repairing: false,
@@ -107,7 +103,7 @@ impl Subscription {
         self.head = self.head.max(seq);
         if self.cursor.is_some_and(|cursor| seq <= cursor) {
             return match item {
-                Item::Ack { frame } => frames.push(frame),
+                Item::Ack { frame, .. } => frames.push(frame),
                 Item::Event { .. } => true,
             };
         }
@@ -116,11 +112,10 @@ impl Subscription {
             return true;
         }
         match (self.waiting.remove(&seq), item) {
-            // The first ack is the copy; another answer to the same send may follow it.
-            (Some(Item::Ack { frame: first }), Item::Ack { frame }) => {
-                let fits = frames.push(frame);
-                self.waiting.insert(seq, Item::Ack { frame: first });
-                return fits;
+            // The first ack is the copy; another answer to the same send follows it.
+            (Some(Item::Ack { frame: first, mut again }), Item::Ack { frame, .. }) => {
+                again.push(frame);
+                self.waiting.insert(seq, Item::Ack { frame: first, again });
             }
             (Some(ack @ Item::Ack { .. }), Item::Event { .. }) => drop(self.waiting.insert(seq, ack)),
             (_, item) => drop(self.waiting.insert(seq, item)),
@@ -150,7 +145,12 @@ impl Subscription {
                 break;
             }
             match entry.remove() {
-                Item::Ack { frame } => done.overflow |= !frames.push(frame),
+                Item::Ack { frame, again } => {
+                    done.overflow |= !frames.push(frame);
+                    for frame in again {
+                        done.overflow |= !frames.push(frame);
+                    }
+                }
                 Item::Event { frame, ends, .. } => {
                     done.overflow |= !frames.push(frame);
                     done.ended |= ends;
@@ -171,7 +171,7 @@ mod tests {
         Item::Event { frame: text.into(), own: None, ends: false }
     }
     fn ack(text: &str) -> Item {
-        Item::Ack { frame: text.into() }
+        Item::Ack { frame: text.into(), again: Vec::new() }
     }
     fn written(frames: &mut Frames) -> Vec<String> {
         std::iter::from_fn(|| frames.pop()).collect()
@@ -216,6 +216,18 @@ mod tests {
         session.put(2, event("2 late"), &mut frames);
         session.pump(&mut frames, |_| false);
         assert_eq!(written(&mut frames), ["1", "ack 2"]);
+    }
+
+    #[test]
+    fn a_second_answer_to_a_send_does_not_overtake_the_first() {
+        let (mut session, mut frames) = attached(0);
+        session.put(2, ack("ack 2"), &mut frames);
+        session.put(2, ack("dup 2"), &mut frames);
+        assert!(session.pump(&mut frames, |_| false).gap);
+        assert!(frames.is_empty());
+        session.put(1, event("1"), &mut frames);
+        session.pump(&mut frames, |_| false);
+        assert_eq!(written(&mut frames), ["1", "ack 2", "dup 2"]);
     }
 
     #[test]

@@ -126,7 +126,12 @@ impl Socket {
             let own = state.own_send(session, &event.body);
             let who = state.who;
             let index = state.sessions.iter().position(|sub| sub.session == session)?;
-            let visitor = state.sessions[index].visitor;
+            let sub = &mut state.sessions[index];
+            let Some(visitor) = sub.visitor else {
+                // The attach is under way; what it does not bring, the history will: the head says so.
+                sub.head = sub.head.max(event.seq);
+                return None;
+            };
             let ends = ends_for(who, &event.body);
             let mut frame = Vec::with_capacity(256);
             encode_event(&client_event(session, visitor, event), &mut frame);
@@ -161,7 +166,7 @@ impl Socket {
             let author = state.who.map(|who| (who.party(), state.device.clone()));
             let index = state.sessions.iter().position(|sub| sub.session == sent.session);
             let pumped = match index {
-                Some(index) => state.put(index, seq, Item::Ack { frame }),
+                Some(index) => state.put(index, seq, Item::Ack { frame, again: Vec::new() }),
                 // Not subscribed any more: the ack is only an answer.
                 None => Pumped { overflow: !state.frames.push(frame), ..Pumped::default() },
             };

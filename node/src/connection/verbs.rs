@@ -156,7 +156,7 @@ fn history(socket: &Arc<Socket>, who: Who, id: u64, ask: History) {
         return ask_shard(socket, who, id, session, call, move |_, reply| history_page(session, visitor, reply));
     }
     // An agent may read a session that the socket does not follow: who its visitor is comes with the attach state.
-    let known = socket.with(|state| state.subscription(session).map(|sub| sub.visitor));
+    let known = socket.with(|state| state.subscription(session).and_then(|sub| sub.visitor));
     match known {
         Some(visitor) => {
             ask_shard(socket, who, id, session, call, move |_, reply| history_page(session, visitor, reply));
@@ -194,7 +194,7 @@ fn foreign_history(socket: &Arc<Socket>, id: u64, session: SessionId, call: Shar
 fn cursor(socket: &Arc<Socket>, who: Who, id: u64, ask: Cursor) {
     let session = ask.session;
     let (received, read) = (ask.received.unwrap_or(0), ask.read.unwrap_or(0));
-    let Some(visitor) = socket.with(|state| state.subscription(session).map(|sub| sub.visitor)) else {
+    let Some(visitor) = socket.with(|state| state.subscription(session).and_then(|sub| sub.visitor)) else {
         return socket.error(
             Some(id),
             if may_ask(who, session) { error_of(&ShardReply::Refused(Refused::NotYours)) } else { forbidden() },

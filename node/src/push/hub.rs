@@ -211,7 +211,7 @@ impl Hub {
         for socket in self.sockets_of(session) {
             let visitor = socket.with(|state| {
                 let other = state.who.is_some_and(|who| who.party() != party);
-                state.subscription(session).filter(|sub| other && sub.cursor.is_some()).map(|sub| sub.visitor)
+                state.subscription(session).filter(|sub| other && sub.cursor.is_some()).and_then(|sub| sub.visitor)
             });
             if let Some(visitor) = visitor {
                 let from = crate::connection::client_party(party, visitor);
@@ -286,7 +286,7 @@ impl Hub {
                 let after = after.unwrap_or(found.open_from - 1).min(found.head);
                 socket.with(|state| {
                     if let Some(sub) = state.subscription(session) {
-                        sub.visitor = found.visitor;
+                        sub.visitor = Some(found.visitor);
                         sub.head = sub.head.max(found.head);
                         sub.start_after(after);
                     }
