@@ -85,6 +85,7 @@ impl Hooks for NodeHooks {
             Some(_) => self.agents.took_over(shard),
             None => {
                 // What the actors hold can be rebuilt by the next leader.
+                self.subscribers.forget_shard(shard.id);
                 self.sessions.left(shard.id);
                 self.agents.left(shard.id);
             }

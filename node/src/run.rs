@@ -71,10 +71,11 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .build()?;
     let handle = runtime.handle().clone();
     let hub = Hub::new(handle.clone());
-    let token = auth::mint_plain_token("admin")?;
+    let token = kept_credential(&config).map_or_else(|| auth::mint_plain_token("admin"), Ok)?;
+    // Before the founding: a token that only the cluster knows would be lost.
+    save_credential(&config, &address.admin, &token)?;
     let cluster = start_cluster(&config, address.clone(), peers, &handle, &hub, &token)?;
     hub.attach(&cluster);
-    save_credential(&config, &address.admin, &token)?;
     let app = Data::new(App {
         cluster,
         hub,
@@ -95,6 +96,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Address and token of the admin API, for the commands on this machine.
+const CREDENTIAL: &str = "admin.json";
+
 fn start_cluster(
     config: &Config,
     address: NodeAddress,
@@ -103,13 +107,9 @@ fn start_cluster(
     hub: &Arc<Hub>,
     token: &Secret,
 ) -> anyhow::Result<Arc<ClusterNode>> {
-    let founds = !config.data_dir.join("db").exists() && config.join.is_none();
-    let mut admin_password = String::new();
-    if founds {
-        let password = auth::mint_password()?;
-        admin_password = auth::hash_password(password.expose())?;
-        println!("admin password: {}", password.expose());
-    }
+    // Only the founding takes it, and a founding that was interrupted is taken up again: so each start has one ready.
+    let password = auth::mint_password()?;
+    let admin_password = auth::hash_password(password.expose())?;
     let join = config.join.clone().map(|address| Join {
         address,
         token: config.token.as_ref().map(|token| token.expose().to_owned()).unwrap_or_default(),
@@ -130,14 +130,25 @@ fn start_cluster(
         let node = ClusterNode::start(node_config, listener, |weak| NodeHooks::new(weak, hub, runtime)).await?;
         anyhow::Ok(node)
     });
-    started.with_context(|| format!("data directory {}", config.data_dir.display()))
+    let node = started.with_context(|| format!("data directory {}", config.data_dir.display()))?;
+    if node.founded() {
+        println!("admin password: {}", password.expose());
+    }
+    Ok(node)
+}
+
+/// The credential of an earlier start: the founder's is good at every node, so it must not change.
+fn kept_credential(config: &Config) -> Option<Secret> {
+    let text = std::fs::read_to_string(config.data_dir.join(CREDENTIAL)).ok()?;
+    let body: serde_json::Value = serde_json::from_str(&text).ok()?;
+    body["token"].as_str().filter(|token| !token.is_empty()).map(|token| Secret::new(token.to_owned()))
 }
 
 /// Leaves the credential where the commands on this machine find it, readable by its owner only.
 fn save_credential(config: &Config, admin: &str, token: &Secret) -> anyhow::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let path = config.data_dir.join("admin.json");
+    let path = config.data_dir.join(CREDENTIAL);
     let fresh = config.data_dir.join("admin.json.new");
     let body = serde_json::json!({ "url": format!("http://{admin}"), "token": token.expose() });
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;

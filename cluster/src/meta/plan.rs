@@ -14,7 +14,9 @@ const REPLICATION: usize = 3;
 pub struct GroupPlan {
     /// Every live replica and its node.
     pub members: BTreeMap<u64, NodeId>,
-    pub voters: BTreeSet<u64>,
+    /// `None`: too few replicas are alive for the plan; the voters stay as they are, so that no acknowledged entry rests on
+    /// fewer disks than before.
+    pub voters: Option<BTreeSet<u64>>,
 }
 
 impl GroupPlan {
@@ -27,15 +29,14 @@ impl GroupPlan {
             // Two voters survive no more failures than one, and stop at the first: the second node only follows.
             _ => 1,
         };
-        let count = if members.len() >= voters_max { voters_max } else { 1 };
-        let voters = members.keys().copied().take(count).collect();
+        let voters = (members.len() >= voters_max).then(|| members.keys().copied().take(voters_max).collect());
         GroupPlan { members, voters }
     }
 }
 
 /// The replica that ought to lead a data shard, so that leaders spread evenly.
 pub fn preferred_leader(plan: &GroupPlan, shard: ShardId) -> Option<u64> {
-    let voters: Vec<u64> = plan.voters.iter().copied().collect();
+    let voters: Vec<u64> = plan.voters.iter().flatten().copied().collect();
     let place = (shard.0 as usize).checked_sub(1)? % voters.len().max(1);
     voters.get(place).copied()
 }

@@ -134,7 +134,7 @@ impl ClusterNode {
 
     /// Writes checkpoints, flushes them now and then, and lets the log below them go.
     pub(crate) async fn checkpoint_loop(self: Arc<Self>) {
-        let mut flushed_at = Instant::now();
+        let (mut written_at, mut flushed_at) = (Instant::now(), Instant::now());
         let mut flushed_index = std::collections::BTreeMap::<ReplicaId, u64>::new();
         loop {
             let pause = tokio::time::sleep(CHECKPOINT_EVERY / 4);
@@ -143,7 +143,10 @@ impl ClusterNode {
                 () = self.stop.cancelled() => return,
             }
             let running = self.running();
-            let full = flushed_at.elapsed() >= CHECKPOINT_EVERY;
+            let full = written_at.elapsed() >= CHECKPOINT_EVERY;
+            if full {
+                written_at = Instant::now();
+            }
             for replica in &running {
                 let core = replica.group.core.clone();
                 if !full && core.machine.dirty_bytes() < DIRTY_BYTES_MAX {

@@ -160,14 +160,14 @@ impl ClusterNode {
             tracing::info!(shard = %group.shard, replica = id, %node, ok = added.is_ok(), "added a learner");
             return;
         }
-        if voters != plan.voters {
+        let Some(planned) = &plan.voters else { return };
+        if voters != *planned {
             let lags = lags(group);
-            let ready =
-                plan.voters.iter().all(|id| voters.contains(id) || lags.get(id).is_some_and(|lag| *lag <= LAG_MAX));
+            let ready = planned.iter().all(|id| voters.contains(id) || lags.get(id).is_some_and(|lag| *lag <= LAG_MAX));
             if ready {
-                let changed = group.raft.change_membership(plan.voters.clone(), true).await;
+                let changed = group.raft.change_membership(planned.clone(), true).await;
                 let error = changed.err().map(|error| error.to_string());
-                tracing::info!(shard = %group.shard, voters = ?plan.voters, ?error, "changed the voters");
+                tracing::info!(shard = %group.shard, voters = ?planned, ?error, "changed the voters");
             }
             return;
         }
@@ -184,7 +184,10 @@ impl ClusterNode {
     async fn give_back(&self, group: &Arc<Group>, plan: &GroupPlan) -> bool {
         let Some(preferred) = preferred_leader(plan, group.shard) else { return false };
         let (voters, members) = group.members();
-        if preferred == u64::from(group.replica.0) || !voters.contains(&preferred) || voters != plan.voters {
+        if preferred == u64::from(group.replica.0)
+            || !voters.contains(&preferred)
+            || Some(&voters) != plan.voters.as_ref()
+        {
             return false;
         }
         let alive =

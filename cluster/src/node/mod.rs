@@ -26,6 +26,7 @@ use proto::peer::Pushes;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use storage::{Engine, LogWriter};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,6 +56,8 @@ pub struct ClusterNode {
     pub(crate) meta: RwLock<Option<Arc<MetaMachine>>>,
     /// Replicas whose log was lost: they never run again and are reported to meta.
     pub(crate) amnesiac: Mutex<Vec<(ReplicaId, ShardId, String)>>,
+    /// Whether this start founded the cluster.
+    pub(crate) founded: AtomicBool,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -92,6 +95,11 @@ impl ClusterNode {
 
     pub(crate) fn meta_group(&self) -> Option<Arc<Group>> {
         self.running.read().values().find(|running| running.shard.is_none()).map(|running| running.group.clone())
+    }
+
+    /// Whether this start founded the cluster: what was given for the founding counts now.
+    pub fn founded(&self) -> bool {
+        self.founded.load(Ordering::Acquire)
     }
 
     /// fsyncs of the log writer since the start.

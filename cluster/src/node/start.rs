@@ -12,6 +12,7 @@ use proto::ids::{ClusterId, META_SHARD, NodeId, ReplicaId};
 use proto::peer::{Hello, HelloReply, MetaReply, PROTOCOL_MAX, PROTOCOL_MIN};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use storage::{Engine, LogWriter, RocksEngine, RocksOptions, StorageError, Watermarks, WriterOptions};
 use tokio::net::TcpListener;
@@ -122,7 +123,10 @@ impl ClusterNode {
             admin_password: config.admin_password.clone(),
         };
         match self.meta_propose(command, Duration::from_secs(30)).await {
-            MetaReply::Done => Ok(()),
+            MetaReply::Done => {
+                self.founded.store(true, Ordering::Release);
+                Ok(())
+            }
             MetaReply::Refused { reason } if self.identity.lock().incarnation == 1 => Err(StartError::Invalid(reason)),
             // An older node that waits for its peers finds its cluster in meta when they are there.
             _ => Ok(()),
@@ -244,6 +248,7 @@ fn assemble(
             running: RwLock::default(),
             meta: RwLock::default(),
             amnesiac: Mutex::default(),
+            founded: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stop,
         }

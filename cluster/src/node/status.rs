@@ -99,12 +99,14 @@ impl ClusterNode {
                 },
             })
             .collect();
+        let hash = || running.shard.as_ref().map(|shard| shard.peek(|state, _| state.state_hash()));
+        let (applied, state_hash) = running.group.core.at_rest(hash);
         ShardStatus {
             shard,
             leader: leadership.leader.map(|(_, node)| node),
             epoch: leadership.epoch.0,
-            applied: Some(running.group.core.applied_index()),
-            state_hash: running.shard.as_ref().map(|shard| shard.peek(|state, _| state.state_hash())),
+            applied: Some(applied),
+            state_hash,
             serving: leadership.serving,
             replicas,
         }

@@ -94,6 +94,12 @@ impl Core {
         next_index(self.applied.lock().0.as_ref()) >= purged.map_or(0, |index| index + 1)
     }
 
+    /// Runs `read` while nothing is applied; the index that it sees.
+    pub fn at_rest<T>(&self, read: impl FnOnce() -> T) -> (u64, T) {
+        let applied = self.applied.lock();
+        (applied.0.as_ref().map_or(0, |id| id.index), read())
+    }
+
     /// Writes what changed since the last checkpoint. Blocks on disk: never call it on an async thread.
     /// # Errors
     /// `StorageError` from the table; the changes stay dirty.

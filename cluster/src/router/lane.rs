@@ -5,7 +5,7 @@
 use super::{ReplyTo, Router};
 use crate::config::OVERLOADED_RETRY_MS;
 use crate::transport::{Lane as LinkLane, MessageKind};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, ReentrantMutex};
 use proto::codec;
 use proto::ids::{Epoch, NodeId, ShardId};
 use proto::peer::{ShardCall, ShardReply};
@@ -25,6 +25,9 @@ const RETRY_AFTER: Duration = Duration::from_millis(10);
 /// The lane to one shard.
 pub struct Lane {
     pub shard: ShardId,
+    /// Held from the choice of what is sent until it is handed over, so that a new call can't overtake a repeated one when the
+    /// leader is this node. Reentrant: a refusal may come back at once and cause another call. Always taken before `state`.
+    order: ReentrantMutex<()>,
     state: Mutex<State>,
 }
 
@@ -49,7 +52,7 @@ struct Call {
 
 impl Lane {
     pub(super) fn new(shard: ShardId) -> Self {
-        Lane { shard, state: Mutex::new(State { next: 1, ..State::default() }) }
+        Lane { shard, order: ReentrantMutex::new(()), state: Mutex::new(State { next: 1, ..State::default() }) }
     }
 
     pub fn leader(&self) -> Option<NodeId> {
@@ -57,6 +60,7 @@ impl Lane {
     }
 
     pub(super) fn submit(self: &Arc<Self>, router: &Arc<Router>, call: ShardCall, reply: ReplyTo) {
+        let _order = self.order.lock();
         let local = {
             let mut state = self.state.lock();
             if state.calls.len() >= CALLS_MAX {
@@ -110,6 +114,7 @@ impl Lane {
 
     /// Repeats everything that has no answer, in order.
     pub(super) fn resend(self: &Arc<Self>, router: &Arc<Router>) {
+        let _order = self.order.lock();
         let mut here = Vec::new();
         {
             let mut state = self.state.lock();

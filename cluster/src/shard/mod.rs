@@ -15,15 +15,13 @@ use crate::hooks::Hooks;
 use crate::raft::Group;
 use crate::router::{ReplyTo, Router};
 use chat::{Effect, HistoryRange};
+use proto::client::limits::HISTORY_BYTES_MAX;
 use proto::command::Command;
 use proto::ids::{Epoch, NodeId, SessionId, ShardId};
 use proto::peer::{Page, Refused, ShardReply};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use tokio_util::task::TaskTracker;
-
-/// Most bytes of events in one history answer.
-const HISTORY_BYTES_MAX: usize = 1 << 20;
 
 /// One data shard on this node.
 pub struct Shard {

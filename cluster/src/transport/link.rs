@@ -21,6 +21,10 @@ use tokio_util::task::TaskTracker;
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// Pause between attempts to dial a peer that is down.
 const REDIAL_EVERY: Duration = Duration::from_millis(100);
+/// A link on which nothing else is sent says so this often.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
+/// A link on which nothing came for so long is dead: a machine without power does not close its sockets.
+const SILENT_MAX: Duration = Duration::from_secs(5);
 /// Connections that may be in their handshake at once.
 const HANDSHAKES_MAX: usize = 64;
 
@@ -271,8 +275,13 @@ async fn read_loop(
         if buffer.capacity() - buffer.len() < 4 << 10 {
             buffer.reserve(64 << 10);
         }
-        if reader.read_buf(&mut buffer).await? == 0 {
-            return Ok(());
+        match tokio::time::timeout(SILENT_MAX, reader.read_buf(&mut buffer)).await {
+            Ok(read) => {
+                if read? == 0 {
+                    return Ok(());
+                }
+            }
+            Err(_) => return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "silent")),
         }
     }
 }
@@ -283,8 +292,9 @@ async fn write_loop(peer: &Peer, link: u64, mut writer: tokio::net::tcp::OwnedWr
         if !peer.take(link, &mut frame) {
             return Ok(());
         }
-        if frame.len() == 4 {
-            peer.wake.notified().await;
+        let is_empty = frame.len() == 4;
+        // Nothing to say for a while: the empty frame itself says that this side lives.
+        if is_empty && tokio::time::timeout(KEEPALIVE_EVERY, peer.wake.notified()).await.is_ok() {
             continue;
         }
         writer.write_all(&frame).await?;

@@ -68,6 +68,8 @@ impl Actor for Connection {
         });
         ctx.run_interval(PING_EVERY, |actor, _| {
             if actor.heard.elapsed() > PING_EVERY * SILENT_PINGS_MAX {
+                // Nobody reads what waits.
+                actor.socket.with(|state| state.frames.clear());
                 actor.socket.close(CloseCode::Policy);
             }
         });
@@ -122,6 +124,14 @@ impl Connection {
                 verbs::take(&self.socket, frame);
             }
             Err(error) => self.fault(error),
+        }
+    }
+
+    /// Answers a ping of the WebSocket layer, within the credit: who does not read gets no pongs.
+    fn pong(&self, bytes: &[u8], ctx: &mut WebsocketContext<Self>) {
+        if self.credit.load(Ordering::Relaxed) < CREDIT_BYTES {
+            self.credit.fetch_add(bytes.len() + FRAME_HEAD_BYTES, Ordering::Relaxed);
+            ctx.pong(bytes);
         }
     }
 
@@ -183,7 +193,7 @@ impl StreamHandler<Result<Message, ProtocolError>> for Connection {
         match message {
             Ok(Message::Text(text)) => self.text(text.as_bytes()),
             Ok(Message::Binary(_)) => self.socket.close(CloseCode::Unsupported),
-            Ok(Message::Ping(bytes)) => ctx.pong(&bytes),
+            Ok(Message::Ping(bytes)) => self.pong(&bytes, ctx),
             Ok(Message::Pong(_) | Message::Nop) => {}
             Ok(Message::Continuation(item)) => self.fragment(item),
             Ok(Message::Close(_)) => {

@@ -9,7 +9,7 @@ use proto::client::{CursorState, ErrorCode, ErrorInfo, Reply, ServerFrame, Sessi
 use proto::command::{Party, Target, TokenHash};
 use proto::ids::{AgentId, SessionId};
 use proto::peer::{Refused, SessionState, ShardCall, ShardReply};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// What a hello asked for.
@@ -28,12 +28,22 @@ pub async fn hello(hub: Arc<Hub>, socket: Arc<Socket>, ask: HelloAsk) {
         Bearer::Agent { agent } => self::agent(&hub, &socket, agent, &ask).await,
     };
     match done {
-        Ok(found) => welcome(&hub, &socket, id, found),
+        Ok(found) => {
+            welcome(&hub, &socket, id, found);
+            if let Bearer::Agent { agent } = ask.bearer {
+                hub.follow_open(&socket, agent);
+            }
+        }
         Err(error) => {
             // The client may say hello again once it has waited, or must get a new token.
-            socket.with(|state| state.hello_said = false);
+            hub.forget(&socket);
+            socket.with(|state| (state.hello_said, state.who) = (false, None));
             socket.error(Some(id), error);
         }
+    }
+    if socket.with(|state| state.closed) {
+        // It went while it was being introduced.
+        hub.forget(&socket);
     }
 }
 
@@ -70,9 +80,12 @@ async fn agent(
     hub.add_agent(socket, agent);
     let shard = router.shard_of(Target::Agent(agent));
     let reply = router.call(shard, ShardCall::AttachAgent { agent, token: Some(ask.token) }).await;
-    let ShardReply::AgentAttached { site, open, .. } = reply else { return Err(refused(&reply)) };
+    let ShardReply::AgentAttached { site, open, version, .. } = reply else { return Err(refused(&reply)) };
     socket.with(|state| state.who = Some(Who::Agent { agent, site }));
-    let attaches = open.into_iter().map(|(session, _)| async move {
+    let mut sessions: BTreeSet<SessionId> = open.iter().map(|(session, _)| *session).collect();
+    sessions.extend(ask.resume.keys());
+    hub.agent_changed(agent, version, open);
+    let attaches = sessions.into_iter().map(|session| async move {
         let after = ask.resume.get(&session).copied();
         let found = hub.attach_session(socket, session, None, after).await;
         (session, found)
@@ -81,10 +94,11 @@ async fn agent(
     for (session, attached) in futures_util::future::join_all(attaches).await {
         match attached {
             Ok(state) if state.agent == Some(agent) => found.push((session, state)),
-            // Closed or handed on since the agent's row was read.
+            // What was missed, up to the event that ended this agent's part.
+            Ok(state) if state.site == site && ask.resume.contains_key(&session) => found.push((session, state)),
+            // Closed or handed on since the agent's row was read, or not this site's.
             Ok(_) => hub.detach(socket, session),
-            // A push of the same session was faster and attached it.
-            Err(ShardReply::Done) => {}
+            Err(ShardReply::Done | ShardReply::Refused(_)) => {}
             Err(reply) => return Err(refused(&reply)),
         }
     }
@@ -97,6 +111,7 @@ fn welcome(hub: &Arc<Hub>, socket: &Arc<Socket>, id: u64, found: Found) {
     let welcome = Welcome { node: node.into(), ping_s: PING_EVERY.as_secs(), sessions };
     socket.write(&ServerFrame { id: Some(id), body: Reply::Welcome(welcome) });
     metrics::counter!("chat_connections_opened_total").increment(1);
+    socket.with(|state| state.welcomed = true);
     let me = socket.with(|state| state.who.map(Who::party));
     for (session, state) in found {
         hub.settle(socket, session);

@@ -8,5 +8,5 @@ mod socket;
 mod verbs;
 
 pub use actor::upgrade;
-pub use outbox::{Pumped, Subscription};
+pub use outbox::{Pumped, Subscription, WAITING_BYTES_MAX};
 pub use socket::{Socket, Who, client_party};

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Bytes that may wait for one socket; over it the socket is closed and the client resumes by cursor.
 pub const WAITING_BYTES_MAX: usize = 1 << 20;
-/// Events of one session that may wait for a gap to close; more are dropped and read again later.
+/// Events of one session, and their bytes, that may wait for a gap to close; more are dropped and read again later.
 const REORDER_MAX: usize = 1_024;
+const REORDER_BYTES_MAX: usize = 256 << 10;
 
 /// Frames for one socket, oldest first.
 #[derive(Default)]
@@ -17,6 +18,15 @@ pub struct Frames {
 }
 
 impl Frames {
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Drops everything: nobody reads it.
+    pub fn clear(&mut self) {
+        *self = Frames::default();
+    }
+
     /// False: the socket reads too slowly.
     pub fn push(&mut self, frame: String) -> bool {
         self.bytes += frame.len();
@@ -47,6 +57,16 @@ pub enum Item {
     Ack { frame: String, again: Vec<String> },
 }
 
+impl Item {
+    /// What an event that waits costs; an ack is bounded by the requests under way.
+    fn bytes(&self) -> usize {
+        match self {
+            Item::Event { frame, .. } => frame.len(),
+            Item::Ack { .. } => 0,
+        }
+    }
+}
+
 /// What writing in order led to.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Pumped {
@@ -69,6 +89,8 @@ pub struct Subscription {
     /// A look into the history is under way.
     pub repairing: bool,
     waiting: BTreeMap<u64, Item>,
+    /// Of the events in `waiting`.
+    waiting_bytes: usize,
     /// Where the cursor will start once the welcome is written.
     start: Option<u64>,
 }
@@ -82,6 +104,7 @@ impl Subscription {
             head: 0,
             repairing: false,
             waiting: BTreeMap::new(),
+            waiting_bytes: 0,
             start: None,
         }
     }
@@ -108,17 +131,24 @@ impl Subscription {
             };
         }
         let is_ack = matches!(item, Item::Ack { .. });
-        if self.waiting.len() >= REORDER_MAX && !is_ack {
+        if (self.waiting.len() >= REORDER_MAX || self.waiting_bytes >= REORDER_BYTES_MAX) && !is_ack {
             return true;
         }
+        self.waiting_bytes += item.bytes();
         match (self.waiting.remove(&seq), item) {
             // The first ack is the copy; another answer to the same send follows it.
             (Some(Item::Ack { frame: first, mut again }), Item::Ack { frame, .. }) => {
                 again.push(frame);
                 self.waiting.insert(seq, Item::Ack { frame: first, again });
             }
-            (Some(ack @ Item::Ack { .. }), Item::Event { .. }) => drop(self.waiting.insert(seq, ack)),
-            (_, item) => drop(self.waiting.insert(seq, item)),
+            (Some(ack @ Item::Ack { .. }), event @ Item::Event { .. }) => {
+                self.waiting_bytes -= event.bytes();
+                self.waiting.insert(seq, ack);
+            }
+            (before, item) => {
+                self.waiting_bytes -= before.map_or(0, |before| before.bytes());
+                self.waiting.insert(seq, item);
+            }
         }
         true
     }
@@ -131,7 +161,7 @@ impl Subscription {
             let seq = *entry.key();
             let stale_event = seq <= cursor && matches!(entry.get(), Item::Event { .. });
             if stale_event {
-                entry.remove();
+                self.waiting_bytes -= entry.remove().bytes();
                 continue;
             }
             if seq > cursor + 1 {
@@ -144,7 +174,9 @@ impl Subscription {
                 // Its ack is under way and will be this socket's copy.
                 break;
             }
-            match entry.remove() {
+            let item = entry.remove();
+            self.waiting_bytes -= item.bytes();
+            match item {
                 Item::Ack { frame, again } => {
                     done.overflow |= !frames.push(frame);
                     for frame in again {
@@ -157,6 +189,11 @@ impl Subscription {
                 }
             }
             cursor = cursor.max(seq);
+            if done.ended {
+                // What follows is not this socket's any more.
+                self.waiting.clear();
+                self.waiting_bytes = 0;
+            }
         }
         self.cursor = Some(cursor);
         done

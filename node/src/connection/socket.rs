@@ -1,7 +1,7 @@
 //! Owns what one socket is and waits for: who it is, its sessions, its sends, its frames. Does not do I/O.
 //! Invariant: everything that changes it happens under one short lock; the actor is woken after.
 
-use super::outbox::{Frames, Item, Pumped, Subscription};
+use super::outbox::{Frames, Item, Pumped, Subscription, WAITING_BYTES_MAX};
 use crate::push::Hub;
 use cluster::router::ReplySink;
 use futures_util::task::AtomicWaker;
@@ -48,6 +48,10 @@ pub struct Sent {
 pub struct State {
     pub who: Option<Who>,
     pub hello_said: bool,
+    /// The welcome is queued: events and new subscriptions may follow.
+    pub welcomed: bool,
+    /// Listed in the hub as this agent's.
+    pub listed: Option<AgentId>,
     pub device: String,
     pub sessions: Vec<Subscription>,
     pub frames: Frames,
@@ -179,6 +183,9 @@ impl Socket {
             // The leader left this node out: its other sockets learn of the message from here.
             let body = EventBody::Message { from, device, n: 0, cid: sent.cid, text: sent.text };
             self.hub.deliver_from(self, session, &proto::command::Event { seq, ts_ms: ts, body });
+        } else if dup {
+            // The first answer may have been lost, and with it the others' copy.
+            self.hub.heard_of(self, session, seq);
         }
     }
 }
@@ -201,8 +208,14 @@ impl ReplySink for Socket {
 
 impl State {
     pub fn write(&mut self, frame: String) {
-        // A socket over its limit is being closed; one frame more tells it why.
-        self.frames.push(frame);
+        // A socket over its limit is closed; one frame more tells it why, and then nothing is queued for it.
+        let is_over = self.frames.bytes() > WAITING_BYTES_MAX;
+        if is_over && self.close.is_some() {
+            return;
+        }
+        if !self.frames.push(frame) {
+            self.close.get_or_insert(CloseCode::TryAgain);
+        }
     }
 
     pub fn subscription(&mut self, session: SessionId) -> Option<&mut Subscription> {

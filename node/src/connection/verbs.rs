@@ -183,9 +183,8 @@ fn foreign_history(socket: &Arc<Socket>, id: u64, session: SessionId, call: Shar
         let ShardReply::History { .. } = page else { return socket.error(Some(id), error_of(&page)) };
         let state = router.call(shard, ShardCall::Attach { session, token: None, after: Some(u64::MAX) }).await;
         let ShardReply::Attached(state) = state else { return socket.error(Some(id), error_of(&state)) };
-        let followed = socket.hub.follows(session);
-        if !followed {
-            router.send(shard, ShardCall::Detach { session }, ReplyTo::Nobody);
+        if !socket.hub.follows(session) {
+            socket.hub.unfollow(session);
         }
         socket.write(&ServerFrame { id: Some(id), body: history_page(session, state.visitor, &page) });
     });

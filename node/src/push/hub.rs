@@ -1,7 +1,7 @@
 //! Owns which sockets of this node follow which sessions and agents. Does not know leaders' rules.
 //! Invariant: a socket is known here before its attach is sent, so that no push can slip between.
 
-use super::super::connection::{Socket, Who};
+use super::super::connection::{Socket, WAITING_BYTES_MAX};
 use crate::metrics::StageMetrics;
 use cluster::node::ClusterNode;
 use cluster::router::{ReplyTo, Router};
@@ -20,6 +20,8 @@ use tokio_util::task::TaskTracker;
 const PAGE: u32 = 200;
 /// Pause after a read that found no leader.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Pause before the next look at a socket that has not read what it was given.
+const READ_ON_AFTER: Duration = Duration::from_millis(20);
 /// Sockets of one node; over it an upgrade is refused.
 pub const SOCKETS_MAX: usize = 150_000;
 
@@ -34,6 +36,8 @@ struct Maps {
 #[derive(Default)]
 struct AgentSockets {
     sockets: Sockets,
+    /// The newest known list of open conversations, and its version.
+    open: Vec<SessionId>,
     version: u64,
 }
 
@@ -44,17 +48,19 @@ pub struct Hub {
     all: Mutex<HashMap<usize, Weak<Socket>>>,
     node: RwLock<Weak<ClusterNode>>,
     runtime: Handle,
+    me: Weak<Hub>,
     pub(crate) tasks: TaskTracker,
 }
 
 impl Hub {
     pub fn new(runtime: Handle) -> Arc<Hub> {
-        Arc::new(Hub {
+        Arc::new_cyclic(|me| Hub {
             metrics: StageMetrics::new(),
             maps: Mutex::default(),
             all: Mutex::default(),
             node: RwLock::new(Weak::new()),
             runtime,
+            me: me.clone(),
             tasks: TaskTracker::new(),
         })
     }
@@ -99,19 +105,23 @@ impl Hub {
 
     /// Forgets a socket and ends its subscriptions.
     pub fn closed(&self, socket: &Arc<Socket>) {
-        let (who, sessions) = socket.with(|state| {
-            state.closed = true;
-            (state.who, state.sessions.iter().map(|sub| sub.session).collect::<Vec<_>>())
-        });
-        for session in sessions {
-            self.detach(socket, session);
-        }
-        if let Some(Who::Agent { agent, .. }) = who {
-            self.remove_agent(socket, agent);
-        }
+        socket.with(|state| state.closed = true);
+        self.forget(socket);
         let mut all = self.all.lock();
         all.remove(&(Arc::as_ptr(socket) as usize));
         metrics::gauge!("chat_active_connections").set(all.len() as f64);
+    }
+
+    /// Ends everything that the socket follows.
+    pub fn forget(&self, socket: &Arc<Socket>) {
+        let (listed, sessions) = socket
+            .with(|state| (state.listed.take(), state.sessions.iter().map(|sub| sub.session).collect::<Vec<_>>()));
+        for session in sessions {
+            self.detach(socket, session);
+        }
+        if let Some(agent) = listed {
+            self.remove_agent(socket, agent);
+        }
     }
 
     /// Tells every socket to go elsewhere, then closes it.
@@ -146,13 +156,26 @@ impl Hub {
             }
             last
         };
-        if last && let Some(router) = self.router() {
-            let shard = router.shard_of(Target::Session(session));
-            router.send(shard, ShardCall::Detach { session }, ReplyTo::Nobody);
+        if last {
+            self.unfollow(session);
+        }
+    }
+
+    /// Tells the leader that no socket here follows the session.
+    pub fn unfollow(&self, session: SessionId) {
+        let Some(router) = self.router() else { return };
+        let shard = router.shard_of(Target::Session(session));
+        router.send(shard, ShardCall::Detach { session }, ReplyTo::Nobody);
+        // Its attach may have been queued ahead of the detach, by another thread.
+        if self.follows(session)
+            && let Some(hub) = self.me.upgrade()
+        {
+            self.spawn(async move { hub.attach_session_again(shard, session).await });
         }
     }
 
     pub fn add_agent(&self, socket: &Arc<Socket>, agent: AgentId) {
+        socket.with(|state| state.listed = Some(agent));
         let mut maps = self.maps.lock();
         let entry = maps.agents.entry(agent).or_default();
         if !entry.sockets.iter().any(|known| Arc::ptr_eq(known, socket)) {
@@ -229,7 +252,24 @@ impl Hub {
         }
     }
 
-    fn agent_changed(self: &Arc<Self>, agent: AgentId, version: u64, open: Vec<(SessionId, u64)>) {
+    /// The session has reached `seq`: sockets other than the author's that have not, read on.
+    pub fn heard_of(&self, author: &Socket, session: SessionId, seq: u64) {
+        for socket in self.sockets_of(session) {
+            let behind = socket.with(|state| {
+                let Some(sub) = state.subscription(session) else { return false };
+                sub.head = sub.head.max(seq);
+                sub.cursor.is_some_and(|cursor| cursor < seq)
+            });
+            if behind
+                && !std::ptr::eq(Arc::as_ptr(&socket), author)
+                && let Some(hub) = self.me.upgrade()
+            {
+                hub.repair(socket, session);
+            }
+        }
+    }
+
+    pub fn agent_changed(self: &Arc<Self>, agent: AgentId, version: u64, open: Vec<(SessionId, u64)>) {
         let sockets = {
             let mut maps = self.maps.lock();
             let Some(entry) = maps.agents.get_mut(&agent) else { return };
@@ -237,23 +277,40 @@ impl Hub {
                 return;
             }
             entry.version = version;
+            entry.open = open.into_iter().map(|(session, _)| session).collect();
             entry.sockets.clone()
         };
         for socket in sockets {
-            // Before the welcome the hello itself attaches what is open.
-            if !socket.with(|state| state.who.is_some()) {
-                continue;
+            self.follow_open(&socket, agent);
+        }
+    }
+
+    /// Subscribes an agent's socket to every conversation that is open with the agent.
+    pub fn follow_open(self: &Arc<Self>, socket: &Arc<Socket>, agent: AgentId) {
+        // Before the welcome the hello itself attaches what is open, and calls this after it.
+        if !socket.with(|state| state.welcomed) {
+            return;
+        }
+        let open = self.maps.lock().agents.get(&agent).map(|entry| entry.open.clone()).unwrap_or_default();
+        for session in open {
+            let known = socket.with(|state| state.subscription(session).is_some());
+            if !known {
+                let (hub, socket) = (self.clone(), socket.clone());
+                self.spawn(async move { hub.follow_assigned(&socket, session, agent).await });
             }
-            for (session, _) in &open {
-                let known = socket.with(|state| state.subscription(*session).is_some());
-                if !known {
-                    let (hub, socket, session) = (self.clone(), socket.clone(), *session);
-                    self.spawn(async move {
-                        // A session that is gone again needs no subscription.
-                        let _ = hub.attach_session(&socket, session, None, None).await;
-                        hub.settle(&socket, session);
-                    });
-                }
+        }
+    }
+
+    async fn follow_assigned(self: &Arc<Self>, socket: &Arc<Socket>, session: SessionId, agent: AgentId) {
+        loop {
+            match self.attach_session(socket, session, None, None).await {
+                Ok(found) if found.agent == Some(agent) => return self.settle(socket, session),
+                // Closed or handed on since the list was made.
+                Ok(_) => return self.detach(socket, session),
+                // Attached by another list, or not there any more.
+                Err(ShardReply::Done | ShardReply::Refused(_)) => return,
+                Err(_) if socket.with(|state| state.closed) => return,
+                Err(_) => tokio::time::sleep(RETRY_AFTER).await,
             }
         }
     }
@@ -337,6 +394,12 @@ impl Hub {
 
     async fn repair_loop(self: Arc<Self>, socket: &Arc<Socket>, session: SessionId) {
         loop {
+            // A page at a time, as fast as the client reads.
+            let (closed, waiting) = socket.with(|state| (state.closed, state.frames.bytes()));
+            if !closed && waiting > WAITING_BYTES_MAX / 2 {
+                tokio::time::sleep(READ_ON_AFTER).await;
+                continue;
+            }
             let cursor = socket.with(|state| state.subscription(session).and_then(|sub| sub.cursor));
             let (Some(cursor), Some(router)) = (cursor, self.router()) else { return };
             let shard = router.shard_of(Target::Session(session));
@@ -434,7 +497,9 @@ impl Hub {
 
     async fn attach_agent_again(self: Arc<Self>, shard: ShardId, agent: AgentId) {
         loop {
-            let known = self.maps.lock().agents.contains_key(&agent);
+            // A socket that is still saying hello has not proved whose it is.
+            let sockets = self.maps.lock().agents.get(&agent).map(|entry| entry.sockets.clone()).unwrap_or_default();
+            let known = sockets.iter().any(|socket| socket.with(|state| state.welcomed));
             let Some(router) = self.router().filter(|_| known) else { return };
             match router.call(shard, ShardCall::AttachAgent { agent, token: None }).await {
                 ShardReply::AgentAttached { version, open, .. } => return self.agent_changed(agent, version, open),

@@ -73,6 +73,13 @@ impl Subscribers {
         self.maps.lock().agents.contains_key(&agent)
     }
 
+    /// This node does not lead the shard any more; the next leader is told anew.
+    pub fn forget_shard(&self, shard: ShardId) {
+        let mut maps = self.maps.lock();
+        maps.sessions.retain(|_, (of, _)| *of != shard);
+        maps.agents.retain(|_, (of, _)| *of != shard);
+    }
+
     /// The node's sockets are gone, or will subscribe again.
     pub fn forget_node(&self, node: NodeId) {
         let mut maps = self.maps.lock();

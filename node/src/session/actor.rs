@@ -6,7 +6,7 @@ use cluster::node::ClusterNode;
 use cluster::router::Guarded;
 use cluster::shard::Shard;
 use futures_util::FutureExt;
-use proto::command::TokenHash;
+use proto::command::{Party, TokenHash};
 use proto::ids::{NodeId, SessionId};
 use proto::peer::{Page, Pushes, Refused, SessionState, ShardCall, ShardReply};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
@@ -78,6 +78,9 @@ impl SessionActorState {
                 reply.send(ShardReply::Done);
             }
             ShardCall::Typing { session, party, on } => {
+                if !may_type(here, *party) {
+                    return reply.send(ShardReply::Refused(Refused::NotYours));
+                }
                 let rounds = here.subscribers.typing(*session, *party, *on);
                 if let (Some(node), Some(epoch)) = (here.node.upgrade(), here.shard.serving()) {
                     for (to, items) in rounds {
@@ -131,6 +134,13 @@ impl SessionActorState {
             drop(place);
         });
     }
+}
+
+/// A visitor's gateway has checked whose session it is; an agent types where the conversation is the agent's.
+fn may_type(here: &SessionArguments, party: Party) -> bool {
+    let Party::Agent(agent) = party else { return true };
+    let view = here.shard.peek(|state, rows| state.session(rows, here.session));
+    matches!(view, Ok(Some(view)) if view.open.is_some_and(|open| open.agent == Some(agent)))
 }
 
 async fn history(here: &SessionArguments, page: Page, limit: usize, site: Option<proto::ids::SiteId>) -> ShardReply {
