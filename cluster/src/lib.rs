@@ -9,3 +9,6 @@ pub mod raft;
 pub mod router;
 pub mod shard;
 pub mod transport;
+
+#[cfg(test)]
+mod bytes_tests;

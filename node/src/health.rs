@@ -10,7 +10,8 @@ pub async fn live() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({ "live": true }))
 }
 
-pub async fn ready(app: Data<App>) -> HttpResponse {
+/// Why clients cannot be served now; empty: they can.
+fn unready(app: &App) -> Vec<&'static str> {
     let mut reasons = Vec::new();
     if app.draining.load(Ordering::Acquire) {
         reasons.push("this node is going away");
@@ -18,10 +19,19 @@ pub async fn ready(app: Data<App>) -> HttpResponse {
     if !app.cluster.is_ready() {
         reasons.push("not every shard has a leader that this node knows");
     }
+    reasons
+}
+
+pub async fn ready(app: Data<App>) -> HttpResponse {
+    let reasons = unready(&app);
     let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
     if reasons.is_empty() { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
 }
 
 pub async fn metrics(app: Data<App>) -> HttpResponse {
+    // What is true now, not at the last change: read when it is asked for.
+    let led = app.cluster.router.locals().iter().filter(|shard| shard.serving().is_some()).count();
+    metrics::gauge!("chat_cluster_shards_led_count").set(led as f64);
+    metrics::gauge!("chat_cluster_ready_count").set(f64::from(u8::from(unready(&app).is_empty())));
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(app.metrics.render())
 }

@@ -59,10 +59,10 @@ impl ClusterNode {
             machine
         };
         let core = Core::new(machine, self.engine.clone(), table, header.as_deref()).map_err(invalid)?;
-        let purged = log.state().purged.map_or(0, |(index, _)| index);
-        if core.applied_index() < purged {
+        let purged = log.state().purged.map(|(index, _)| index);
+        if !core.reaches(purged) {
             // The state that the purged log led to is gone: as lost as the log itself.
-            let reason = format!("state at {} is behind the purged log at {purged}", core.applied_index());
+            let reason = format!("state at {} is behind the purged log at {purged:?}", core.applied_index());
             tracing::error!(%shard, %replica, reason, "replica lost its state and will not vote again");
             self.amnesiac.lock().push((replica, shard, reason));
             return Ok(());

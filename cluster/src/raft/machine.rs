@@ -53,7 +53,7 @@ pub struct Core {
     applied: Mutex<(Option<super::types::LogId>, StoredMembership)>,
     /// Index of the last applied entry, readable without the lock.
     applied_index: AtomicU64,
-    /// Index held by the last checkpoint that was written.
+    /// Index after the last one that the last written checkpoint holds; 0 before the first, as index 0 is an entry too.
     checkpointed: AtomicU64,
     checkpointing: Mutex<()>,
     /// Term of the newest blank entry applied: a leader serves once its own is through.
@@ -71,13 +71,14 @@ impl Core {
     ) -> Result<Arc<Core>, Halt> {
         let applied = decode_header(header)?;
         let index = applied.0.as_ref().map_or(0, |id| id.index);
+        let checkpointed = next_index(applied.0.as_ref());
         Ok(Arc::new(Core {
             machine,
             engine,
             table,
             applied: Mutex::new(applied),
             applied_index: AtomicU64::new(index),
-            checkpointed: AtomicU64::new(index),
+            checkpointed: AtomicU64::new(checkpointed),
             checkpointing: Mutex::new(()),
             blank_term: watch::channel(0).0,
         }))
@@ -86,6 +87,11 @@ impl Core {
     /// Index of the last applied entry.
     pub fn applied_index(&self) -> u64 {
         self.applied_index.load(Ordering::Acquire)
+    }
+
+    /// True when the state holds every entry up to and including `purged`, which the log no longer has.
+    pub fn reaches(&self, purged: Option<u64>) -> bool {
+        next_index(self.applied.lock().0.as_ref()) >= purged.map_or(0, |index| index + 1)
     }
 
     /// Runs `read` while nothing is applied; the index that it sees.
@@ -99,20 +105,26 @@ impl Core {
     /// `StorageError` from the table; the changes stay dirty.
     pub fn checkpoint(&self) -> Result<(), storage::StorageError> {
         let _one_at_a_time = self.checkpointing.lock();
-        let (rows, row) = {
+        let (rows, row, next) = {
             let applied = self.applied.lock();
-            if applied.0.as_ref().map_or(0, |id| id.index) == self.checkpointed.load(Ordering::Acquire) {
+            let next = next_index(applied.0.as_ref());
+            if next == self.checkpointed.load(Ordering::Acquire) {
                 return Ok(());
             }
-            (self.machine.begin_checkpoint(), applied_row(applied.0.as_ref(), &applied.1))
+            (self.machine.begin_checkpoint(), applied_row(applied.0.as_ref(), &applied.1), next)
         };
         let written = self.table.checkpoint(rows, codec::encode(&row));
         self.machine.end_checkpoint(written.is_ok());
         if written.is_ok() {
-            self.checkpointed.store(row.applied.map_or(0, |at| at.index), Ordering::Release);
+            self.checkpointed.store(next, Ordering::Release);
         }
         written
     }
+}
+
+/// The index that would be applied next.
+fn next_index(applied: Option<&super::types::LogId>) -> u64 {
+    applied.map_or(0, |id| id.index + 1)
 }
 
 fn decode_header(header: Option<&[u8]>) -> Result<(Option<super::types::LogId>, StoredMembership), Halt> {
@@ -204,7 +216,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             *applied = (meta.last_log_id, meta.last_membership);
             let index = applied.0.as_ref().map_or(0, |id| id.index);
             core.applied_index.store(index, Ordering::Release);
-            core.checkpointed.store(index, Ordering::Release);
+            core.checkpointed.store(next_index(applied.0.as_ref()), Ordering::Release);
             Ok(())
         };
         tokio::task::spawn_blocking(install).await.map_err(io::Error::other)?
@@ -212,19 +224,18 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, SnapshotData>>> {
         let core = self.core.clone();
-        tokio::task::spawn_blocking(move || current_snapshot(&core)).await.map_err(io::Error::other)?
+        let snapshot =
+            tokio::task::spawn_blocking(move || current_snapshot(&core)).await.map_err(io::Error::other)??;
+        Ok(Some(snapshot).filter(|found| found.meta.last_log_id.is_some()))
     }
 }
 
-/// The state at the last checkpoint, as a snapshot; `None` before the first.
-fn current_snapshot(core: &Core) -> io::Result<Option<SnapshotOf<TypeConfig, SnapshotData>>> {
+/// The state at the last checkpoint, as a snapshot; before the first it is empty and has no log id.
+fn current_snapshot(core: &Core) -> io::Result<SnapshotOf<TypeConfig, SnapshotData>> {
     let data = core.table.snapshot().map_err(|error| io::Error::other(error.to_string()))?;
     let (last_log_id, last_membership) = decode_header(data.header()).map_err(io::Error::other)?;
-    if last_log_id.is_none() {
-        return Ok(None);
-    }
     let meta = SnapshotMeta { last_log_id, last_membership };
-    Ok(Some(Snapshot { meta, snapshot: SnapshotData::Local(data) }))
+    Ok(Snapshot { meta, snapshot: SnapshotData::Local(data) })
 }
 
 /// Builds a snapshot by writing and flushing a checkpoint: nothing is copied until a follower needs it.
@@ -240,7 +251,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         let build = move || {
             core.checkpoint().map_err(|error| io::Error::other(error.to_string()))?;
             // Flush first: what the snapshot claims must survive a crash before the log below it goes.
-            let snapshot = current_snapshot(&core)?.ok_or_else(|| io::Error::other("nothing applied yet"))?;
+            let snapshot = current_snapshot(&core)?;
             core.engine.flush_state().map_err(|error| io::Error::other(error.to_string()))?;
             Ok(snapshot)
         };

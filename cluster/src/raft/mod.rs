@@ -11,3 +11,6 @@ pub mod wire;
 
 pub use group::{Group, GroupConfig, Leadership};
 pub use machine::{Core, Halt, Machine};
+
+#[cfg(test)]
+mod suite_tests;

@@ -5,7 +5,7 @@ mod lane;
 mod reply;
 
 pub use lane::Lane;
-pub use reply::{ReplySink, ReplyTo};
+pub use reply::{Guarded, ReplySink, ReplyTo};
 
 use crate::hooks::Hooks;
 use crate::shard::Shard;

@@ -1,6 +1,7 @@
 //! Owns where an answer goes. Does not make answers. Invariant: one call, one answer.
 
 use super::{Lane, Router};
+use crate::config::OVERLOADED_RETRY_MS;
 use crate::transport::{Lane as LinkLane, MessageKind, Peer};
 use proto::codec;
 use proto::ids::{NodeId, ShardId};
@@ -25,6 +26,32 @@ pub enum ReplyTo {
     Sink { sink: Arc<dyn ReplySink>, key: u64 },
     /// Nobody waits.
     Nobody,
+}
+
+/// An answer that is given even if its holder panics, or is dropped with a mailbox: then the caller is told to come again. Only
+/// for as long as nothing was logged for the call: who proposes takes the answer out.
+pub struct Guarded(Option<ReplyTo>);
+
+impl Guarded {
+    pub fn new(reply: ReplyTo) -> Self {
+        Guarded(Some(reply))
+    }
+
+    pub fn send(self, reply: ShardReply) {
+        self.into_inner().send(reply);
+    }
+
+    pub fn into_inner(mut self) -> ReplyTo {
+        self.0.take().expect("taken only by the calls that consume it")
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if let Some(reply) = self.0.take() {
+            reply.send(ShardReply::Overloaded { retry_after_ms: OVERLOADED_RETRY_MS });
+        }
+    }
 }
 
 impl ReplyTo {

@@ -1,7 +1,7 @@
 //! Owns the links between nodes: one TCP connection per pair, lanes inside it, calls and their answers.
 //! Does not know raft or chat. Invariant: messages of one lane arrive in order; a full lane is refused, not awaited.
 
-mod frame;
+pub(crate) mod frame;
 mod hello;
 mod link;
 mod peer;

@@ -2,7 +2,7 @@
 //! Invariant: one change of presence is under way at a time.
 
 use crate::push::Subscribers;
-use cluster::router::ReplyTo;
+use cluster::router::{Guarded, ReplyTo};
 use cluster::shard::Shard;
 use proto::client::limits::PRESENCE_GRACE;
 use proto::command::{Command, TokenHash};
@@ -16,7 +16,7 @@ pub enum AgentMessage {
     Call {
         caller: NodeId,
         call: Arc<ShardCall>,
-        reply: ReplyTo,
+        reply: Guarded,
     },
     /// Sockets may have gone: start the grace if none is left.
     Look,
@@ -72,7 +72,7 @@ impl Actor for Agent {
 }
 
 impl AgentActorState {
-    fn take(&mut self, myself: &ActorRef<AgentMessage>, caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo) {
+    fn take(&mut self, myself: &ActorRef<AgentMessage>, caller: NodeId, call: Arc<ShardCall>, reply: Guarded) {
         match call.as_ref() {
             ShardCall::AttachAgent { agent, token } => {
                 self.waiting = false;

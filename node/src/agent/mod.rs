@@ -5,7 +5,7 @@ mod actor;
 
 use crate::push::Subscribers;
 use actor::{Agent, AgentArguments, AgentMessage};
-use cluster::router::ReplyTo;
+use cluster::router::{Guarded, ReplyTo};
 use cluster::shard::Shard;
 use parking_lot::Mutex;
 use proto::ids::{AgentId, NodeId, ShardId};
@@ -46,8 +46,8 @@ impl Agents {
         let Some(actor) = self.activate(agent, shard) else {
             return reply.send(ShardReply::Overloaded { retry_after_ms: 1_000 });
         };
-        if actor.send_message(AgentMessage::Call { caller, call, reply }).is_err() {
-            // The caller's lane repeats the call; the next one finds a new actor.
+        if actor.send_message(AgentMessage::Call { caller, call, reply: Guarded::new(reply) }).is_err() {
+            // The message told its caller to come again when it was dropped; the next call finds a new actor.
             self.active.lock().remove(&agent);
         }
     }

@@ -110,6 +110,7 @@ fn welcome(hub: &Arc<Hub>, socket: &Arc<Socket>, id: u64, found: Found) {
     let sessions = found.iter().map(|(session, state)| SessionHead { session: *session, head: state.head }).collect();
     let welcome = Welcome { node: node.into(), ping_s: PING_EVERY.as_secs(), sessions };
     socket.write(&ServerFrame { id: Some(id), body: Reply::Welcome(welcome) });
+    metrics::counter!("chat_connections_opened_total").increment(1);
     socket.with(|state| state.welcomed = true);
     let me = socket.with(|state| state.who.map(Who::party));
     for (session, state) in found {

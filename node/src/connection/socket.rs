@@ -87,6 +87,9 @@ impl Socket {
 
     /// Queues one frame.
     pub fn write(&self, frame: &ServerFrame<'_>) {
+        if let Reply::Error(error) = &frame.body {
+            metrics::counter!("chat_errors_sent_total", "code" => error.code.as_str()).increment(1);
+        }
         let text = frame.to_json();
         self.with(|state| state.write(text));
         self.waker.wake();
@@ -145,7 +148,7 @@ impl Socket {
     /// Acts on what writing led to, and wakes the actor.
     pub fn after(&self, session: SessionId, pumped: Pumped) {
         if pumped.overflow {
-            metrics::counter!("chat_slow_sockets_total").increment(1);
+            metrics::counter!("chat_connections_dropped_total").increment(1);
             return self.error(None, ErrorInfo::new(ErrorCode::TooSlow, "the socket does not read what is pushed"));
         }
         self.waker.wake();

@@ -53,9 +53,11 @@ pub async fn login(app: Data<App>, login: Json<Login>) -> HttpResponse {
             _ => Err((ErrorCode::Unavailable, "the shard has no leader just now")),
         }
     });
-    match done.await {
-        Some(Ok(body)) => HttpResponse::Ok().json(body),
-        Some(Err((code, message))) => refuse(code, message),
-        None => refuse(ErrorCode::Internal, "a fault of the node"),
+    let done = done.await.unwrap_or(Err((ErrorCode::Internal, "a fault of the node")));
+    let outcome = done.as_ref().map_or_else(|(code, _)| code.as_str(), |_| "ok");
+    metrics::counter!("chat_gateway_logins_total", "outcome" => outcome).increment(1);
+    match done {
+        Ok(body) => HttpResponse::Ok().json(body),
+        Err((code, message)) => refuse(code, message),
     }
 }

@@ -3,12 +3,14 @@
 
 use crate::push::Subscribers;
 use cluster::node::ClusterNode;
-use cluster::router::ReplyTo;
+use cluster::router::Guarded;
 use cluster::shard::Shard;
+use futures_util::FutureExt;
 use proto::command::{Party, TokenHash};
 use proto::ids::{NodeId, SessionId};
 use proto::peer::{Page, Pushes, Refused, SessionState, ShardCall, ShardReply};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::TaskTracker;
@@ -20,15 +22,7 @@ const ATTACH_BYTES_MAX: usize = 256 << 10;
 
 /// What a session actor is told.
 pub enum SessionMessage {
-    Call { caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo, place: OwnedSemaphorePermit },
-}
-
-impl SessionMessage {
-    pub fn refuse(self, answer: ShardReply) {
-        match self {
-            SessionMessage::Call { reply, .. } => reply.send(answer),
-        }
-    }
+    Call { caller: NodeId, call: Arc<ShardCall>, reply: Guarded, place: OwnedSemaphorePermit },
 }
 
 /// The actor; its state is [`SessionActorState`].
@@ -73,10 +67,12 @@ impl Actor for Session {
 }
 
 impl SessionActorState {
-    fn take(&self, caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo, place: OwnedSemaphorePermit) {
+    fn take(&self, caller: NodeId, call: Arc<ShardCall>, reply: Guarded, place: OwnedSemaphorePermit) {
         let here = &self.here;
+        #[cfg(test)]
+        super::tests::panic_if_asked(&call, super::tests::Where::Actor);
         match call.as_ref() {
-            ShardCall::Propose(command) => here.shard.propose(command, reply),
+            ShardCall::Propose(command) => here.shard.propose(command, reply.into_inner()),
             ShardCall::Detach { session } => {
                 here.subscribers.remove_session(*session, caller);
                 reply.send(ShardReply::Done);
@@ -99,24 +95,44 @@ impl SessionActorState {
                     return reply.send(ShardReply::Overloaded { retry_after_ms: 1_000 });
                 }
                 let (here, token, after) = (here.clone(), *token, *after);
-                self.reads.spawn(async move {
+                self.read(reply, place, async move {
                     let answer = attach(&here, token, after).await;
                     if matches!(answer, ShardReply::Refused(_)) {
                         here.subscribers.remove_session(here.session, caller);
                     }
-                    reply.send(answer);
-                    drop(place);
+                    answer
                 });
             }
             ShardCall::History { page, limit, site, .. } => {
                 let (here, page, limit, site) = (here.clone(), *page, *limit as usize, *site);
-                self.reads.spawn(async move {
-                    reply.send(history(&here, page, limit, site).await);
-                    drop(place);
+                self.read(reply, place, async move {
+                    #[cfg(test)]
+                    super::tests::panic_if_asked(&call, super::tests::Where::Read);
+                    history(&here, page, limit, site).await
                 });
             }
             ShardCall::AttachAgent { .. } | ShardCall::DetachAgent { .. } => reply.send(ShardReply::Unknown),
         }
+    }
+
+    /// Answers beside the mailbox: a read may wait for a quorum.
+    fn read(
+        &self,
+        reply: Guarded,
+        place: OwnedSemaphorePermit,
+        work: impl Future<Output = ShardReply> + Send + 'static,
+    ) {
+        let session = self.here.session;
+        self.reads.spawn(async move {
+            match AssertUnwindSafe(work).catch_unwind().await {
+                Ok(answer) => reply.send(answer),
+                Err(_) => {
+                    metrics::counter!("chat_session_panics_total").increment(1);
+                    tracing::error!(%session, "a read of the session panicked; the caller is told to come again");
+                }
+            }
+            drop(place);
+        });
     }
 }
 

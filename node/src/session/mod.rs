@@ -2,12 +2,14 @@
 //! Does not hold state of its own. Invariant: an actor holds nothing that the rows do not; losing one loses nothing.
 
 mod actor;
+#[cfg(test)]
+mod tests;
 
 use crate::push::Subscribers;
 use actor::{Session, SessionArguments, SessionMessage};
 use cluster::config::OVERLOADED_RETRY_MS;
 use cluster::node::ClusterNode;
-use cluster::router::ReplyTo;
+use cluster::router::{Guarded, ReplyTo};
 use cluster::shard::Shard;
 use parking_lot::Mutex;
 use proto::ids::{NodeId, SessionId, ShardId};
@@ -73,7 +75,7 @@ impl Sessions {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             return reply.send(ShardReply::Overloaded { retry_after_ms: OVERLOADED_RETRY_MS });
         };
-        let mut message = SessionMessage::Call { caller, call, reply, place };
+        let mut message = SessionMessage::Call { caller, call, reply: Guarded::new(reply), place };
         // The second try is for an actor that was passivated between look-up and send.
         for _ in 0..2 {
             let Some(actor) = self.activate(session, shard) else { break };
@@ -89,7 +91,7 @@ impl Sessions {
                 }
             }
         }
-        message.refuse(ShardReply::Overloaded { retry_after_ms: OVERLOADED_RETRY_MS });
+        // Dropped here, the message tells its caller to come again.
     }
 
     fn activate(&self, session: SessionId, shard: &Arc<Shard>) -> Option<ActorRef<SessionMessage>> {
@@ -143,7 +145,9 @@ impl Sessions {
     }
 
     fn ended(&self, who: ractor::ActorId) {
-        self.active.lock().retain(|_, active| active.actor.get_id() != who);
+        let mut active = self.active.lock();
+        active.retain(|_, active| active.actor.get_id() != who);
+        metrics::gauge!("chat_session_actors_count").set(active.len() as f64);
     }
 }
 

@@ -1,0 +1,281 @@
+//! One value per variant of every frozen type of this crate. New variants are added at the end of their list.
+
+use proto::codec::{CodecError, Frozen, decode, encode};
+use proto::command::*;
+use proto::ids::*;
+use proto::peer::*;
+use std::fmt::Debug;
+
+pub const SESSION: SessionId = SessionId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
+const AGENT: AgentId = AgentId(300);
+const SITE: SiteId = SiteId(7);
+const NODE: NodeId = NodeId(3);
+const NOW_MS: u64 = 1_763_700_000_000;
+const HASH: TokenHash = [0xab; 32];
+const POINT: LogPoint = LogPoint { term: 4, index: 70_000 };
+const VOTE: VoteRow = VoteRow { term: 5, replica: 9, committed: true };
+
+/// A frozen type with its samples.
+pub struct Kind {
+    /// Of the golden file, after the tag.
+    pub name: &'static str,
+    pub tag: u8,
+    pub samples: Vec<(&'static str, Vec<u8>)>,
+    pub decode: fn(&[u8]) -> Result<(), CodecError>,
+}
+
+fn kind<T: Frozen + PartialEq + Debug>(name: &'static str, values: Vec<(&'static str, T)>) -> Kind {
+    let sample = |(name, value): (&'static str, T)| {
+        let bytes = encode(&value);
+        assert_eq!(decode::<T>(&bytes).as_ref(), Ok(&value), "{name}");
+        (name, bytes)
+    };
+    let samples = values.into_iter().map(sample).collect();
+    Kind { name, tag: T::TAG, samples, decode: |bytes| decode::<T>(bytes).map(drop) }
+}
+
+/// Every frozen type of this crate.
+pub fn kinds() -> Vec<Kind> {
+    let batch = |command| Batch { now_ms: NOW_MS, commands: vec![command] };
+    let meta_batch = |command| MetaBatch { now_ms: NOW_MS, commands: vec![command] };
+    let event = |body| Event { seq: 70_000, ts_ms: NOW_MS, body };
+    let mut batches = each(commands(), batch);
+    batches.push(("none", Batch { now_ms: 0, commands: Vec::new() }));
+    let mut kinds = vec![
+        kind("batch", batches),
+        kind("event", each(bodies(), event)),
+        kind("meta-batch", each(meta_commands(), meta_batch)),
+        kind("mail", mails()),
+    ];
+    kinds.extend(handshake_kinds());
+    kinds.extend(raft_kinds());
+    kinds.extend(call_kinds());
+    kinds
+}
+
+fn each<A, B>(values: Vec<(&'static str, A)>, make: impl Fn(A) -> B) -> Vec<(&'static str, B)> {
+    values.into_iter().map(|(name, value)| (name, make(value))).collect()
+}
+
+fn address() -> NodeAddress {
+    NodeAddress { peer: "n3:7001".into(), client: "n3:7000".into(), admin: "n3:7002".into() }
+}
+
+pub fn parties() -> Vec<(&'static str, Party)> {
+    vec![("visitor", Party::Visitor), ("agent", Party::Agent(AGENT)), ("system", Party::System)]
+}
+
+pub fn commands() -> Vec<(&'static str, Command)> {
+    let (session, token) = (SESSION, HASH);
+    let visitor = VisitorId(u128::MAX - 1);
+    let (device, cid, text) = ("d1".into(), "c-1".into(), "grüß dich".into());
+    let message = mails().remove(0).1;
+    vec![
+        ("open session", Command::OpenSession { session, site: SITE, visitor, token }),
+        ("send", Command::Send { session, from: Party::Agent(AGENT), device, n: 251, cid, text }),
+        ("cursor", Command::Cursor { session, party: Party::Visitor, received: 65_536, read: 250 }),
+        ("close", Command::Close { session, by: Party::System }),
+        ("agent login", Command::AgentLogin { agent: AGENT, site: SITE, name: "Ada".into(), token }),
+        ("agent presence", Command::AgentPresence { agent: AGENT, online: true }),
+        ("inbox", Command::Inbox { from: ShardId(2), seq: 1, message }),
+        ("outbox acked", Command::OutboxAcked { to: ShardId(6), upto: u64::MAX }),
+    ]
+}
+
+pub fn mails() -> Vec<(&'static str, Mail)> {
+    let (site, session, agent, conversation) = (SITE, SESSION, AGENT, 3);
+    vec![
+        ("want", Mail::Want { site, session, conversation }),
+        ("done", Mail::Done { site, session, conversation, agent: Some(agent) }),
+        ("agent state", Mail::AgentState { site, agent, online: false }),
+        ("assign", Mail::Assign { session, conversation, agent }),
+        ("assigned", Mail::Assigned { agent, session, conversation }),
+        ("unassigned", Mail::Unassigned { agent, session, conversation }),
+    ]
+}
+
+pub fn bodies() -> Vec<(&'static str, EventBody)> {
+    let (device, cid, text) = ("d1".into(), "c-1".into(), "grüß dich".into());
+    vec![
+        ("message", EventBody::Message { from: Party::Visitor, device, n: 9, cid, text }),
+        ("assigned", EventBody::Assigned { agent: AGENT, conversation: 2 }),
+        ("closed", EventBody::Closed { by: Party::Agent(AGENT), conversation: 2 }),
+    ]
+}
+
+pub fn meta_commands() -> Vec<(&'static str, MetaCommand)> {
+    let (token, password, replica) = (HASH, String::from("$argon2id$"), ReplicaId(12));
+    let (cluster, admin_password) = (u128::MAX, password.clone());
+    let (site, name) = (String::from("demo"), String::from("ada"));
+    vec![
+        (
+            "bootstrap",
+            MetaCommand::Bootstrap { cluster, shards: 6, address: address(), admin_token: token, admin_password },
+        ),
+        ("create join token", MetaCommand::CreateJoinToken { token, expires_ms: NOW_MS }),
+        ("join", MetaCommand::Join { token, request: 1 << 100, address: address() }),
+        ("move node", MetaCommand::MoveNode { node: NODE, address: address() }),
+        ("add replica", MetaCommand::AddReplica { shard: ShardId(6), node: NODE }),
+        ("set voter", MetaCommand::SetVoter { replica }),
+        ("retire replica", MetaCommand::RetireReplica { replica }),
+        ("add site", MetaCommand::AddSite { name: "demo".into() }),
+        ("add agent", MetaCommand::AddAgent { site, name, password }),
+    ]
+}
+
+fn handshake_kinds() -> Vec<Kind> {
+    let (protocol_min, protocol_max, cluster, incarnation) = (1, 300, u128::MAX, 77);
+    let link = Hello::Link { cluster, node: NODE, to: NodeId(1), incarnation, protocol_min, protocol_max };
+    let join = Hello::Join { token: "t".into(), request: 1 << 100, address: address(), protocol_min, protocol_max };
+    let (nodes, meta) = (vec![(NODE, address())], vec![(ReplicaId(1), NODE)]);
+    let replies = vec![
+        ("linked", HelloReply::Linked { incarnation, protocol: 1 }),
+        ("joined", HelloReply::Joined { cluster, node: NODE, shards: 6, nodes, meta }),
+        ("elsewhere", HelloReply::Elsewhere { peer: "n1:7001".into() }),
+        ("refused", HelloReply::Refused { reason: "unknown join token".into() }),
+    ];
+    vec![kind("hello", vec![("link", link), ("join", join)]), kind("hello-reply", replies)]
+}
+
+fn applied() -> AppliedRow {
+    let membership = MembershipRow { configs: vec![vec![1, 2], vec![2, 300]], members: vec![(1, NODE), (300, NODE)] };
+    AppliedRow { applied: Some(POINT), membership_at: Some(LogPoint { term: 1, index: 0 }), membership }
+}
+
+fn raft_kinds() -> Vec<Kind> {
+    let (vote, last) = (VOTE, Some(POINT));
+    let append_replies = vec![
+        ("success", AppendReply::Success),
+        ("partial success", AppendReply::PartialSuccess(last)),
+        ("conflict", AppendReply::Conflict),
+        ("higher vote", AppendReply::HigherVote(vote)),
+        ("gone", AppendReply::Gone),
+    ];
+    let snapshot_calls = vec![
+        ("begin", SnapshotCall::Begin { vote, applied: applied() }),
+        ("chunk", SnapshotCall::Chunk { number: 1, rows: vec![1, 2, 255] }),
+        ("end", SnapshotCall::End { vote, chunks: 2 }),
+    ];
+    let snapshot_replies = vec![
+        ("next", SnapshotReply::Next),
+        ("installed", SnapshotReply::Installed { vote }),
+        ("higher vote", SnapshotReply::HigherVote { vote }),
+        ("failed", SnapshotReply::Failed { reason: "disk".into() }),
+    ];
+    vec![
+        kind("vote-row", vec![("vote", vote)]),
+        kind("membership-row", vec![("joint", applied().membership), ("empty", MembershipRow::default())]),
+        kind("applied-row", vec![("applied", applied()), ("empty", AppliedRow::default())]),
+        kind("append-head", vec![("append", AppendHead { vote, prev: last, commit: None, entries: 256 })]),
+        kind("append-reply", append_replies),
+        kind("vote-call", vec![("vote", VoteCall { vote, last, leadership_transfer: true })]),
+        kind("vote-reply", vec![("granted", VoteReply { vote, granted: true, last: None })]),
+        kind("transfer-call", vec![("transfer", TransferCall { from: vote, to: 300, last })]),
+        kind("lost-call", vec![("lost", LostCall { term: 5 })]),
+        kind("lost-reply", vec![("lost", LostReply { lost: true, last })]),
+        kind("snapshot-call", snapshot_calls),
+        kind("snapshot-reply", snapshot_replies),
+        kind("log-point", vec![("point", POINT)]),
+    ]
+}
+
+pub fn pages() -> Vec<(&'static str, Page)> {
+    vec![("after", Page::After(251)), ("before", Page::Before(1)), ("latest", Page::Latest)]
+}
+
+pub fn refusals() -> Vec<(&'static str, Refused)> {
+    vec![
+        ("unknown session", Refused::UnknownSession),
+        ("unknown agent", Refused::UnknownAgent),
+        ("bad token", Refused::BadToken),
+        ("not yours", Refused::NotYours),
+        ("conversation closed", Refused::ConversationClosed),
+        ("cid gap", Refused::CidGap { expected: 251 }),
+        ("text too large", Refused::TextTooLarge),
+        ("text empty", Refused::TextEmpty),
+        ("cid invalid", Refused::CidInvalid),
+        ("device invalid", Refused::DeviceInvalid),
+        ("inbox gap", Refused::InboxGap { expected: 1 }),
+        ("limit reached", Refused::LimitReached),
+    ]
+}
+
+pub fn pushes() -> Vec<(&'static str, Push)> {
+    let (session, party, agent) = (SESSION, Party::Agent(AGENT), AGENT);
+    let event = Event { seq: 1, ts_ms: NOW_MS, body: bodies().remove(0).1 };
+    vec![
+        ("event", Push::Event { session, event }),
+        ("cursor", Push::Cursor { session, party, received: 2, read: 1 }),
+        ("typing", Push::Typing { session, party, on: true }),
+        ("agent", Push::Agent { agent, version: 8, open: vec![(session, 3)] }),
+    ]
+}
+
+fn shard_calls() -> Vec<(&'static str, ShardCall)> {
+    let (session, agent, token) = (SESSION, AGENT, Some(HASH));
+    let history = |page| ShardCall::History { session, page, limit: 200, site: Some(SITE) };
+    let [after, before, latest] = pages().try_into().unwrap();
+    vec![
+        ("propose", ShardCall::Propose(commands().remove(1).1)),
+        ("attach", ShardCall::Attach { session, token, after: Some(70_000) }),
+        ("detach", ShardCall::Detach { session }),
+        ("attach agent", ShardCall::AttachAgent { agent, token: None }),
+        ("detach agent", ShardCall::DetachAgent { agent }),
+        ("history after", history(after.1)),
+        ("history before", history(before.1)),
+        ("history latest", history(latest.1)),
+        ("typing", ShardCall::Typing { session, party: Party::Visitor, on: false }),
+    ]
+}
+
+fn shard_replies() -> Vec<(&'static str, ShardReply)> {
+    let events: Vec<Event> =
+        bodies().into_iter().zip(1..).map(|((_, body), seq)| Event { seq, ts_ms: NOW_MS, body }).collect();
+    let state = SessionState {
+        site: SITE,
+        visitor: VisitorId(1),
+        head: 70_000,
+        open_from: 69_990,
+        agent: Some(AGENT),
+        visitor_cursor: (251, 250),
+        agent_cursor: (1, 0),
+        events: events.clone(),
+    };
+    let (name, open) = ("Ada".into(), vec![(SESSION, 3)]);
+    let mut replies = vec![
+        ("sent", ShardReply::Sent { seq: 1, ts_ms: NOW_MS, dup: true }),
+        ("done", ShardReply::Done),
+        ("attached", ShardReply::Attached(state)),
+        ("agent attached", ShardReply::AgentAttached { site: SITE, name, version: 8, open }),
+        ("history", ShardReply::History { events, head: 3 }),
+        ("not leader", ShardReply::NotLeader { hint: Some(NODE) }),
+        ("overloaded", ShardReply::Overloaded { retry_after_ms: 200 }),
+        ("unknown", ShardReply::Unknown),
+    ];
+    replies.extend(each(refusals(), ShardReply::Refused));
+    replies
+}
+
+fn call_kinds() -> Vec<Kind> {
+    let site = SITE;
+    let round = |items| Pushes { shard: ShardId(6), epoch: 300, items };
+    let meta_replies = vec![
+        ("done", MetaReply::Done),
+        ("node", MetaReply::Node { node: NODE, shards: 6 }),
+        ("replica", MetaReply::Replica { replica: ReplicaId(12) }),
+        ("site", MetaReply::Site { site }),
+        ("agent", MetaReply::Agent { agent: AGENT }),
+        ("refused", MetaReply::Refused { reason: "no such node".into() }),
+        ("not leader", MetaReply::NotLeader { hint: None }),
+        ("unknown", MetaReply::Unknown),
+        ("at", MetaReply::At { index: 70_000 }),
+    ];
+    let meta_calls = vec![("propose", MetaCall::Propose(meta_commands().remove(7).1)), ("barrier", MetaCall::Barrier)];
+    vec![
+        kind("shard-call", shard_calls()),
+        kind("shard-reply", shard_replies()),
+        kind("pushes", each(pushes(), |push| round(vec![push]))),
+        kind("meta-call", meta_calls),
+        kind("meta-reply", meta_replies),
+    ]
+}
