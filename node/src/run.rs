@@ -3,6 +3,7 @@
 
 use crate::auth::{self, Secret};
 use crate::config::{Config, cores};
+use crate::gateway::LoginLimit;
 use crate::hooks::NodeHooks;
 use crate::push::Hub;
 use actix_web::web::Data;
@@ -28,6 +29,7 @@ pub struct App {
     pub hub: Arc<Hub>,
     pub runtime: Handle,
     pub draining: AtomicBool,
+    pub logins: LoginLimit,
     pub metrics: PrometheusHandle,
     /// Of this node's own credential in its data directory.
     pub local_token: TokenHash,
@@ -81,6 +83,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         hub,
         runtime: handle,
         draining: AtomicBool::new(false),
+        logins: LoginLimit::default(),
         metrics,
         local_token: token.hash(),
     });

@@ -36,7 +36,13 @@ pub async fn upgrade(request: HttpRequest, payload: Payload, app: Data<App>) -> 
     if app.draining.load(Ordering::Acquire) {
         return Ok(crate::gateway::refuse(ErrorCode::Unavailable, "this node is going away"));
     }
-    let mut response = ws::handshake_with_protocols(&request, &[SUBPROTOCOL])?;
+    let mut response = match ws::handshake_with_protocols(&request, &[SUBPROTOCOL]) {
+        Ok(response) => response,
+        Err(error) => {
+            let message = format!("this is no WebSocket handshake: {error}");
+            return Ok(crate::gateway::refuse_with(ErrorInfo::new(ErrorCode::BadRequest, message)));
+        }
+    };
     let socket = Socket::new(app.hub.clone());
     if !app.hub.opened(&socket) {
         return Ok(crate::gateway::refuse(ErrorCode::Overloaded, "this node has as many sockets as it can have"));

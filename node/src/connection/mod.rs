@@ -9,4 +9,4 @@ mod verbs;
 
 pub use actor::upgrade;
 pub use outbox::{Pumped, Subscription, WAITING_BYTES_MAX};
-pub use socket::{Socket, Who, client_party};
+pub use socket::{Socket, Who, client_party, error_of};
