@@ -173,12 +173,15 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
                 .listen(clients)?
                 .run();
         let for_admin = app.clone();
-        let admin = HttpServer::new(move || HttpApp::new().app_data(for_admin.clone()).configure(crate::admin::routes))
-            .workers(1)
-            .disable_signals()
-            .shutdown_timeout(1)
-            .listen(admin)?
-            .run();
+        let admin = HttpServer::new(move || {
+            let guard = actix_web::middleware::from_fn(crate::admin::guard);
+            HttpApp::new().app_data(for_admin.clone()).wrap(guard).configure(crate::admin::routes)
+        })
+        .workers(1)
+        .disable_signals()
+        .shutdown_timeout(1)
+        .listen(admin)?
+        .run();
         let (stop_clients, stop_admin) = (server.handle(), admin.handle());
         let stopping = async {
             wait_for_signal().await;
