@@ -2,6 +2,7 @@
 //! Invariant: per socket and session every seq is written at most once, in order, without gaps.
 
 mod actor;
+mod heads;
 mod hello;
 mod outbox;
 mod socket;
