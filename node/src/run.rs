@@ -3,6 +3,7 @@
 
 use crate::auth::{self, Secret};
 use crate::config::{Config, cores};
+use crate::data_dir::DataDir;
 use crate::gateway::LoginLimit;
 use crate::hooks::NodeHooks;
 use crate::push::Hub;
@@ -50,6 +51,8 @@ impl App {
 pub fn run(config: Config) -> anyhow::Result<()> {
     config.validate()?;
     crate::telemetry::init(&config.log).map_err(anyhow::Error::msg)?;
+    // Before the ports: on a machine with one node too many, the directory is what the two have in common.
+    let _claim = DataDir::claim(&config.data_dir)?;
     tracing::info!(?config, "starting");
     if let Ok(limit) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::info!(limit, "open files allowed");
@@ -59,8 +62,6 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
     };
     let (clients, peers, admin) = (bind(config.listen)?, bind(config.peer_listen)?, bind(config.admin_listen)?);
-    std::fs::create_dir_all(&config.data_dir)
-        .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
     let address = NodeAddress {
         peer: config.advertised(peers.local_addr()?),
         client: config.advertised(clients.local_addr()?),
