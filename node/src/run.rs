@@ -12,6 +12,7 @@ use actix_web::{App as HttpApp, HttpServer};
 use anyhow::Context;
 use cluster::node::{ClusterNode, Join, NodeConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
+use parking_lot::Mutex;
 use proto::command::{NodeAddress, TokenHash};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub struct App {
     pub runtime: Handle,
     pub draining: AtomicBool,
     pub logins: LoginLimit,
+    /// Hash of the last `Authorization: Basic` that was right: checking a password is slow on purpose.
+    pub password_seen: Mutex<Option<TokenHash>>,
     pub metrics: PrometheusHandle,
     /// Of this node's own credential in its data directory.
     pub local_token: TokenHash,
@@ -85,6 +88,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         runtime: handle,
         draining: AtomicBool::new(false),
         logins: LoginLimit::default(),
+        password_seen: Mutex::default(),
         metrics,
         local_token: token.hash(),
     });

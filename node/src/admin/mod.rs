@@ -11,10 +11,11 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::{self, Data, Json, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
+use base64ct::{Base64, Encoding};
 use proto::command::MetaCommand;
 use proto::peer::MetaReply;
 use serde_json::json;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a join token is good for.
 const JOIN_TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
@@ -50,7 +51,7 @@ pub async fn guard<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    if !is_allowed(&app, request.request()) {
+    if !is_allowed(&app, request.request()) && !knows_password(&app, request.request()).await {
         return Ok(request.into_response(denied()).map_into_right_body());
     }
     next.call(request).await.map(ServiceResponse::map_into_left_body)
@@ -92,6 +93,29 @@ fn is_allowed(app: &App, request: &HttpRequest) -> bool {
     let hash = auth::hash_token(token);
     let of_cluster = app.cluster.with_meta(|state| state.cluster.as_ref().map(|row| row.admin_token)).flatten();
     auth::same_hash(&hash, &app.local_token) | of_cluster.is_some_and(|known| auth::same_hash(&hash, &known))
+}
+
+/// The password that the first start printed, as `Authorization: Basic` of the user `admin`: for browsers and curl.
+async fn knows_password(app: &Data<App>, request: &HttpRequest) -> bool {
+    let given = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+    let Some(encoded) = given.and_then(|value| value.strip_prefix("Basic ")) else { return false };
+    let hash = auth::hash_token(encoded);
+    if app.password_seen.lock().is_some_and(|seen| auth::same_hash(&seen, &hash)) {
+        return true;
+    }
+    let Ok(text) = Base64::decode_vec(encoded).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) else {
+        return false;
+    };
+    let Some(password) = text.strip_prefix("admin:").map(str::to_owned) else { return false };
+    let Ok(attempt) = app.logins.admit("", "admin", Instant::now()) else { return false };
+    let stored = app.cluster.with_meta(|state| state.cluster.as_ref().map(|row| row.admin_password.clone())).flatten();
+    let verified = web::block(move || auth::verify_password(&password, stored.as_deref())).await;
+    let is_right = matches!(verified, Ok(Ok(true)));
+    if is_right {
+        app.logins.clear(&attempt);
+        *app.password_seen.lock() = Some(hash);
+    }
+    is_right
 }
 
 fn denied() -> HttpResponse {

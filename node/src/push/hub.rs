@@ -6,7 +6,7 @@ use crate::metrics::StageMetrics;
 use cluster::node::ClusterNode;
 use cluster::router::{ReplyTo, Router};
 use parking_lot::{Mutex, RwLock};
-use proto::client::{CursorState, Reply, ServerFrame, TypingNotice};
+use proto::client::{CursorState, Presence, Reply, ServerFrame, TypingNotice};
 use proto::command::{Event, Party, Target};
 use proto::ids::{AgentId, NodeId, SessionId};
 use proto::peer::{Push, Pushes, ShardCall};
@@ -221,6 +221,13 @@ impl Hub {
                     self.to_others(session, party, |from| Reply::Typing(TypingNotice { session, from, on }));
                 }
                 Push::Agent { agent, version, open } => self.agent_changed(agent, version, open),
+                Push::Presence { agent, online, open } => {
+                    for session in open {
+                        self.to_others(session, Party::Agent(agent), |who| {
+                            Reply::Presence(Presence { session, who, online })
+                        });
+                    }
+                }
             }
         }
     }

@@ -3,8 +3,10 @@
 
 mod follow;
 mod hub;
+mod missed;
 mod repair;
 mod subscribers;
 
 pub use hub::Hub;
+pub use missed::Missed;
 pub use subscribers::Subscribers;
