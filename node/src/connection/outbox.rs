@@ -145,6 +145,11 @@ impl Subscription {
                 self.waiting_bytes -= event.bytes();
                 self.waiting.insert(seq, ack);
             }
+            // The same event again.
+            (Some(first @ Item::Event { .. }), event @ Item::Event { .. }) => {
+                self.waiting_bytes -= event.bytes();
+                self.waiting.insert(seq, first);
+            }
             (before, item) => {
                 self.waiting_bytes -= before.map_or(0, |before| before.bytes());
                 self.waiting.insert(seq, item);
