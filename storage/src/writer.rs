@@ -210,7 +210,13 @@ impl Drop for LogWriter {
 
 /// Ends the process after a failed sync or a full disk: one line on stderr, exit code 75. Pass it as `on_fatal` in production.
 pub fn exit_on_fatal(error: &StorageError) -> ! {
-    eprintln!(
+    use std::io::Write;
+    // Held to the end, so that no other thread's line comes after this one.
+    let _silent = std::io::stdout().lock();
+    let mut stderr = std::io::stderr().lock();
+    // If even that cannot be written, the exit code says it.
+    let _ = writeln!(
+        stderr,
         "everdesk: fatal: the log could not be made durable, stopping at once so that nothing unsafe is acknowledged: {error}"
     );
     std::process::exit(EXIT_DISK)
@@ -297,7 +303,7 @@ impl Worker {
         fsyncs: Arc<AtomicU64>,
     ) -> Worker {
         let meters = Meters {
-            fsync_seconds: metrics::histogram!("chat_storage_fsync_seconds"),
+            fsync_seconds: metrics::histogram!("chat_stage_fsync_seconds"),
             fsyncs: metrics::counter!("chat_storage_fsyncs_total"),
             batch_appends: metrics::histogram!("chat_storage_batch_appends_count"),
         };

@@ -32,8 +32,8 @@ impl fmt::Debug for Data {
 pub enum Applied {
     /// Blank and membership entries.
     Nothing,
-    /// One outcome per command of a data shard's batch, in order.
-    Shard(Vec<chat::Outcome>),
+    /// One outcome per command of a data shard's batch, in order, and how long the rules took.
+    Shard { outcomes: Vec<chat::Outcome>, took: std::time::Duration },
     /// One reply per command of a meta batch, in order.
     Meta(Vec<proto::peer::MetaReply>),
 }

@@ -15,6 +15,7 @@ use proto::peer::LogPoint;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
 use storage::StateTable;
 
 /// Clean bytes of sessions that stay in memory per shard.
@@ -93,6 +94,7 @@ impl ShardMachine {
     /// Outcomes of an entry that was proposed here go back to the proposer, effects included; those of an entry of an
     /// earlier leader leave from here.
     fn apply_batch(&self, batch: Batch, proposed_here: bool) -> Result<Applied, Halt> {
+        let started = Instant::now();
         let mut state = self.state.lock();
         let rows = TableRows(&self.table);
         let leading = self.leading.load(Ordering::Acquire);
@@ -106,11 +108,12 @@ impl ShardMachine {
             }
         }
         drop(state);
+        let took = started.elapsed();
         if proposed_here {
             // What earlier entries did must be told first.
             self.round_done();
         }
-        Ok(Applied::Shard(outcomes))
+        Ok(Applied::Shard { outcomes, took })
     }
 }
 

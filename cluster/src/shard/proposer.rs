@@ -109,7 +109,9 @@ impl Proposer {
 
 async fn run(proposer: Arc<Proposer>) {
     let in_flight = Arc::new(Semaphore::new(ENTRIES_IN_FLIGHT_MAX));
-    let proposed = metrics::histogram!("chat_proposer_wait_seconds");
+    let proposed = metrics::histogram!("chat_stage_propose_seconds");
+    let committed = metrics::histogram!("chat_stage_commit_seconds");
+    let apply = metrics::histogram!("chat_stage_apply_seconds");
     let batched = metrics::histogram!("chat_proposer_batch_messages_count");
     loop {
         let place = in_flight.clone().acquire_owned().await.expect("this semaphore is never closed");
@@ -128,9 +130,13 @@ async fn run(proposer: Arc<Proposer>) {
             replies.push(waiting.reply);
         }
         let hint = proposer.clone();
+        let (committed, apply) = (committed.clone(), apply.clone());
         let done = move |result| {
             drop(place);
-            metrics::histogram!("chat_proposer_commit_apply_seconds").record(started.elapsed().as_secs_f64());
+            if let Ok((_, Applied::Shard { took, .. })) = &result {
+                committed.record(started.elapsed().saturating_sub(*took).as_secs_f64());
+                apply.record(took.as_secs_f64());
+            }
             let effects = answer(replies, result, || hint.not_leader());
             if let Some(shard) = hint.shard.upgrade() {
                 shard.tell_effects(effects);
@@ -148,7 +154,7 @@ fn answer(
 ) -> Vec<(Option<NodeId>, Effect)> {
     let mut effects = Vec::new();
     match result {
-        Ok((_, Applied::Shard(applied))) => {
+        Ok((_, Applied::Shard { outcomes: applied, .. })) => {
             assert_eq!(replies.len(), applied.len(), "one reply per command");
             for (to, outcome) in replies.into_iter().zip(applied) {
                 let caller = to.caller().filter(|_| matches!(outcome.reply, chat::Reply::Sent { dup: false, .. }));
