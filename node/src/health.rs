@@ -1,10 +1,14 @@
 //! Owns what a load balancer and Prometheus ask. Does not decide health: the cluster does.
 //! Invariant: live means that the process answers; ready means that clients can be served now.
 
+use crate::gateway::retry_after;
 use crate::run::App;
 use actix_web::HttpResponse;
 use actix_web::web::Data;
 use std::sync::atomic::Ordering;
+
+/// How soon an answer of "not ready" is worth asking again, in milliseconds.
+const ASK_AGAIN_MS: u64 = 1_000;
 
 pub async fn live() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({ "live": true }))
@@ -24,8 +28,11 @@ fn unready(app: &App) -> Vec<&'static str> {
 
 pub async fn ready(app: Data<App>) -> HttpResponse {
     let reasons = unready(&app);
-    let body = serde_json::json!({ "ready": reasons.is_empty(), "reasons": reasons });
-    if reasons.is_empty() { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+    if reasons.is_empty() {
+        return HttpResponse::Ok().json(serde_json::json!({ "ready": true, "reasons": reasons }));
+    }
+    let body = serde_json::json!({ "ready": false, "reasons": reasons, "retry_after_ms": ASK_AGAIN_MS });
+    HttpResponse::ServiceUnavailable().insert_header(retry_after(ASK_AGAIN_MS)).json(body)
 }
 
 pub async fn metrics(app: Data<App>) -> HttpResponse {

@@ -2,7 +2,7 @@
 //! Does not decide anything. Invariant: nothing here waits.
 
 use crate::agent::Agents;
-use crate::push::{Hub, Subscribers};
+use crate::push::{Hub, Missed, Subscribers};
 use crate::session::Sessions;
 use chat::Effect;
 use cluster::hooks::Hooks;
@@ -10,7 +10,7 @@ use cluster::node::ClusterNode;
 use cluster::router::ReplyTo;
 use cluster::shard::Shard;
 use proto::command::{Command, Target};
-use proto::ids::{Epoch, NodeId, ShardId};
+use proto::ids::{AgentId, Epoch, NodeId, SessionId, ShardId};
 use proto::peer::{Push, Pushes, ShardCall};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -24,6 +24,7 @@ pub struct NodeHooks {
     subscribers: Arc<Subscribers>,
     sessions: Arc<Sessions>,
     agents: Arc<Agents>,
+    missed: Arc<Missed>,
     runtime: Handle,
 }
 
@@ -32,7 +33,8 @@ impl NodeHooks {
         let subscribers = Arc::new(Subscribers::default());
         let sessions = Sessions::start(subscribers.clone(), node.clone(), &runtime);
         let agents = Agents::start(subscribers.clone(), &runtime);
-        Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, runtime })
+        let missed = Missed::start(node.clone(), &hub);
+        Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, missed, runtime })
     }
 }
 
@@ -69,12 +71,18 @@ impl Hooks for NodeHooks {
     fn effects(&self, shard: &Arc<Shard>, epoch: Epoch, effects: Vec<(Option<NodeId>, Effect)>) {
         let started = Instant::now();
         let mut rounds: BTreeMap<NodeId, Vec<Push>> = BTreeMap::new();
+        let Some(node) = self.node.upgrade() else { return };
         for (told, effect) in effects {
+            if let Effect::AgentPresence { agent, online, .. } = effect {
+                presence(&node, shard, agent, online, &mut rounds);
+            }
             self.subscribers.route(shard, told, effect, &mut rounds);
         }
-        let Some(node) = self.node.upgrade() else { return };
         for (to, items) in rounds {
-            node.push(to, Pushes { shard: shard.id, epoch: epoch.0, items });
+            let pushes = Pushes { shard: shard.id, epoch: epoch.0, items };
+            if let Err(dropped) = node.push(to, pushes) {
+                self.missed.add(to, dropped);
+            }
         }
         metrics::histogram!("chat_stage_push_seconds").record(started.elapsed().as_secs_f64());
     }
@@ -103,8 +111,30 @@ impl Hooks for NodeHooks {
     fn peer_changed(&self, peer: NodeId, up: bool) {
         if !up {
             self.subscribers.forget_node(peer);
+            self.missed.forget_node(peer);
             self.agents.node_down(peer);
         }
+    }
+}
+
+/// Tells every node of an agent's coming or going, if it concerns somebody.
+fn presence(
+    node: &ClusterNode,
+    shard: &Arc<Shard>,
+    agent: AgentId,
+    online: bool,
+    rounds: &mut BTreeMap<NodeId, Vec<Push>>,
+) {
+    let open: Vec<SessionId> = match shard.peek(|state, rows| state.agent(rows, agent)) {
+        Ok(Some(view)) => view.open.into_iter().map(|(session, _)| session).collect(),
+        _ => return,
+    };
+    if open.is_empty() {
+        return;
+    }
+    let nodes: Vec<NodeId> = node.with_meta(|state| state.nodes.keys().copied().collect()).unwrap_or_default();
+    for to in nodes {
+        rounds.entry(to).or_default().push(Push::Presence { agent, online, open: open.clone() });
     }
 }
 

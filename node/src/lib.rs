@@ -8,6 +8,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod connection;
+pub mod data_dir;
 pub mod gateway;
 pub mod health;
 pub mod hooks;

@@ -3,6 +3,8 @@
 
 use crate::auth::{self, Secret};
 use crate::config::{Config, cores};
+use crate::data_dir::DataDir;
+use crate::gateway::LoginLimit;
 use crate::hooks::NodeHooks;
 use crate::push::Hub;
 use actix_web::web::Data;
@@ -10,6 +12,7 @@ use actix_web::{App as HttpApp, HttpServer};
 use anyhow::Context;
 use cluster::node::{ClusterNode, Join, NodeConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
+use parking_lot::Mutex;
 use proto::command::{NodeAddress, TokenHash};
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -28,6 +31,9 @@ pub struct App {
     pub hub: Arc<Hub>,
     pub runtime: Handle,
     pub draining: AtomicBool,
+    pub logins: LoginLimit,
+    /// Hash of the last `Authorization: Basic` that was right: checking a password is slow on purpose.
+    pub password_seen: Mutex<Option<TokenHash>>,
     pub metrics: PrometheusHandle,
     /// Of this node's own credential in its data directory.
     pub local_token: TokenHash,
@@ -48,6 +54,8 @@ impl App {
 pub fn run(config: Config) -> anyhow::Result<()> {
     config.validate()?;
     crate::telemetry::init(&config.log).map_err(anyhow::Error::msg)?;
+    // Before the ports: on a machine with one node too many, the directory is what the two have in common.
+    let _claim = DataDir::claim(&config.data_dir)?;
     tracing::info!(?config, "starting");
     if let Ok(limit) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::info!(limit, "open files allowed");
@@ -57,8 +65,6 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
     };
     let (clients, peers, admin) = (bind(config.listen)?, bind(config.peer_listen)?, bind(config.admin_listen)?);
-    std::fs::create_dir_all(&config.data_dir)
-        .with_context(|| format!("cannot create {}", config.data_dir.display()))?;
     let address = NodeAddress {
         peer: config.advertised(peers.local_addr()?),
         client: config.advertised(clients.local_addr()?),
@@ -81,6 +87,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         hub,
         runtime: handle,
         draining: AtomicBool::new(false),
+        logins: LoginLimit::default(),
+        password_seen: Mutex::default(),
         metrics,
         local_token: token.hash(),
     });
@@ -170,12 +178,15 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
                 .listen(clients)?
                 .run();
         let for_admin = app.clone();
-        let admin = HttpServer::new(move || HttpApp::new().app_data(for_admin.clone()).configure(crate::admin::routes))
-            .workers(1)
-            .disable_signals()
-            .shutdown_timeout(1)
-            .listen(admin)?
-            .run();
+        let admin = HttpServer::new(move || {
+            let guard = actix_web::middleware::from_fn(crate::admin::guard);
+            HttpApp::new().app_data(for_admin.clone()).wrap(guard).configure(crate::admin::routes)
+        })
+        .workers(1)
+        .disable_signals()
+        .shutdown_timeout(1)
+        .listen(admin)?
+        .run();
         let (stop_clients, stop_admin) = (server.handle(), admin.handle());
         let stopping = async {
             wait_for_signal().await;

@@ -241,6 +241,11 @@ pub enum ShardReply {
     },
     /// The outcome is open: repeat the same call.
     Unknown,
+    /// Where the party's cursor stands now.
+    Cursor {
+        received: u64,
+        read: u64,
+    },
 }
 
 /// Why the rules say no.
@@ -263,10 +268,32 @@ pub enum Refused {
 /// From a shard's leader to a subscribed node; unanswered.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Push {
-    Event { session: SessionId, event: Event },
-    Cursor { session: SessionId, party: Party, received: u64, read: u64 },
-    Typing { session: SessionId, party: Party, on: bool },
-    Agent { agent: AgentId, version: u64, open: Vec<(SessionId, u64)> },
+    Event {
+        session: SessionId,
+        event: Event,
+    },
+    Cursor {
+        session: SessionId,
+        party: Party,
+        received: u64,
+        read: u64,
+    },
+    Typing {
+        session: SessionId,
+        party: Party,
+        on: bool,
+    },
+    Agent {
+        agent: AgentId,
+        version: u64,
+        open: Vec<(SessionId, u64)>,
+    },
+    /// An agent came or went; for the visitors of its open conversations, wherever their sockets are.
+    Presence {
+        agent: AgentId,
+        online: bool,
+        open: Vec<SessionId>,
+    },
 }
 
 /// What one apply round of one shard means for one node.

@@ -86,6 +86,16 @@ impl NodeProcess {
     pub fn rss_bytes(&self) -> u64 {
         rss_bytes_of(self.pid())
     }
+
+    /// The most that was ever resident, in bytes.
+    pub fn rss_peak_bytes(&self) -> u64 {
+        memory_of(self.pid(), "VmHWM:")
+    }
+
+    /// The most address space that was ever taken, in bytes: an allocation shows here even when it is never touched.
+    pub fn vm_peak_bytes(&self) -> u64 {
+        memory_of(self.pid(), "VmPeak:")
+    }
 }
 
 impl Drop for NodeProcess {
@@ -105,8 +115,12 @@ pub fn cpu_of(pid: u32) -> Duration {
 
 /// Resident memory of a process in bytes; zero once it is gone.
 pub fn rss_bytes_of(pid: u32) -> u64 {
+    memory_of(pid, "VmRSS:")
+}
+
+fn memory_of(pid: u32, key: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
     let kib = line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse::<u64>().ok());
     kib.unwrap_or(0) * 1024
 }

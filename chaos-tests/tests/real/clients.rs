@@ -1,11 +1,15 @@
-//! Owns the tests of difficult clients: impatient ones, hopping ones, agents that come and go.
+//! Owns the tests of difficult clients: impatient ones, hopping ones, long-lived ones, agents that come and go.
 
 use std::time::Duration;
 
-use chaos_tests::cluster::Cluster;
+use anyhow::Context;
+use chaos_tests::cluster::{Cluster, SITE};
 use chaos_tests::invariants::assignment;
 use chaos_tests::oracle;
+use chaos_tests::socket::Socket;
 use chaos_tests::workload::{Shape, Workload};
+use node::client::http;
+use serde_json::json;
 
 const TALK_WITHIN: Duration = Duration::from_secs(90);
 
@@ -49,5 +53,19 @@ async fn a_visitor_is_never_given_to_two_agents() -> anyhow::Result<()> {
     let tally = oracle::check(&cluster, &load).await?;
     println!("{assignments} assignments; {tally:?}");
     assert!(assignments > 200, "only {assignments} assignments: the test proved nothing");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_socket_that_was_sent_thirty_thousand_frames_gets_the_next_one() -> anyhow::Result<()> {
+    let cluster = Cluster::start(1).await?;
+    let addr = &cluster.node(1).client;
+    let visitor = http::create_visitor(addr, SITE).await?;
+    let mut socket = Socket::hello(addr, &visitor.token, None).await?;
+    // Enough for a few bytes per frame, wrongly kept, to use up what may be with the HTTP layer at once.
+    for id in 0..=30_000 {
+        let pong = socket.ask(&json!({"id": id, "ping": {}}), Duration::from_secs(10), &mut Vec::new()).await;
+        pong.with_context(|| format!("ping {id}"))?;
+    }
     Ok(())
 }

@@ -68,17 +68,23 @@ impl ClusterNode {
         self.meta.read().as_ref().map(|machine| machine.with(read))
     }
 
-    /// Sends pushes to a node; to this node without a detour. Lost with the link: subscribers repair by cursor.
-    pub fn push(&self, to: NodeId, pushes: Pushes) {
-        use crate::transport::{Lane, MessageKind};
+    /// Sends pushes to a node; to this node without a detour. What is lost with the link, subscribers repair by cursor.
+    /// # Errors
+    /// The pushes, when too much waits for that node already.
+    pub fn push(&self, to: NodeId, pushes: Pushes) -> Result<(), Pushes> {
+        use crate::transport::{CallError, Lane, MessageKind};
         if to == self.me {
-            return self.hooks.pushes(self.me, pushes);
+            self.hooks.pushes(self.me, pushes);
+            return Ok(());
         }
-        let Some(peer) = self.transport.peer(to) else { return };
+        let Some(peer) = self.transport.peer(to) else { return Ok(()) };
         let encode = |out: &mut Vec<u8>| proto::codec::encode_into(&pushes, out);
-        if let Err(error) = peer.send(Lane::App, MessageKind::Pushes, pushes.shard.0, 0, encode) {
-            metrics::counter!("chat_push_dropped_total").increment(1);
-            tracing::debug!(%to, %error, "pushes dropped");
+        match peer.send(Lane::App, MessageKind::Pushes, pushes.shard.0, 0, encode) {
+            Err(CallError::Full) => {
+                metrics::counter!("chat_push_dropped_total").increment(1);
+                Err(pushes)
+            }
+            Ok(()) | Err(_) => Ok(()),
         }
     }
 

@@ -1,14 +1,21 @@
 //! Owns the admin API of one node. Does not own the state it shows. Invariant: nothing is answered without a bearer token.
 
 use crate::auth;
+use crate::gateway::retry_after;
 use crate::run::App;
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::error::JsonPayloadError;
 use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::middleware::Next;
 use actix_web::web::{self, Data, Json, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
+use base64ct::{Base64, Encoding};
 use proto::command::MetaCommand;
 use proto::peer::MetaReply;
 use serde_json::json;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a join token is good for.
 const JOIN_TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
@@ -16,26 +23,68 @@ const JOIN_TOKEN_LIFE: Duration = Duration::from_secs(15 * 60);
 const META_WITHIN: Duration = Duration::from_secs(10);
 /// Longest body, in bytes.
 const BODY_BYTES_MAX: usize = 4 << 10;
+/// When to ask again after a 503, in milliseconds.
+const RETRY_AFTER_MS: u64 = 500;
 
 pub fn routes(config: &mut ServiceConfig) {
     let json = web::JsonConfig::default().limit(BODY_BYTES_MAX).error_handler(|error, _| {
-        let response = problem(StatusCode::BAD_REQUEST, &error.to_string());
+        let response = body_problem(&error);
         actix_web::error::InternalError::from_response(error, response).into()
     });
-    config
-        .app_data(json)
-        .route("/admin/v1/cluster", web::get().to(cluster))
-        .route("/admin/v1/join-tokens", web::post().to(join_token))
-        .route("/admin/v1/sites", web::post().to(add_site))
-        .route("/admin/v1/agents", web::post().to(add_agent))
-        .default_service(web::to(|| async { problem(StatusCode::NOT_FOUND, "no such path") }));
+    let routes = [
+        ("/admin/v1/cluster", "GET", web::get().to(cluster)),
+        ("/admin/v1/join-tokens", "POST", web::post().to(join_token)),
+        ("/admin/v1/sites", "POST", web::post().to(add_site)),
+        ("/admin/v1/agents", "POST", web::post().to(add_agent)),
+    ];
+    for (path, method, route) in routes {
+        config.service(web::resource(path).route(route).default_service(only(method)));
+    }
+    config.app_data(json).default_service(web::to(|| async { problem(StatusCode::NOT_FOUND, "no such path") }));
+}
+
+/// Stands before every route: who is not allowed does not even learn which paths there are.
+/// # Errors
+/// Those of the routes.
+pub async fn guard<B: MessageBody>(
+    app: Data<App>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    if !is_allowed(&app, request.request()) && !knows_password(&app, request.request()).await {
+        return Ok(request.into_response(denied()).map_into_right_body());
+    }
+    next.call(request).await.map(ServiceResponse::map_into_left_body)
+}
+
+fn only(method: &'static str) -> actix_web::Route {
+    web::to(move || async move {
+        let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, &format!("use {method}"));
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(method));
+        response
+    })
+}
+
+fn body_problem(error: &JsonPayloadError) -> HttpResponse {
+    use JsonPayloadError as E;
+    match error {
+        E::ContentType => problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/json"),
+        E::Overflow { .. } | E::OverflowKnownLength { .. } => {
+            problem(StatusCode::PAYLOAD_TOO_LARGE, &format!("the body is larger than {BODY_BYTES_MAX} bytes"))
+        }
+        other => problem(StatusCode::BAD_REQUEST, &other.to_string()),
+    }
 }
 
 fn problem(status: StatusCode, detail: &str) -> HttpResponse {
     let title = status.canonical_reason().unwrap_or("error");
-    HttpResponse::build(status)
-        .content_type("application/problem+json")
-        .body(json!({ "status": status.as_u16(), "title": title, "detail": detail }).to_string())
+    let mut body = json!({ "status": status.as_u16(), "title": title, "detail": detail });
+    let mut response = HttpResponse::build(status);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        body["retry_after_ms"] = RETRY_AFTER_MS.into();
+        response.insert_header(retry_after(RETRY_AFTER_MS));
+    }
+    response.content_type("application/problem+json").body(body.to_string())
 }
 
 fn is_allowed(app: &App, request: &HttpRequest) -> bool {
@@ -46,14 +95,36 @@ fn is_allowed(app: &App, request: &HttpRequest) -> bool {
     auth::same_hash(&hash, &app.local_token) | of_cluster.is_some_and(|known| auth::same_hash(&hash, &known))
 }
 
-fn denied() -> HttpResponse {
-    problem(StatusCode::UNAUTHORIZED, "a valid bearer token is needed")
+/// The password that the first start printed, as `Authorization: Basic` of the user `admin`: for browsers and curl.
+async fn knows_password(app: &Data<App>, request: &HttpRequest) -> bool {
+    let given = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+    let Some(encoded) = given.and_then(|value| value.strip_prefix("Basic ")) else { return false };
+    let hash = auth::hash_token(encoded);
+    if app.password_seen.lock().is_some_and(|seen| auth::same_hash(&seen, &hash)) {
+        return true;
+    }
+    let Ok(text) = Base64::decode_vec(encoded).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()) else {
+        return false;
+    };
+    let Some(password) = text.strip_prefix("admin:").map(str::to_owned) else { return false };
+    let Ok(attempt) = app.logins.admit("", "admin", Instant::now()) else { return false };
+    let stored = app.cluster.with_meta(|state| state.cluster.as_ref().map(|row| row.admin_password.clone())).flatten();
+    let verified = web::block(move || auth::verify_password(&password, stored.as_deref())).await;
+    let is_right = matches!(verified, Ok(Ok(true)));
+    if is_right {
+        app.logins.clear(&attempt);
+        *app.password_seen.lock() = Some(hash);
+    }
+    is_right
 }
 
-async fn cluster(app: Data<App>, request: HttpRequest) -> HttpResponse {
-    if !is_allowed(&app, &request) {
-        return denied();
-    }
+fn denied() -> HttpResponse {
+    let mut response = problem(StatusCode::UNAUTHORIZED, "a valid bearer token is needed");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
+}
+
+async fn cluster(app: Data<App>) -> HttpResponse {
     let node = app.cluster.clone();
     let Some(status) = app.on_raft(async move { node.status() }).await else {
         return problem(StatusCode::SERVICE_UNAVAILABLE, "this node is stopping");
@@ -105,10 +176,7 @@ async fn propose(app: &App, command: MetaCommand) -> Result<MetaReply, HttpRespo
     }
 }
 
-async fn join_token(app: Data<App>, request: HttpRequest) -> HttpResponse {
-    if !is_allowed(&app, &request) {
-        return denied();
-    }
+async fn join_token(app: Data<App>) -> HttpResponse {
     let Ok(token) = auth::mint_plain_token("join") else {
         return problem(StatusCode::INTERNAL_SERVER_ERROR, "no randomness");
     };
@@ -126,10 +194,7 @@ struct NewSite {
     name: String,
 }
 
-async fn add_site(app: Data<App>, request: HttpRequest, site: Json<NewSite>) -> HttpResponse {
-    if !is_allowed(&app, &request) {
-        return denied();
-    }
+async fn add_site(app: Data<App>, site: Json<NewSite>) -> HttpResponse {
     match propose(&app, MetaCommand::AddSite { name: site.into_inner().name }).await {
         Ok(MetaReply::Site { site }) => HttpResponse::Ok().json(json!({ "site": site.to_string() })),
         Ok(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "unexpected answer"),
@@ -145,10 +210,7 @@ struct NewAgent {
     password: String,
 }
 
-async fn add_agent(app: Data<App>, request: HttpRequest, agent: Json<NewAgent>) -> HttpResponse {
-    if !is_allowed(&app, &request) {
-        return denied();
-    }
+async fn add_agent(app: Data<App>, agent: Json<NewAgent>) -> HttpResponse {
     let NewAgent { site, name, password } = agent.into_inner();
     if !(auth::PASSWORD_BYTES_MIN..=auth::PASSWORD_BYTES_MAX).contains(&password.len()) {
         return problem(StatusCode::UNPROCESSABLE_ENTITY, "a password has 8 to 1024 bytes");

@@ -131,7 +131,10 @@ fn create_token(target: &Target) -> anyhow::Result<()> {
 
 fn add_agent(target: &Target, site: &str, name: &str) -> anyhow::Result<()> {
     let mut password = String::new();
-    std::io::stdin().take(4096).read_to_string(&mut password)?;
+    std::io::stdin().take(4096).read_to_string(&mut password).map_err(|error| match error.kind() {
+        std::io::ErrorKind::InvalidData => anyhow::anyhow!("the password is not UTF-8"),
+        _ => error.into(),
+    })?;
     let password = password.trim_end_matches(['\r', '\n']);
     let body = json!({ "site": site, "name": name, "password": password });
     let body = call(target, "POST", "/admin/v1/agents", Some(body))?;
@@ -177,7 +180,7 @@ fn credential(dir: &Path) -> anyhow::Result<Value> {
     let path = dir.join("admin.json");
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}; name the node's data directory with --data-dir", path.display()))?;
-    Ok(serde_json::from_str(&text)?)
+    serde_json::from_str(&text).with_context(|| format!("{} is not a credential", path.display()))
 }
 
 fn call(target: &Target, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
@@ -202,7 +205,8 @@ fn call(target: &Target, method: &str, path: &str, body: Option<Value>) -> anyho
     let text = response.body_mut().read_to_string()?;
     let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
     if !status.is_success() {
-        bail!("{}", value["detail"].as_str().unwrap_or(&text));
+        // The second form is that of the clients' listener.
+        bail!("{}", value["detail"].as_str().or(value["error"]["message"].as_str()).unwrap_or(&text));
     }
     Ok(value)
 }

@@ -1,6 +1,7 @@
 //! Owns the one WebSocket actor: the only place that knows actix-web-actors, which is deprecated upstream (ADR 0001).
 //! Does not know verbs. Invariant: bytes handed to the HTTP layer and not yet taken by it stay within the credit window.
 
+use super::heads::Checked;
 use super::socket::Socket;
 use super::verbs;
 use crate::run::App;
@@ -22,8 +23,6 @@ use std::time::Instant;
 
 /// Bytes that may be with the HTTP layer at once per socket; more waits in the socket's own bounded queue.
 const CREDIT_BYTES: usize = 128 << 10;
-/// Bytes that a WebSocket frame adds to its payload at most.
-const FRAME_HEAD_BYTES: usize = 10;
 
 /// Upgrades a request to a socket of protocol v1.
 /// # Errors
@@ -36,7 +35,13 @@ pub async fn upgrade(request: HttpRequest, payload: Payload, app: Data<App>) -> 
     if app.draining.load(Ordering::Acquire) {
         return Ok(crate::gateway::refuse(ErrorCode::Unavailable, "this node is going away"));
     }
-    let mut response = ws::handshake_with_protocols(&request, &[SUBPROTOCOL])?;
+    let mut response = match ws::handshake_with_protocols(&request, &[SUBPROTOCOL]) {
+        Ok(response) => response,
+        Err(error) => {
+            let message = format!("this is no WebSocket handshake: {error}");
+            return Ok(crate::gateway::refuse_with(ErrorInfo::new(ErrorCode::BadRequest, message)));
+        }
+    };
     let socket = Socket::new(app.hub.clone());
     if !app.hub.opened(&socket) {
         return Ok(crate::gateway::refuse(ErrorCode::Overloaded, "this node has as many sockets as it can have"));
@@ -44,7 +49,7 @@ pub async fn upgrade(request: HttpRequest, payload: Payload, app: Data<App>) -> 
     let credit = Arc::new(AtomicUsize::new(0));
     let actor = Connection { socket: socket.clone(), credit: credit.clone(), fragments: None, heard: Instant::now() };
     let codec = Codec::new().max_size(FRAME_BYTES_MAX);
-    let inner = WebsocketContext::with_codec(actor, payload, codec);
+    let inner = WebsocketContext::with_codec(actor, Checked::new(payload, socket.clone()), codec);
     Ok(response.streaming(Counted { inner: Box::pin(inner), socket, credit }))
 }
 
@@ -96,7 +101,7 @@ impl ActorFuture<Connection> for Pump {
         actor.socket.waker.register(task.waker());
         while actor.credit.load(Ordering::Relaxed) < CREDIT_BYTES {
             let Some(frame) = actor.socket.with(|state| state.frames.pop()) else { break };
-            actor.credit.fetch_add(frame.len() + FRAME_HEAD_BYTES, Ordering::Relaxed);
+            actor.credit.fetch_add(bytes_of_frame(frame.len()), Ordering::Relaxed);
             ctx.text(frame);
         }
         let closing = actor.socket.with(|state| {
@@ -127,22 +132,13 @@ impl Connection {
         }
     }
 
-    /// Answers a ping of the WebSocket layer, within the credit: who does not read gets no pongs.
-    fn pong(&self, bytes: &[u8], ctx: &mut WebsocketContext<Self>) {
-        if self.credit.load(Ordering::Relaxed) < CREDIT_BYTES {
-            self.credit.fetch_add(bytes.len() + FRAME_HEAD_BYTES, Ordering::Relaxed);
-            ctx.pong(bytes);
-        }
-    }
-
     fn fault(&mut self, error: FrameError) {
-        let first = !self.socket.with(|state| state.hello_said);
         let faults = self.socket.with(|state| {
             state.faults_in_a_row += 1;
             state.faults_in_a_row
         });
         self.socket.write(&error.into_reply());
-        if first || faults >= FAULTS_IN_A_ROW_MAX {
+        if faults >= FAULTS_IN_A_ROW_MAX {
             self.socket.close(CloseCode::Policy);
         }
     }
@@ -167,7 +163,7 @@ impl Connection {
         let Some(whole) = &mut self.fragments else { return };
         if whole.len() + bytes.len() > FRAME_BYTES_MAX {
             self.fragments = None;
-            self.too_large();
+            self.socket.frame_too_large();
         } else {
             whole.extend_from_slice(bytes);
         }
@@ -181,9 +177,12 @@ impl Connection {
         }
     }
 
-    fn too_large(&self) {
-        let message = format!("the frame is larger than {FRAME_BYTES_MAX} bytes");
-        self.socket.error(None, ErrorInfo::new(ErrorCode::FrameTooLarge, message));
+    /// A client that pings but does not read gets no pong: nothing else would bound what waits for it.
+    fn pong(&self, bytes: &[u8], ctx: &mut WebsocketContext<Self>) {
+        if self.credit.load(Ordering::Relaxed) < CREDIT_BYTES {
+            self.credit.fetch_add(bytes_of_frame(bytes.len()), Ordering::Relaxed);
+            ctx.pong(bytes);
+        }
     }
 }
 
@@ -201,8 +200,9 @@ impl StreamHandler<Result<Message, ProtocolError>> for Connection {
                 ctx.close(Some(CloseReason { code: CloseCode::Normal.number().into(), description: None }));
                 ctx.stop();
             }
-            Err(ProtocolError::Overflow) => self.too_large(),
-            Err(ProtocolError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Err(ProtocolError::Overflow) => self.socket.frame_too_large(),
+            // So actix-web-actors says that a text is not UTF-8; reserved bits would be `InvalidData`.
+            Err(ProtocolError::Io(error)) if error.kind() == std::io::ErrorKind::Other => {
                 self.socket.close(CloseCode::NotUtf8);
             }
             Err(_) => self.socket.close(CloseCode::Protocol),
@@ -214,6 +214,16 @@ impl StreamHandler<Result<Message, ProtocolError>> for Connection {
         if self.socket.with(|state| state.close.is_none() || state.closed) {
             ctx.stop();
         }
+    }
+}
+
+/// What a payload takes on the wire, to the byte: a rest that nobody takes back would use the credit up for ever.
+/// Source: RFC 6455, section 5.2, frames without a mask.
+const fn bytes_of_frame(payload: usize) -> usize {
+    match payload {
+        0..=125 => payload + 2,
+        126..=0xffff => payload + 4,
+        _ => payload + 10,
     }
 }
 

@@ -2,6 +2,7 @@
 //! Invariant: per socket and session every seq is written at most once, in order, without gaps.
 
 mod actor;
+mod heads;
 mod hello;
 mod outbox;
 mod socket;
@@ -9,4 +10,4 @@ mod verbs;
 
 pub use actor::upgrade;
 pub use outbox::{Pumped, Subscription, WAITING_BYTES_MAX};
-pub use socket::{Socket, Who, client_party};
+pub use socket::{Socket, Who, client_party, error_of};

@@ -7,6 +7,7 @@ use cluster::router::ReplySink;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use proto::client::encode::{encode_ack, encode_event};
+use proto::client::limits::FRAME_BYTES_MAX;
 use proto::client::{Ack, CloseCode, ErrorCode, ErrorInfo, Event, EventKind, Reply, ServerFrame};
 use proto::command::{EventBody, Party};
 use proto::ids::{AgentId, SessionId, SiteId, VisitorId};
@@ -101,6 +102,11 @@ impl Socket {
         if let Some(close) = code.close_code() {
             self.close(close);
         }
+    }
+
+    pub fn frame_too_large(&self) {
+        let message = format!("the frame is larger than {FRAME_BYTES_MAX} bytes");
+        self.error(None, ErrorInfo::new(ErrorCode::FrameTooLarge, message));
     }
 
     /// Closes after what is queued was written.

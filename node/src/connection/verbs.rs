@@ -130,7 +130,7 @@ fn ask_shard(
         let reply = asked.await;
         socket.with(|state| state.asking -= 1);
         match &reply {
-            ShardReply::Done | ShardReply::History { .. } => {
+            ShardReply::Done | ShardReply::Cursor { .. } | ShardReply::History { .. } => {
                 let body = ok(&socket, &reply);
                 socket.write(&ServerFrame { id: Some(id), body });
             }
@@ -199,16 +199,10 @@ fn cursor(socket: &Arc<Socket>, who: Who, id: u64, ask: Cursor) {
             if may_ask(who, session) { error_of(&ShardReply::Refused(Refused::NotYours)) } else { forbidden() },
         );
     };
-    let head = socket.with(|state| state.subscription(session).map_or(0, |sub| sub.head));
     let call = ShardCall::Propose(Command::Cursor { session, party: who.party(), received, read });
-    ask_shard(socket, who, id, session, call, move |_, _| {
-        let read = read.min(head);
-        Reply::Cursor(CursorState {
-            session,
-            from: client_party(who.party(), visitor),
-            received: received.max(read).min(head),
-            read,
-        })
+    ask_shard(socket, who, id, session, call, move |_, reply| {
+        let ShardReply::Cursor { received, read } = *reply else { return Reply::Ok };
+        Reply::Cursor(CursorState { session, from: client_party(who.party(), visitor), received, read })
     });
 }
 

@@ -1,15 +1,16 @@
 //! Owns agents' logins. Does not own accounts: meta does. Invariant: an unknown name costs as much as a wrong password.
 
-use super::refuse;
+use super::{refuse, refuse_with};
 use crate::auth::{self, Bearer};
+use crate::connection::error_of;
 use crate::run::App;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json};
-use proto::client::ErrorCode;
+use proto::client::{ErrorCode, ErrorInfo};
 use proto::command::{Command, Target};
 use proto::peer::{ShardCall, ShardReply};
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// Password checks at once: each takes 19 MiB and 30 ms of a core.
@@ -27,8 +28,12 @@ pub async fn login(app: Data<App>, login: Json<Login>) -> HttpResponse {
     let Ok(_place) = CHECKS.try_acquire() else {
         return refuse(ErrorCode::Overloaded, "too many logins at once");
     };
-    let cluster = app.cluster.clone();
     let login = login.into_inner();
+    let attempt = match app.logins.admit(&login.site, &login.name, Instant::now()) {
+        Ok(attempt) => attempt,
+        Err(wait) => return refuse_with(ErrorInfo::retry(ErrorCode::RateLimited, "too many failed logins", wait)),
+    };
+    let cluster = app.cluster.clone();
     let done = app.on_raft(async move {
         cluster.meta_catch_up(Duration::from_secs(3)).await;
         let found = cluster
@@ -41,23 +46,27 @@ pub async fn login(app: Data<App>, login: Json<Login>) -> HttpResponse {
         let password = login.password;
         let checked = tokio::task::spawn_blocking(move || auth::verify_password(&password, stored.as_deref())).await;
         let (Ok(Ok(true)), Some((agent, site, _))) = (checked, found) else {
-            return Err((ErrorCode::Unauthorized, "name or password is wrong"));
+            return Err(ErrorInfo::new(ErrorCode::Unauthorized, "name or password is wrong"));
         };
-        let fault = (ErrorCode::Internal, "a fault of the node");
-        let token = auth::mint_token(Bearer::Agent { agent }).map_err(|_| fault)?;
+        let fault = || ErrorInfo::new(ErrorCode::Internal, "a fault of the node");
+        let token = auth::mint_token(Bearer::Agent { agent }).map_err(|_| fault())?;
         let command = Command::AgentLogin { agent, site, name: login.name, token: token.hash() };
         let shard = cluster.router.shard_of(Target::Agent(agent));
         match cluster.router.call(shard, ShardCall::Propose(command)).await {
             ShardReply::Done => Ok(serde_json::json!({ "agent": agent.to_string(), "token": token.expose() })),
-            ShardReply::Overloaded { .. } => Err((ErrorCode::Overloaded, "the node is full")),
-            _ => Err((ErrorCode::Unavailable, "the shard has no leader just now")),
+            ShardReply::Refused(_) => Err(fault()),
+            no_answer => Err(error_of(&no_answer)),
         }
     });
-    let done = done.await.unwrap_or(Err((ErrorCode::Internal, "a fault of the node")));
-    let outcome = done.as_ref().map_or_else(|(code, _)| code.as_str(), |_| "ok");
+    let done = done.await.unwrap_or_else(|| Err(ErrorInfo::new(ErrorCode::Internal, "a fault of the node")));
+    let outcome = done.as_ref().map_or_else(|error| error.code.as_str(), |_| "ok");
     metrics::counter!("chat_gateway_logins_total", "outcome" => outcome).increment(1);
+    // Only a wrong name or password stays counted: a cluster that cannot answer says nothing of the client.
+    if !matches!(&done, Err(error) if error.code == ErrorCode::Unauthorized) {
+        app.logins.clear(&attempt);
+    }
     match done {
         Ok(body) => HttpResponse::Ok().json(body),
-        Err((code, message)) => refuse(code, message),
+        Err(error) => refuse_with(error),
     }
 }

@@ -2,24 +2,44 @@
 //! Invariant: every refusal is `{"error":{"code","message"}}` with the status of its code.
 
 mod login;
+mod login_limit;
 mod visitors;
 
+pub use login_limit::LoginLimit;
+
 use crate::{connection, health};
+use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use proto::client::limits::HTTP_BODY_BYTES_MAX;
 use proto::client::{ErrorCode, ErrorInfo};
+use std::time::Duration;
 
-/// An error as its answer.
-pub fn refuse_with(info: &ErrorInfo<'_>) -> HttpResponse {
+/// What a client is told to wait when nothing says how long it will take.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// An error as its answer; 429 and 503 always say when to come again.
+pub fn refuse_with(mut info: ErrorInfo<'_>) -> HttpResponse {
     let status = StatusCode::from_u16(info.code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    HttpResponse::build(status).json(serde_json::json!({ "error": info }))
+    if info.retry_after_ms.is_none() && matches!(status.as_u16(), 429 | 503) {
+        info = ErrorInfo::retry(info.code, info.message, RETRY_AFTER);
+    }
+    let mut response = HttpResponse::build(status);
+    if let Some(wait_ms) = info.retry_after_ms {
+        response.insert_header(retry_after(wait_ms));
+    }
+    response.json(serde_json::json!({ "error": info }))
 }
 
 pub fn refuse(code: ErrorCode, message: &'static str) -> HttpResponse {
-    refuse_with(&ErrorInfo::new(code, message))
+    refuse_with(ErrorInfo::new(code, message))
+}
+
+/// The header holds whole seconds; the body has the exact wait.
+pub fn retry_after(wait_ms: u64) -> (header::HeaderName, String) {
+    (header::RETRY_AFTER, wait_ms.div_ceil(1000).max(1).to_string())
 }
 
 /// The routes of the client listener.
@@ -31,23 +51,52 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(
             web::resource("/v1/sites/{site}/visitors")
                 .route(web::post().to(visitors::create))
-                .default_service(only("use POST")),
+                .default_service(only("POST")),
         )
-        .service(
-            web::resource("/v1/agents/login").route(web::post().to(login::login)).default_service(only("use POST")),
-        )
-        .service(web::resource("/v1/ws").route(web::get().to(connection::upgrade)).default_service(only("use GET")))
-        .route("/health/live", web::get().to(health::live))
-        .route("/health/ready", web::get().to(health::ready))
-        .route("/metrics", web::get().to(health::metrics))
-        .route("/", web::get().to(home))
-        .route("/demo", web::get().to(page))
-        .route("/demo/{file}", web::get().to(page))
-        .default_service(web::to(|| async { refuse(ErrorCode::NotFound, "no such path") }));
+        .service(web::resource("/v1/agents/login").route(web::post().to(login::login)).default_service(only("POST")));
+    let read = [
+        ("/v1/ws", web::get().to(connection::upgrade)),
+        ("/health/live", web::get().to(health::live)),
+        ("/health/ready", web::get().to(health::ready)),
+        ("/metrics", web::get().to(health::metrics)),
+        ("/", web::get().to(home)),
+        ("/demo", web::get().to(page)),
+        ("/demo/{file}", web::get().to(page)),
+    ];
+    for (path, route) in read {
+        config.service(web::resource(path).route(route).default_service(only("GET")));
+    }
+    config.default_service(web::to(|| async { refuse(ErrorCode::NotFound, "no such path") }));
 }
 
-fn only(message: &'static str) -> actix_web::Route {
-    web::to(move || async move { refuse(ErrorCode::MethodNotAllowed, message) })
+fn only(method: &'static str) -> actix_web::Route {
+    web::to(move || async move {
+        let mut response = refuse_with(ErrorInfo::new(ErrorCode::MethodNotAllowed, format!("use {method}")));
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(method));
+        response
+    })
+}
+
+/// Checks a body that says nothing in this version: it is empty or a JSON object.
+fn check_unused_body(
+    request: &HttpRequest,
+    body: Result<web::Bytes, actix_web::Error>,
+) -> Result<(), ErrorInfo<'static>> {
+    let body = body.map_err(|error| match error.as_error::<PayloadError>() {
+        Some(PayloadError::Overflow) => ErrorInfo::new(ErrorCode::TooLarge, "the body is too large"),
+        _ => ErrorInfo::new(ErrorCode::Malformed, "the body cannot be read"),
+    })?;
+    if body.is_empty() {
+        return Ok(());
+    }
+    if request.content_type() != "application/json" {
+        return Err(ErrorInfo::new(ErrorCode::UnsupportedMedia, "the body must be application/json"));
+    }
+    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body) {
+        Ok(_) => Ok(()),
+        Err(error) if error.is_data() => Err(ErrorInfo::new(ErrorCode::BadRequest, "the body must be an object")),
+        Err(_) => Err(ErrorInfo::new(ErrorCode::Malformed, "the body is not JSON")),
+    }
 }
 
 fn json_error(error: &actix_web::error::JsonPayloadError) -> actix_web::Error {
@@ -81,4 +130,23 @@ async fn page(request: HttpRequest) -> HttpResponse {
 
 fn web_assets(path: &str) -> Option<::web::Asset> {
     ::web::asset(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(response: &HttpResponse) -> Option<&str> {
+        response.headers().get(header::RETRY_AFTER)?.to_str().ok()
+    }
+
+    #[test]
+    fn a_refusal_that_will_pass_says_when_to_come_again() {
+        for code in [ErrorCode::Overloaded, ErrorCode::Unavailable, ErrorCode::RateLimited] {
+            assert_eq!(seconds(&refuse(code, "wait")), Some("1"), "{code}");
+        }
+        let long = ErrorInfo::retry(ErrorCode::RateLimited, "wait", Duration::from_millis(42_001));
+        assert_eq!(seconds(&refuse_with(long)), Some("43"), "never too early");
+        assert_eq!(seconds(&refuse(ErrorCode::NotFound, "no such path")), None);
+    }
 }

@@ -1,12 +1,13 @@
 //! Owns new visitors. Does not know their sessions' rules. Invariant: the token is answered only once the session is durable.
 
-use super::refuse;
+use super::{check_unused_body, refuse, refuse_with};
 use crate::auth::{self, Bearer};
+use crate::connection::error_of;
 use crate::run::App;
-use actix_web::HttpResponse;
-use actix_web::web::{Data, Path};
+use actix_web::web::{Bytes, Data, Path};
+use actix_web::{HttpRequest, HttpResponse};
 use cluster::router::Router;
-use proto::client::ErrorCode;
+use proto::client::{ErrorCode, ErrorInfo};
 use proto::command::{Command, Target};
 use proto::ids::{SessionId, SiteId, VisitorId};
 use proto::peer::{ShardCall, ShardReply};
@@ -17,7 +18,15 @@ use std::time::Duration;
 const META_WITHIN: Duration = Duration::from_secs(3);
 
 /// `POST /v1/sites/{site}/visitors`
-pub async fn create(app: Data<App>, site: Path<String>) -> HttpResponse {
+pub async fn create(
+    app: Data<App>,
+    request: HttpRequest,
+    site: Path<String>,
+    body: Result<Bytes, actix_web::Error>,
+) -> HttpResponse {
+    if let Err(error) = check_unused_body(&request, body) {
+        return refuse_with(error);
+    }
     let cluster = app.cluster.clone();
     let name = site.into_inner();
     let made = app.on_raft(async move {
@@ -30,7 +39,7 @@ pub async fn create(app: Data<App>, site: Path<String>) -> HttpResponse {
         }
         match site {
             Some(site) => open(&cluster.router, site).await,
-            None => Err((ErrorCode::NotFound, "no such site")),
+            None => Err(ErrorInfo::new(ErrorCode::NotFound, "no such site")),
         }
     });
     match made.await {
@@ -38,18 +47,18 @@ pub async fn create(app: Data<App>, site: Path<String>) -> HttpResponse {
             metrics::counter!("chat_gateway_visitors_total").increment(1);
             HttpResponse::Ok().json(body)
         }
-        Some(Err((code, message))) => refuse(code, message),
+        Some(Err(error)) => refuse_with(error),
         None => refuse(ErrorCode::Internal, "a fault of the node"),
     }
 }
 
-async fn open(router: &Arc<Router>, site: SiteId) -> Result<serde_json::Value, (ErrorCode, &'static str)> {
-    let fault = (ErrorCode::Internal, "a fault of the node");
+async fn open(router: &Arc<Router>, site: SiteId) -> Result<serde_json::Value, ErrorInfo<'static>> {
+    let fault = || ErrorInfo::new(ErrorCode::Internal, "a fault of the node");
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|_| fault)?;
+    getrandom::fill(&mut bytes).map_err(|_| fault())?;
     let visitor = VisitorId(u128::from_be_bytes(bytes));
     let session = session_of(site, visitor);
-    let token = auth::mint_token(Bearer::Visitor { session }).map_err(|_| fault)?;
+    let token = auth::mint_token(Bearer::Visitor { session }).map_err(|_| fault())?;
     let command = Command::OpenSession { session, site, visitor, token: token.hash() };
     let shard = router.shard_of(Target::Session(session));
     match router.call(shard, ShardCall::Propose(command)).await {
@@ -58,11 +67,7 @@ async fn open(router: &Arc<Router>, site: SiteId) -> Result<serde_json::Value, (
             "session": session.to_string(),
             "token": token.expose(),
         })),
-        ShardReply::Overloaded { .. } => Err((ErrorCode::Overloaded, "the node is full")),
-        ShardReply::Unknown | ShardReply::NotLeader { .. } => {
-            Err((ErrorCode::Unavailable, "the shard has no leader just now"))
-        }
-        _ => Err(fault),
+        refused => Err(error_of(&refused)),
     }
 }
 

@@ -119,6 +119,7 @@ impl Subscribers {
                 self.to_session(session, &Push::Cursor { session, party, received, read }, rounds);
             }
             Effect::AgentSessions { agent, .. } => self.to_agent(shard, agent, rounds),
+            // Told to every node: where the visitors' sockets are, other shards know.
             Effect::AgentPresence { .. } | Effect::Outbox { .. } => {}
         }
     }

@@ -84,7 +84,8 @@ impl SessionActorState {
                 let rounds = here.subscribers.typing(*session, *party, *on);
                 if let (Some(node), Some(epoch)) = (here.node.upgrade(), here.shard.serving()) {
                     for (to, items) in rounds {
-                        node.push(to, Pushes { shard: here.shard.id, epoch: epoch.0, items });
+                        // Typing may be lost.
+                        let _ = node.push(to, Pushes { shard: here.shard.id, epoch: epoch.0, items });
                     }
                 }
                 reply.send(ShardReply::Done);

@@ -307,6 +307,7 @@ pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
         option::of(node()).prop_map(|hint| ShardReply::NotLeader { hint }),
         any::<u32>().prop_map(|retry_after_ms| ShardReply::Overloaded { retry_after_ms }),
         Just(ShardReply::Unknown),
+        any::<(u64, u64)>().prop_map(|(received, read)| ShardReply::Cursor { received, read }),
     ]
 }
 
@@ -321,6 +322,11 @@ pub fn push() -> impl Strategy<Value = Push> {
         }),
         (session(), party(), any::<bool>()).prop_map(|(session, party, on)| Push::Typing { session, party, on }),
         (agent(), any::<u64>(), open()).prop_map(|(agent, version, open)| Push::Agent { agent, version, open }),
+        (agent(), any::<bool>(), vec(session(), 0..4)).prop_map(|(agent, online, open)| Push::Presence {
+            agent,
+            online,
+            open
+        }),
     ]
 }
 

@@ -208,6 +208,7 @@ pub fn pushes() -> Vec<(&'static str, Push)> {
         ("cursor", Push::Cursor { session, party, received: 2, read: 1 }),
         ("typing", Push::Typing { session, party, on: true }),
         ("agent", Push::Agent { agent, version: 8, open: vec![(session, 3)] }),
+        ("presence", Push::Presence { agent, online: true, open: vec![session] }),
     ]
 }
 
@@ -253,6 +254,7 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
         ("unknown", ShardReply::Unknown),
     ];
     replies.extend(each(refusals(), ShardReply::Refused));
+    replies.push(("cursor", ShardReply::Cursor { received: 13, read: 12 }));
     replies
 }
 

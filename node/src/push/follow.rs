@@ -1,0 +1,119 @@
+//! Owns what a socket follows: attaching sessions to it, and an agent's open conversations. Does not read history.
+//! Invariant: events flow to a socket only after its welcome, from the place that the leader named.
+
+use super::hub::{Hub, RETRY_AFTER};
+use crate::connection::Socket;
+use proto::command::Target;
+use proto::ids::{AgentId, SessionId};
+use proto::peer::{SessionState, ShardCall, ShardReply};
+use std::sync::Arc;
+
+impl Hub {
+    pub fn agent_changed(self: &Arc<Self>, agent: AgentId, version: u64, open: Vec<(SessionId, u64)>) {
+        let sockets = {
+            let mut maps = self.maps.lock();
+            let Some(entry) = maps.agents.get_mut(&agent) else { return };
+            if version < entry.version {
+                return;
+            }
+            entry.version = version;
+            entry.open = open.into_iter().map(|(session, _)| session).collect();
+            entry.sockets.clone()
+        };
+        for socket in sockets {
+            self.follow_open(&socket, agent);
+        }
+    }
+
+    /// Subscribes an agent's socket to every conversation that is open with the agent.
+    pub fn follow_open(self: &Arc<Self>, socket: &Arc<Socket>, agent: AgentId) {
+        // Before the welcome the hello itself attaches what is open, and calls this after it.
+        if !socket.with(|state| state.welcomed) {
+            return;
+        }
+        let open = self.maps.lock().agents.get(&agent).map(|entry| entry.open.clone()).unwrap_or_default();
+        for session in open {
+            let known = socket.with(|state| state.subscription(session).is_some());
+            if !known {
+                let (hub, socket) = (self.clone(), socket.clone());
+                self.spawn(async move { hub.follow_assigned(&socket, session, agent).await });
+            }
+        }
+    }
+
+    async fn follow_assigned(self: &Arc<Self>, socket: &Arc<Socket>, session: SessionId, agent: AgentId) {
+        loop {
+            match self.attach_session(socket, session, None, None).await {
+                Ok(found) if found.agent == Some(agent) => return self.settle(socket, session),
+                // Closed or handed on since the list was made.
+                Ok(_) => return self.detach(socket, session),
+                // Attached by another list, or not there any more.
+                Err(ShardReply::Done | ShardReply::Refused(_)) => return,
+                Err(_) if socket.with(|state| state.closed) => return,
+                Err(_) => tokio::time::sleep(RETRY_AFTER).await,
+            }
+        }
+    }
+
+    /// Subscribes a socket to a session and places its cursor; events wait until [`Hub::settle`].
+    /// # Errors
+    /// The leader's refusal, or the lack of a leader.
+    pub async fn attach_session(
+        self: &Arc<Self>,
+        socket: &Arc<Socket>,
+        session: SessionId,
+        token: Option<proto::command::TokenHash>,
+        after: Option<u64>,
+    ) -> Result<SessionState, ShardReply> {
+        let Some(router) = self.router() else { return Err(ShardReply::Unknown) };
+        let fresh = socket.with(|state| {
+            let fresh = state.subscription(session).is_none() && !state.closed;
+            if fresh {
+                state.sessions.push(crate::connection::Subscription::new(session));
+            }
+            fresh
+        });
+        if !fresh {
+            return Err(ShardReply::Done);
+        }
+        self.add_session(socket, session);
+        let shard = router.shard_of(Target::Session(session));
+        match router.call(shard, ShardCall::Attach { session, token, after }).await {
+            ShardReply::Attached(found) => {
+                let after = after.unwrap_or(found.open_from - 1).min(found.head);
+                socket.with(|state| {
+                    if let Some(sub) = state.subscription(session) {
+                        sub.visitor = Some(found.visitor);
+                        sub.head = sub.head.max(found.head);
+                        sub.start_after(after);
+                    }
+                });
+                for event in &found.events {
+                    socket.deliver(session, event);
+                }
+                Ok(found)
+            }
+            other => {
+                self.detach(socket, session);
+                Err(other)
+            }
+        }
+    }
+
+    /// Lets the session's events flow to the socket, reading what the attach did not bring.
+    pub fn settle(self: &Arc<Self>, socket: &Arc<Socket>, session: SessionId) {
+        let pumped = socket.with(|state| {
+            if let Some(sub) = state.subscription(session) {
+                sub.settle();
+            }
+            state.pump(session)
+        });
+        socket.after(session, pumped);
+        let behind = socket.with(|state| {
+            state.subscription(session).is_some_and(|sub| sub.cursor.is_some_and(|cursor| cursor < sub.head))
+        });
+        if behind {
+            self.repair(socket.clone(), session);
+        }
+    }
+}
