@@ -141,9 +141,10 @@ impl Subscription {
                 again.push(frame);
                 self.waiting.insert(seq, Item::Ack { frame: first, again });
             }
-            (Some(ack @ Item::Ack { .. }), event @ Item::Event { .. }) => {
+            // What is there stays: an ack is the copy, and a first event may know that an ack will take its place.
+            (Some(first), event @ Item::Event { .. }) => {
                 self.waiting_bytes -= event.bytes();
-                self.waiting.insert(seq, ack);
+                self.waiting.insert(seq, first);
             }
             // The same event again.
             (Some(first @ Item::Event { .. }), event @ Item::Event { .. }) => {
