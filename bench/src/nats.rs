@@ -151,10 +151,11 @@ async fn ask(addr: &str, subject: &str, body: &Value) -> anyhow::Result<Value> {
         line.flush().await?;
         loop {
             if let Some(unit) = unit(line.unread())? {
-                let payload = line.unread()[unit.head..unit.end - 2].to_vec();
+                let whole = line.unread()[unit.head..unit.end].to_vec();
                 line.advance(unit.end);
                 match unit.kind {
-                    Kind::Message { .. } => return Ok(serde_json::from_slice(&payload)?),
+                    // The payload's own line end is white space to JSON.
+                    Kind::Message { .. } => return Ok(serde_json::from_slice(&whole)?),
                     Kind::NoResponders => bail!("JetStream does not answer yet"),
                     _ => continue,
                 }
