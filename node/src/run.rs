@@ -2,7 +2,7 @@
 //! Invariant: the cluster runs on its own runtime; HTTP threads only hand work over to it.
 
 use crate::auth::{self, Secret};
-use crate::config::{Config, cores};
+use crate::config::{Config, half_the_cores};
 use crate::data_dir::DataDir;
 use crate::gateway::LoginLimit;
 use crate::hooks::NodeHooks;
@@ -71,7 +71,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         admin: config.advertised(admin.local_addr()?),
     };
     let runtime = Builder::new_multi_thread()
-        .worker_threads(config.raft_threads.unwrap_or_else(cores))
+        .worker_threads(config.raft_threads.unwrap_or_else(half_the_cores))
         .thread_name("raft")
         .enable_all()
         .build()?;
@@ -166,7 +166,7 @@ fn save_credential(config: &Config, admin: &str, token: &Secret) -> anyhow::Resu
 }
 
 fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListener) -> anyhow::Result<()> {
-    let workers = config.http_workers.unwrap_or_else(cores);
+    let workers = config.http_workers.unwrap_or_else(half_the_cores);
     let system = actix_web::rt::System::new();
     system.block_on(async move {
         let for_clients = app.clone();
