@@ -70,7 +70,7 @@ pub async fn run(args: &FailoverArgs, target: &TargetArgs, as_json: bool) -> any
         tokio::time::sleep(Duration::from_secs(1)).await;
         acks.borrow_mut().clear();
         tokio::time::sleep(BEFORE).await;
-        let (victim, shards) = cluster.busiest_leader().await?;
+        let (victim, shards) = victim(&cluster, count).await?;
         let lost_at = Instant::now();
         lose(&mut cluster, args, victim).await?;
         let gaps = gaps(&acks, lost_at).await;
@@ -129,6 +129,16 @@ async fn start_talk(cluster: &Cluster, args: &FailoverArgs, acks: &Acks) -> anyh
         });
     }
     Ok(talk)
+}
+
+/// A node that leads as many shards as any, another one every time.
+async fn victim(cluster: &Cluster, turn: usize) -> anyhow::Result<(u64, Vec<u64>)> {
+    let status = cluster.status(1).await?;
+    let led: Vec<(u64, Vec<u64>)> =
+        cluster.nodes().iter().map(|node| (node.number, status.led_by(node.number))).collect();
+    let most = led.iter().map(|(_, shards)| shards.len()).max().unwrap_or(0);
+    let busiest: Vec<_> = led.into_iter().filter(|(_, shards)| shards.len() == most).collect();
+    busiest.get(turn % busiest.len().max(1)).cloned().context("no nodes")
 }
 
 async fn lose(cluster: &mut Cluster, args: &FailoverArgs, victim: u64) -> anyhow::Result<()> {

@@ -5,6 +5,8 @@ mod conversation;
 
 mod kills;
 
+mod presence;
+
 mod deposed;
 
 mod clients;
