@@ -135,11 +135,35 @@ impl ClusterNode {
         self.running.read().get(&replica).map(|running| running.group.clone())
     }
 
-    /// Whether this node's own link to the group's leader is down, or goes down within a moment.
+    /// Whether this node's own link to the group's leader is down or silent, or goes down within a moment.
     async fn leader_link_down(&self, group: &Group) -> bool {
         match group.leadership().leader {
-            Some((_, node)) if node != self.me => wait_link_down(self.transport.peer(node)).await,
+            Some((_, node)) if node != self.me => {
+                let peer = self.transport.peer(node);
+                // The one that asks was first to notice; this node is about to.
+                let silent = self.timings.election_max.saturating_sub(self.timings.heartbeat * 2);
+                peer.as_ref().is_some_and(|peer| peer.silent_for() >= silent) || wait_link_down(peer).await
+            }
             _ => false,
+        }
+    }
+
+    /// A process that was stopped keeps its links: after an election time-out without a byte it is treated like one whose links
+    /// broke. The link stays, for the day it wakes.
+    pub(crate) fn suspect_the_silent(self: &Arc<Self>) {
+        for peer in self.transport.peers() {
+            let silent = peer.is_up() && peer.silent_for() >= self.timings.election_max;
+            let is_new = {
+                let mut suspects = self.suspects.lock();
+                if !silent {
+                    suspects.remove(&peer.node);
+                }
+                silent && suspects.insert(peer.node)
+            };
+            if is_new {
+                tracing::warn!(peer = %peer.node, "peer is silent");
+                self.leader_links_broke(peer.node);
+            }
         }
     }
 

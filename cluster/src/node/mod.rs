@@ -23,7 +23,7 @@ use crate::transport::Transport;
 use parking_lot::{Mutex, RwLock};
 use proto::ids::{ClusterId, NodeId, ReplicaId, ShardId};
 use proto::peer::Pushes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +56,8 @@ pub struct ClusterNode {
     pub(crate) meta: RwLock<Option<Arc<MetaMachine>>>,
     /// Replicas whose log was lost: they never run again and are reported to meta.
     pub(crate) amnesiac: Mutex<Vec<(ReplicaId, ShardId, String)>>,
+    /// Peers that have been silent for an election time-out, and were acted on.
+    pub(crate) suspects: Mutex<BTreeSet<NodeId>>,
     /// Whether this start founded the cluster.
     pub(crate) founded: AtomicBool,
     pub(crate) tasks: TaskTracker,

@@ -142,7 +142,10 @@ impl ClusterNode {
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
-                    _ = tick.tick() => node.router.tick(),
+                    _ = tick.tick() => {
+                        node.router.tick();
+                        node.suspect_the_silent();
+                    }
                     () = node.stop.cancelled() => return,
                 }
             }
@@ -228,7 +231,12 @@ fn assemble(
     Arc::new_cyclic(|me: &std::sync::Weak<ClusterNode>| {
         let hooks = make_hooks(me.clone());
         let transport = Transport::new(
-            TransportConfig { cluster, node: identity.node, incarnation: identity.incarnation },
+            TransportConfig {
+                cluster,
+                node: identity.node,
+                incarnation: identity.incarnation,
+                keepalive: config.timings.heartbeat,
+            },
             Arc::new(NodeInbound::new(me.clone())),
             stop.clone(),
         );
@@ -248,6 +256,7 @@ fn assemble(
             running: RwLock::default(),
             meta: RwLock::default(),
             amnesiac: Mutex::default(),
+            suspects: Mutex::default(),
             founded: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stop,

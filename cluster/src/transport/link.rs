@@ -21,8 +21,6 @@ use tokio_util::task::TaskTracker;
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// Pause between attempts to dial a peer that is down.
 const REDIAL_EVERY: Duration = Duration::from_millis(100);
-/// A link on which nothing else is sent says so this often.
-const KEEPALIVE_EVERY: Duration = Duration::from_secs(1);
 /// A link on which nothing came for so long is dead: a machine without power does not close its sockets.
 const SILENT_MAX: Duration = Duration::from_secs(5);
 /// Connections that may be in their handshake at once.
@@ -35,6 +33,8 @@ pub struct TransportConfig {
     pub node: NodeId,
     /// Drawn at every start: a peer's restart is seen even when its old link lingers.
     pub incarnation: u64,
+    /// A link on which nothing else is sent says so this often.
+    pub keepalive: Duration,
 }
 
 /// What the transport hands up. Called on the link's reader task: must not block.
@@ -227,7 +227,7 @@ impl Transport {
         self.inbound.link(peer, link, true);
         let end = tokio::select! {
             end = read_loop(&self.inbound, peer, link, reader) => end,
-            end = write_loop(peer, link, writer) => end,
+            end = write_loop(peer, link, writer, self.config.keepalive) => end,
             () = self.stop.cancelled() => Ok(()),
         };
         if peer.link_down(link) {
@@ -280,13 +280,19 @@ async fn read_loop(
                 if read? == 0 {
                     return Ok(());
                 }
+                peer.hear();
             }
             Err(_) => return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "silent")),
         }
     }
 }
 
-async fn write_loop(peer: &Peer, link: u64, mut writer: tokio::net::tcp::OwnedWriteHalf) -> std::io::Result<()> {
+async fn write_loop(
+    peer: &Peer,
+    link: u64,
+    mut writer: tokio::net::tcp::OwnedWriteHalf,
+    keepalive: Duration,
+) -> std::io::Result<()> {
     let mut frame = Vec::with_capacity(64 << 10);
     loop {
         if !peer.take(link, &mut frame) {
@@ -294,7 +300,7 @@ async fn write_loop(peer: &Peer, link: u64, mut writer: tokio::net::tcp::OwnedWr
         }
         let is_empty = frame.len() == 4;
         // Nothing to say for a while: the empty frame itself says that this side lives.
-        if is_empty && tokio::time::timeout(KEEPALIVE_EVERY, peer.wake.notified()).await.is_ok() {
+        if is_empty && tokio::time::timeout(keepalive, peer.wake.notified()).await.is_ok() {
             continue;
         }
         writer.write_all(&frame).await?;

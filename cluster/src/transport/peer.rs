@@ -8,7 +8,7 @@ use proto::ids::NodeId;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot, watch};
 
 /// Why a call got no answer. The outcome is open unless the lane was full.
@@ -31,6 +31,8 @@ pub struct Peer {
     next_call: AtomicU64,
     /// Number of the current link, `None` while there is none.
     link: watch::Sender<Option<u64>>,
+    /// When something came over the link, last.
+    heard: Mutex<Instant>,
 }
 
 #[derive(Default)]
@@ -48,6 +50,7 @@ impl Peer {
             waiting: Mutex::default(),
             next_call: AtomicU64::new(1),
             link: watch::channel(None).0,
+            heard: Mutex::new(Instant::now()),
         }
     }
 
@@ -131,7 +134,17 @@ impl Peer {
     }
 
     /// Makes `link` the current one; the caller has ended the one before.
+    /// How long nothing has come over the link; the other side says something every heartbeat.
+    pub fn silent_for(&self) -> Duration {
+        self.heard.lock().elapsed()
+    }
+
+    pub(super) fn hear(&self) {
+        *self.heard.lock() = Instant::now();
+    }
+
     pub(super) fn link_up(&self, link: u64) {
+        self.hear();
         *self.out.lock() = Outgoing { lanes: Default::default(), link: Some(link) };
         self.link.send_replace(Some(link));
     }

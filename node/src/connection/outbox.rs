@@ -131,7 +131,10 @@ impl Subscription {
             };
         }
         let is_ack = matches!(item, Item::Ack { .. });
-        if (self.waiting.len() >= REORDER_MAX || self.waiting_bytes >= REORDER_BYTES_MAX) && !is_ack {
+        // The one that everything else waits for always has room.
+        let is_next = self.cursor.or(self.start).is_some_and(|cursor| seq == cursor + 1);
+        let is_full = self.waiting.len() >= REORDER_MAX || self.waiting_bytes >= REORDER_BYTES_MAX;
+        if is_full && !is_ack && !is_next {
             return true;
         }
         self.waiting_bytes += item.bytes();
@@ -143,11 +146,6 @@ impl Subscription {
             }
             // What is there stays: an ack is the copy, and a first event may know that an ack will take its place.
             (Some(first), event @ Item::Event { .. }) => {
-                self.waiting_bytes -= event.bytes();
-                self.waiting.insert(seq, first);
-            }
-            // The same event again.
-            (Some(first @ Item::Event { .. }), event @ Item::Event { .. }) => {
                 self.waiting_bytes -= event.bytes();
                 self.waiting.insert(seq, first);
             }
@@ -259,6 +257,19 @@ mod tests {
         session.put(2, event("2 late"), &mut frames);
         session.pump(&mut frames, |_| false);
         assert_eq!(written(&mut frames), ["1", "ack 2"]);
+    }
+
+    #[test]
+    fn a_gap_closes_however_much_waits_behind_it() {
+        let (mut session, mut frames) = attached(0);
+        for seq in 2..=(REORDER_MAX as u64 + 50) {
+            session.put(seq, event("late"), &mut frames);
+        }
+        assert!(session.pump(&mut frames, |_| false).gap);
+        session.put(1, event("1"), &mut frames);
+        session.pump(&mut frames, |_| false);
+        assert_eq!(session.cursor, Some(REORDER_MAX as u64 + 1));
+        assert_eq!(session.waiting_bytes, 0);
     }
 
     #[test]
