@@ -4,7 +4,7 @@
 use super::{ClusterNode, Identity, IdentityError, inbound::NodeInbound};
 use crate::config::RaftTimings;
 use crate::hooks::Hooks;
-use crate::router::{LANE_TICK, Router};
+use crate::router::Router;
 use crate::transport::{Transport, TransportConfig, dial_join};
 use parking_lot::{Mutex, RwLock};
 use proto::command::{MetaCommand, NodeAddress, TokenHash};
@@ -138,11 +138,9 @@ impl ClusterNode {
         self.tasks.spawn(async move { node.supervise(address).await });
         let node = self.clone();
         self.tasks.spawn(async move {
-            let mut tick = tokio::time::interval(LANE_TICK);
-            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 tokio::select! {
-                    _ = tick.tick() => {
+                    () = node.router.next_tick() => {
                         node.router.tick();
                         node.suspect_the_silent();
                     }

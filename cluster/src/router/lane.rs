@@ -55,6 +55,10 @@ impl Lane {
         Lane { shard, order: ReentrantMutex::new(()), state: Mutex::new(State { next: 1, ..State::default() }) }
     }
 
+    pub(super) fn is_idle(&self) -> bool {
+        self.state.lock().calls.is_empty()
+    }
+
     pub fn leader(&self) -> Option<NodeId> {
         self.state.lock().leader
     }

@@ -16,11 +16,13 @@ use proto::ids::{Epoch, NodeId, ShardId};
 use proto::peer::{ShardCall, ShardReply};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-/// How often lanes look for calls that are overdue.
-pub const LANE_TICK: Duration = Duration::from_millis(20);
+/// How often lanes look for calls that are overdue, and how often when there are none.
+const LANE_TICK: Duration = Duration::from_millis(20);
+const RESTING_TICK: Duration = Duration::from_millis(100);
 
 /// The lanes of this node, one per data shard.
 pub struct Router {
@@ -32,12 +34,25 @@ pub struct Router {
     hooks: Arc<dyn Hooks>,
     /// The last leader told to the node above, per shard.
     told: Mutex<BTreeMap<ShardId, (NodeId, Epoch)>>,
+    /// The ticker sleeps long: nothing is under way.
+    resting: AtomicBool,
+    wake: Notify,
 }
 
 impl Router {
     pub fn new(me: NodeId, shards: u32, transport: Arc<Transport>, hooks: Arc<dyn Hooks>) -> Arc<Self> {
         let lanes = (1..=shards).map(|id| Arc::new(Lane::new(ShardId(id)))).collect();
-        Arc::new(Router { me, shards, lanes, local: RwLock::default(), transport, hooks, told: Mutex::default() })
+        Arc::new(Router {
+            me,
+            shards,
+            lanes,
+            local: RwLock::default(),
+            transport,
+            hooks,
+            told: Mutex::default(),
+            resting: AtomicBool::new(false),
+            wake: Notify::new(),
+        })
     }
 
     /// The shard of an actor.
@@ -72,6 +87,9 @@ impl Router {
         match self.lane(shard) {
             Some(lane) => lane.submit(self, call, reply),
             None => reply.send(ShardReply::Unknown),
+        }
+        if self.resting.load(Ordering::Relaxed) && self.resting.swap(false, Ordering::AcqRel) {
+            self.wake.notify_one();
         }
     }
 
@@ -153,7 +171,18 @@ impl Router {
         }
     }
 
-    /// Answers what is overdue and repeats what may be lost. Called every [`LANE_TICK`].
+    /// Waits for the time of the next [`Router::tick`]: soon while calls are under way, seldom while there are none.
+    pub async fn next_tick(&self) {
+        if self.lanes.iter().any(|lane| !lane.is_idle()) {
+            return tokio::time::sleep(LANE_TICK).await;
+        }
+        self.resting.store(true, Ordering::Release);
+        // An error is the time-out, which is as good.
+        let _ = tokio::time::timeout(RESTING_TICK, self.wake.notified()).await;
+        self.resting.store(false, Ordering::Release);
+    }
+
+    /// Answers what is overdue and repeats what may be lost.
     pub fn tick(self: &Arc<Self>) {
         for lane in &self.lanes {
             lane.tick(self);

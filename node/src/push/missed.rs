@@ -9,6 +9,7 @@ use proto::peer::{Push, Pushes};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 const RETRY_EVERY: Duration = Duration::from_millis(100);
 /// Sessions and agents per node; above it a node that does not read loses its link, and follows everything anew.
@@ -26,6 +27,7 @@ type ByNode = BTreeMap<NodeId, HashMap<About, (ShardId, Push)>>;
 #[derive(Default)]
 pub struct Missed {
     by_node: Mutex<ByNode>,
+    wake: Notify,
 }
 
 impl Missed {
@@ -35,10 +37,8 @@ impl Missed {
         let retried = missed.clone();
         hub.spawn(async move {
             loop {
+                retried.wake.notified().await;
                 tokio::time::sleep(RETRY_EVERY).await;
-                if retried.by_node.lock().is_empty() {
-                    continue;
-                }
                 let Some(node) = node.upgrade() else { return };
                 retried.retry(&node);
             }
@@ -57,6 +57,7 @@ impl Missed {
                 Push::Cursor { .. } | Push::Typing { .. } | Push::Presence { .. } => continue,
             };
             let is_newer = kept.get(&about).is_none_or(|(_, known)| place(known) <= place(&push));
+            self.wake.notify_one();
             if is_newer && (kept.len() < MISSED_MAX || kept.contains_key(&about)) {
                 kept.insert(about, (pushes.shard, push));
             }
