@@ -159,7 +159,11 @@ impl Socket {
         }
         self.waker.wake();
         if pumped.ended {
-            self.hub.detach(self, session);
+            self.hub.ended(self, session);
+            // The list that names the next conversation of this session may have come before this one's end.
+            if let (Some(me), Some(Who::Agent { agent, .. })) = (self.arc(), self.with(|state| state.who)) {
+                me.hub.follow_open(&me, agent);
+            }
         } else if pumped.gap
             && let Some(me) = self.arc()
         {
@@ -233,15 +237,21 @@ impl State {
         let sub = &mut sessions[index];
         let fits = sub.put(seq, item, frames);
         let pumped = sub.pump(frames, |key| sends.contains_key(&key));
+        if pumped.ended {
+            // Under this lock: an event that comes a moment later must find no subscription, or the one that follows.
+            sessions.remove(index);
+        }
         Pumped { overflow: pumped.overflow || !fits, ..pumped }
     }
 
     pub fn pump(&mut self, session: SessionId) -> Pumped {
         let State { sessions, frames, sends, .. } = self;
-        match sessions.iter_mut().find(|sub| sub.session == session) {
-            Some(sub) => sub.pump(frames, |key| sends.contains_key(&key)),
-            None => Pumped::default(),
+        let Some(index) = sessions.iter().position(|sub| sub.session == session) else { return Pumped::default() };
+        let pumped = sessions[index].pump(frames, |key| sends.contains_key(&key));
+        if pumped.ended {
+            sessions.remove(index);
         }
+        pumped
     }
 
     /// The send of this socket that the event is of, while its ack is under way.

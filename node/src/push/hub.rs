@@ -142,8 +142,17 @@ impl Hub {
     /// Ends one subscription; the leader is told when it was the node's last.
     pub fn detach(&self, socket: &Socket, session: SessionId) {
         socket.with(|state| state.sessions.retain(|sub| sub.session != session));
+        self.ended(socket, session);
+    }
+
+    /// The socket's subscription is gone; unless a new one has taken its place, the hub forgets it too.
+    pub fn ended(&self, socket: &Socket, session: SessionId) {
         let last = {
             let mut maps = self.maps.lock();
+            // A new subscription is in the socket before it comes here for this lock.
+            if socket.with(|state| state.subscription(session).is_some()) {
+                return;
+            }
             let Some(sockets) = maps.sessions.get_mut(&session) else { return };
             sockets.retain(|known| !std::ptr::eq(Arc::as_ptr(known), socket));
             let last = sockets.is_empty();
