@@ -1,7 +1,7 @@
 //! Owns the talk: visitors who send without pause, agents who answer now and then. Does not judge the outcome.
 //! Invariant: everything that a client was told is recorded in the order it was told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +16,8 @@ use tokio::task::JoinSet;
 use crate::cluster::{Cluster, SITE};
 use crate::wait;
 
+/// Lines of a client's trail.
+const TRAIL_LEN_MAX: usize = 4_000;
 const PASSWORD: &str = "a password of the tests";
 /// Sends of one visitor that wait for their acks.
 const UNDER_WAY_MAX: usize = 4;
@@ -68,6 +70,8 @@ pub struct Seen {
     pub events: BTreeMap<SessionId, Vec<Event<'static>>>,
     pub acked: Vec<Acked>,
     pub violations: Vec<Violation>,
+    /// What was told before the first violation: connections and events, oldest first, a line each.
+    pub trail: VecDeque<String>,
     pub reconnects: u64,
     pub resumed_ok: u64,
     pub reloads_needed: u64,
@@ -194,6 +198,7 @@ impl Workload {
             events: BTreeMap::new(),
             acked: Vec::new(),
             violations: Vec::new(),
+            trail: VecDeque::new(),
             reconnects: 0,
             resumed_ok: 0,
             reloads_needed: 0,
@@ -204,6 +209,7 @@ impl Workload {
         let shared = seen.clone();
         self.readers.spawn(async move {
             while let Some(item) = items.recv().await {
+                note(&mut *shared.lock().await, &item);
                 match item {
                     Item::Event(event) => {
                         if let Some(answers) = &answers {
@@ -261,6 +267,31 @@ impl Workload {
             all.push(guard);
         }
         all
+    }
+}
+
+/// Keeps the end of what a client was told, up to its first violation.
+fn note(seen: &mut Seen, item: &Item) {
+    if !seen.violations.is_empty() {
+        return;
+    }
+    let line = match item {
+        Item::Event(event) => format!("{} {} {}", event.session, event.seq, kind(event)),
+        Item::Connected { node, .. } => format!("connected to {node}"),
+        Item::Disconnected { reason } => format!("disconnected: {reason}"),
+        Item::ProtocolViolation(violation) => format!("VIOLATION {violation}"),
+        _ => return,
+    };
+    if seen.trail.len() == TRAIL_LEN_MAX {
+        seen.trail.pop_front();
+    }
+    seen.trail.push_back(line);
+}
+
+fn kind(event: &Event<'_>) -> String {
+    match &event.kind {
+        EventKind::Message { from, .. } => format!("message from {from:?}"),
+        other => format!("{other:?}"),
     }
 }
 

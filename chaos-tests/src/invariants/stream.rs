@@ -10,7 +10,13 @@ use crate::workload::Seen;
 /// # Errors
 /// The first event that was missing, doubled, out of order or different.
 pub fn check(seen: &Seen, histories: &Histories) -> anyhow::Result<()> {
-    ensure!(seen.violations.is_empty(), "{} broken promises, the first: {}", seen.violations.len(), seen.violations[0]);
+    ensure!(
+        seen.violations.is_empty(),
+        "{} broken promises, the first: {}; what led to it:\n{}",
+        seen.violations.len(),
+        seen.violations[0],
+        excerpt(seen)
+    );
     for (session, events) in &seen.events {
         let history = histories.get(session).with_context(|| format!("{session} has no history"))?;
         let mut before = 0;
@@ -31,6 +37,17 @@ pub fn check(seen: &Seen, histories: &Histories) -> anyhow::Result<()> {
     }
     ensure!(seen.reloads_needed == 0, "{} resumed sessions needed a reload", seen.reloads_needed);
     Ok(())
+}
+
+/// The end of the client's trail: connections, and what it was told of the session of the first violation.
+fn excerpt(seen: &Seen) -> String {
+    let last = seen.trail.back().cloned().unwrap_or_default();
+    let concerns = |line: &String| {
+        let session = line.split(' ').next().unwrap_or_default();
+        line.contains("connected") || (session.len() == 32 && last.contains(session)) || *line == last
+    };
+    let lines: Vec<&str> = seen.trail.iter().filter(|line| concerns(line)).map(String::as_str).collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
 }
 
 /// A visitor has one subscription for ever; an agent's may end and begin anew.

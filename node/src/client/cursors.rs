@@ -86,6 +86,11 @@ impl Cursors {
     }
 
     pub fn on_ack(&mut self, session: SessionId, seq: u64, ts: u64) -> Verdict {
+        let follows = self.tracks.get(&session).is_some_and(|track| !track.ended);
+        if matches!(self.me, Party::Agent(_)) && !follows {
+            // Sent between two subscriptions: only an answer. The next one brings the message as an event.
+            return Verdict::Known;
+        }
         self.step(session, seq, ts, true)
     }
 
@@ -171,6 +176,16 @@ mod tests {
         assert!(cursors.resume_list().is_empty());
         assert_eq!(cursors.on_event(&assigned(9)), Verdict::Next);
         assert_eq!(cursors.resume_list(), [SessionSeq { session: S, seq: 9 }]);
+    }
+
+    #[test]
+    fn an_ack_between_two_subscriptions_is_only_an_answer() {
+        let mut cursors = Cursors::new(Party::Agent(AgentId(1)));
+        assert_eq!(cursors.on_ack(S, 2, 2), Verdict::Known);
+        assert_eq!(cursors.on_event(&closed(4)), Verdict::Next);
+        assert_eq!(cursors.on_ack(S, 7, 7), Verdict::Known);
+        assert_eq!(cursors.on_event(&assigned(5)), Verdict::Next);
+        assert_eq!(cursors.on_ack(S, 6, 6), Verdict::Next);
     }
 
     #[test]
