@@ -80,6 +80,11 @@ impl ShardMachine {
         let _ = self.shard.set(shard);
     }
 
+    /// Data shards of the cluster.
+    pub(super) fn shards(&self) -> u32 {
+        self.shards
+    }
+
     pub(super) fn set_leading(&self, leading: bool) {
         self.leading.store(leading, Ordering::Release);
         if !leading {

@@ -71,6 +71,11 @@ impl Shard {
 
     /// Logs the command; `reply` is told once, after apply. A full queue answers at once.
     pub fn propose(&self, command: &Command, reply: ReplyTo) {
+        // Once logged, a command of another shard would halt every replica: only a faulty or hostile peer sends one.
+        if command.target().is_some_and(|target| target.shard(self.machine.shards()) != self.id) {
+            tracing::error!(shard = %self.id, "a command for another shard was refused");
+            return reply.send(ShardReply::Refused(Refused::UnknownSession));
+        }
         match self.serving() {
             Some(epoch) => self.proposer.push(epoch, command, reply),
             None => reply.send(self.not_leader()),
