@@ -115,9 +115,9 @@ fn start_cluster(
     hub: &Arc<Hub>,
     token: &Secret,
 ) -> anyhow::Result<Arc<ClusterNode>> {
-    // Only the founding takes it, and a founding that was interrupted is taken up again: so each start has one ready.
+    // Only a founding takes it, and one that was interrupted is taken up again.
     let password = auth::mint_password()?;
-    let admin_password = auth::hash_password(password.expose())?;
+    let founding = password.clone();
     let join = config.join.clone().map(|address| Join {
         address,
         token: config.token.as_ref().map(|token| token.expose().to_owned()).unwrap_or_default(),
@@ -129,14 +129,14 @@ fn start_cluster(
         shards: config.shards,
         timings: config.timings(),
         admin_token: token.hash(),
-        admin_password,
     };
     peers.set_nonblocking(true)?;
     let (hub, runtime) = (hub.clone(), handle.clone());
     let started = handle.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(peers)?;
-        let node = ClusterNode::start(node_config, listener, |weak| NodeHooks::new(weak, hub, runtime)).await?;
-        anyhow::Ok(node)
+        let make_hooks = |weak| NodeHooks::new(weak, hub, runtime) as Arc<_>;
+        let password = move || auth::hash_password(founding.expose()).map_err(|error| error.to_string());
+        anyhow::Ok(ClusterNode::start(node_config, listener, make_hooks, password).await?)
     });
     let node = started.with_context(|| format!("data directory {}", config.data_dir.display()))?;
     if node.founded() {
@@ -161,7 +161,9 @@ fn save_credential(config: &Config, admin: &str, token: &Secret) -> anyhow::Resu
     let body = serde_json::json!({ "url": format!("http://{admin}"), "token": token.expose() });
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     file.write_all(body.to_string().as_bytes())?;
+    file.sync_all()?;
     std::fs::rename(fresh, path)?;
+    std::fs::File::open(&config.data_dir)?.sync_all()?;
     Ok(())
 }
 

@@ -40,8 +40,6 @@ pub struct NodeConfig {
     pub timings: RaftTimings,
     /// Of a cluster that is founded now.
     pub admin_token: TokenHash,
-    /// Of a cluster that is founded now; argon2id in PHC form.
-    pub admin_password: String,
 }
 
 /// Why a node does not start.
@@ -67,13 +65,15 @@ pub enum StartError {
 const JOIN_TRIES: u32 = 60;
 
 impl ClusterNode {
-    /// Starts the node and returns once its storage is open, its links are served and its replicas run.
+    /// Starts the node and returns once its storage is open, its links are served and its replicas run. `admin_password` is
+    /// asked only if a cluster is founded now: argon2id in PHC form, which is slow on purpose.
     /// # Errors
     /// `StartError`; nothing was promised to anyone then.
     pub async fn start(
         config: NodeConfig,
         listener: TcpListener,
         make_hooks: impl FnOnce(std::sync::Weak<ClusterNode>) -> Arc<dyn Hooks>,
+        admin_password: impl FnOnce() -> Result<String, String>,
     ) -> Result<Arc<ClusterNode>, StartError> {
         config.timings.validate().map_err(StartError::Invalid)?;
         let (engine, writer, holds_replicas) = open_storage(&config).await?;
@@ -96,7 +96,7 @@ impl ClusterNode {
             node.refuse_lonely_amnesia()?;
         }
         if identity.founder {
-            node.bootstrap(&config).await?;
+            node.bootstrap(&config, admin_password).await?;
         }
         node.clone().spawn_tasks(config.address.clone());
         Ok(node)
@@ -111,7 +111,11 @@ impl ClusterNode {
         }
     }
 
-    async fn bootstrap(&self, config: &NodeConfig) -> Result<(), StartError> {
+    async fn bootstrap(
+        &self,
+        config: &NodeConfig,
+        admin_password: impl FnOnce() -> Result<String, String>,
+    ) -> Result<(), StartError> {
         if self.with_meta(|state| state.cluster.is_some()) == Some(true) {
             return Ok(());
         }
@@ -120,7 +124,7 @@ impl ClusterNode {
             shards: self.shards,
             address: config.address.clone(),
             admin_token: config.admin_token,
-            admin_password: config.admin_password.clone(),
+            admin_password: admin_password().map_err(StartError::Invalid)?,
         };
         match self.meta_propose(command, Duration::from_secs(30)).await {
             MetaReply::Done => {

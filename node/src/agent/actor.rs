@@ -22,6 +22,8 @@ pub enum AgentMessage {
     Look,
     /// The grace of this number is over.
     GraceOver(u64),
+    /// Drain. A message, because ractor drops an actor that is drained before it has started, and its mailbox with it.
+    Leave,
 }
 
 /// The actor; its state is [`AgentActorState`].
@@ -66,6 +68,8 @@ impl Actor for Agent {
             AgentMessage::Call { caller, call, reply } => state.take(&myself, caller, call, reply),
             AgentMessage::Look => state.look(&myself),
             AgentMessage::GraceOver(number) => state.grace_over(number),
+            // Unlike `stop`, it lets the calls finish that came meanwhile.
+            AgentMessage::Leave => myself.drain()?,
         }
         Ok(())
     }

@@ -48,7 +48,7 @@ impl Agents {
         };
         if actor.send_message(AgentMessage::Call { caller, call, reply: Guarded::new(reply) }).is_err() {
             // The message told its caller to come again when it was dropped; the next call finds a new actor.
-            self.active.lock().remove(&agent);
+            self.ended(actor.get_id());
         }
     }
 
@@ -87,8 +87,8 @@ impl Agents {
         let mut active = self.active.lock();
         active.retain(|_, one| {
             if one.shard == shard {
-                // Unlike `stop`, `drain` lets the calls in the mailbox finish. An actor that ended already is as good.
-                let _ = one.actor.drain();
+                // An actor that ended already is as good.
+                let _ = one.actor.send_message(AgentMessage::Leave);
             }
             one.shard != shard
         });

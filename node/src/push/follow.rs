@@ -109,11 +109,7 @@ impl Hub {
             state.pump(session)
         });
         socket.after(session, pumped);
-        let behind = socket.with(|state| {
-            state.subscription(session).is_some_and(|sub| sub.cursor.is_some_and(|cursor| cursor < sub.head))
-        });
-        if behind {
-            self.repair(socket.clone(), session);
-        }
+        // The head that the attach named, or that came since.
+        self.read_on(socket.clone(), session, 0);
     }
 }

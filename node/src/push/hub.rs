@@ -44,7 +44,7 @@ pub struct Hub {
     all: Mutex<HashMap<usize, Weak<Socket>>>,
     node: RwLock<Weak<ClusterNode>>,
     runtime: Handle,
-    pub(super) me: Weak<Hub>,
+    me: Weak<Hub>,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -77,15 +77,6 @@ impl Hub {
     /// Runs a task on the cluster's runtime.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn_on(task, &self.runtime);
-    }
-
-    /// Sockets that are open.
-    pub fn len(&self) -> usize {
-        self.all.lock().len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// False: this node has as many sockets as it can have.
@@ -260,23 +251,6 @@ impl Hub {
         for socket in self.sockets_of(session) {
             if !std::ptr::eq(Arc::as_ptr(&socket), author) {
                 socket.deliver(session, event);
-            }
-        }
-    }
-
-    /// The session has reached `seq`: sockets other than the author's that have not, read on.
-    pub fn heard_of(&self, author: &Socket, session: SessionId, seq: u64) {
-        for socket in self.sockets_of(session) {
-            let behind = socket.with(|state| {
-                let Some(sub) = state.subscription(session) else { return false };
-                sub.head = sub.head.max(seq);
-                sub.cursor.is_some_and(|cursor| cursor < seq)
-            });
-            if behind
-                && !std::ptr::eq(Arc::as_ptr(&socket), author)
-                && let Some(hub) = self.me.upgrade()
-            {
-                hub.repair(socket, session);
             }
         }
     }

@@ -15,6 +15,27 @@ const PAGE: u32 = 200;
 const READ_ON_AFTER: Duration = Duration::from_millis(20);
 
 impl Hub {
+    /// The session has reached `seq`: the sockets here other than the author's, which got its ack, read on.
+    pub fn heard_of(self: &Arc<Self>, author: &Socket, session: SessionId, seq: u64) {
+        for socket in self.sockets_of(session) {
+            if !std::ptr::eq(Arc::as_ptr(&socket), author) {
+                self.read_on(socket, session, seq);
+            }
+        }
+    }
+
+    /// The session has reached at least `seq`: a socket that has not, reads what lies between.
+    pub(super) fn read_on(self: &Arc<Self>, socket: Arc<Socket>, session: SessionId, seq: u64) {
+        let behind = socket.with(|state| {
+            let Some(sub) = state.subscription(session) else { return false };
+            sub.head = sub.head.max(seq);
+            sub.cursor.is_some_and(|cursor| cursor < sub.head)
+        });
+        if behind {
+            self.repair(socket, session);
+        }
+    }
+
     /// Reads what is missing between the socket's cursor and the head.
     pub fn repair(self: &Arc<Self>, socket: Arc<Socket>, session: SessionId) {
         let started = socket.with(|state| match state.subscription(session) {
@@ -110,20 +131,10 @@ impl Hub {
             {
                 ShardReply::Attached(found) => {
                     for socket in self.sockets_of(session) {
-                        socket.with(|state| {
-                            if let Some(sub) = state.subscription(session) {
-                                sub.head = sub.head.max(found.head);
-                            }
-                        });
                         for event in &found.events {
                             socket.deliver(session, event);
                         }
-                        let behind = socket.with(|state| {
-                            state.subscription(session).is_some_and(|sub| sub.cursor.is_some_and(|at| at < found.head))
-                        });
-                        if behind {
-                            self.repair(socket, session);
-                        }
+                        self.read_on(socket, session, found.head);
                     }
                     return;
                 }

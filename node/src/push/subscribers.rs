@@ -93,11 +93,6 @@ impl Subscribers {
         });
     }
 
-    /// Agents of a shard that have no subscriber.
-    pub fn nodes_of(&self, session: SessionId) -> Vec<NodeId> {
-        self.maps.lock().sessions.get(&session).map(|(_, nodes)| nodes.clone()).unwrap_or_default()
-    }
-
     /// Turns one effect into pushes for the nodes that subscribed, except the one that is told by its answer.
     pub fn route(
         &self,

@@ -22,7 +22,14 @@ const ATTACH_BYTES_MAX: usize = 256 << 10;
 
 /// What a session actor is told.
 pub enum SessionMessage {
-    Call { caller: NodeId, call: Arc<ShardCall>, reply: Guarded, place: OwnedSemaphorePermit },
+    Call {
+        caller: NodeId,
+        call: Arc<ShardCall>,
+        reply: Guarded,
+        place: OwnedSemaphorePermit,
+    },
+    /// Drain. A message, because ractor drops an actor that is drained before it has started, and its mailbox with it.
+    Leave,
 }
 
 /// The actor; its state is [`SessionActorState`].
@@ -55,12 +62,14 @@ impl Actor for Session {
 
     async fn handle(
         &self,
-        _: ActorRef<SessionMessage>,
+        myself: ActorRef<SessionMessage>,
         message: SessionMessage,
         state: &mut SessionActorState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
             SessionMessage::Call { caller, call, reply, place } => state.take(caller, call, reply, place),
+            // Unlike `stop`, it lets the calls finish that came meanwhile.
+            SessionMessage::Leave => myself.drain()?,
         }
         Ok(())
     }

@@ -3,6 +3,8 @@
 
 mod actor;
 #[cfg(test)]
+mod bounds_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::push::Subscribers;
@@ -83,7 +85,11 @@ impl Sessions {
                 Ok(()) => return,
                 Err(MessagingErr::SendErr(back)) => {
                     message = back;
-                    self.active.lock().remove(&session);
+                    let mut active = self.active.lock();
+                    // Another caller may have activated the next one meanwhile.
+                    if active.get(&session).is_some_and(|one| one.actor.get_id() == actor.get_id()) {
+                        active.remove(&session);
+                    }
                 }
                 Err(error) => {
                     tracing::error!(%error, "session actor does not take calls");
@@ -138,8 +144,8 @@ impl Sessions {
             keys.into_iter().filter_map(|key| active.remove(&key)).map(|one| one.actor).collect()
         };
         for actor in due {
-            // Unlike `stop`, `drain` lets the calls that are in the mailbox finish. An actor that ended already is as good.
-            let _ = actor.drain();
+            // An actor that ended already is as good.
+            let _ = actor.send_message(SessionMessage::Leave);
         }
         metrics::gauge!("chat_session_actors_count").set(self.active.lock().len() as f64);
     }

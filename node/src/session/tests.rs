@@ -13,11 +13,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-const ONE: ShardId = ShardId(1);
-const HARMED: SessionId = SessionId(1);
+pub(super) const ONE: ShardId = ShardId(1);
+pub(super) const HARMED: SessionId = SessionId(1);
 const OTHER: SessionId = SessionId(2);
 /// Far beyond what a loaded machine needs.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = Duration::from_secs(30);
 /// A page that nobody asks for.
 const PANIC_LIMIT: u32 = u32::MAX;
 
@@ -40,22 +40,22 @@ fn panic_in_actor(session: SessionId) -> ShardCall {
     ShardCall::Typing { session, party: Party::System, on: true }
 }
 
-fn history(session: SessionId, limit: u32) -> ShardCall {
+pub(super) fn history(session: SessionId, limit: u32) -> ShardCall {
     ShardCall::History { session, page: Page::Latest, limit, site: None }
 }
 
-fn send(session: SessionId, n: u64) -> ShardCall {
+pub(super) fn send(session: SessionId, n: u64) -> ShardCall {
     let (device, cid, text) = ("d".into(), format!("c{n}"), "hello".into());
     ShardCall::Propose(Command::Send { session, from: Party::Visitor, device, n, cid, text })
 }
 
-struct Node {
-    cluster: Arc<ClusterNode>,
+pub(super) struct Node {
+    pub(super) cluster: Arc<ClusterNode>,
     _data: tempfile::TempDir,
 }
 
 impl Node {
-    async fn start() -> Node {
+    pub(super) async fn start() -> Node {
         let data = tempfile::tempdir().unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = listener.local_addr().unwrap().to_string();
@@ -67,12 +67,11 @@ impl Node {
             shards: 1,
             timings: RaftTimings::default(),
             admin_token: [0; 32],
-            admin_password: String::new(),
         };
         let hub = Hub::new(Handle::current());
         let for_hooks = hub.clone();
         let make_hooks = |weak| NodeHooks::new(weak, for_hooks, Handle::current()) as Arc<_>;
-        let cluster = ClusterNode::start(config, listener, make_hooks).await.unwrap();
+        let cluster = ClusterNode::start(config, listener, make_hooks, || Ok(String::new())).await.unwrap();
         hub.attach(&cluster);
         let node = Node { cluster, _data: data };
         for session in [HARMED, OTHER] {
