@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Timings of every raft group on a node.
 #[derive(Debug, Clone)]
 pub struct RaftTimings {
-    /// How often a leader proves that it is alive. Default 100 ms.
+    /// How often a leader proves that it is alive, to the next 25 ms. Default 100 ms, at least 50.
     pub heartbeat: Duration,
     /// Shortest silence after which a follower stands for election. Default 300 ms.
     pub election_min: Duration,
@@ -27,8 +27,8 @@ impl RaftTimings {
     /// # Errors
     /// Timings under which a healthy leader would be deposed.
     pub fn validate(&self) -> Result<(), String> {
-        if self.heartbeat < Duration::from_millis(10) {
-            return Err("the heartbeat must be at least 10 ms".into());
+        if self.heartbeat < Duration::from_millis(50) {
+            return Err("the heartbeat must be at least 50 ms".into());
         }
         if self.election_min < self.heartbeat * 2 {
             return Err("the shortest election timeout must be at least two heartbeats".into());

@@ -4,6 +4,7 @@
 use super::log_store::LogStore;
 use super::machine::{Core, StateMachine};
 use super::network::Networks;
+use super::runtime::GRID;
 use super::types::{Applied, Callback, Data, LogId, TypeConfig, Vote};
 use crate::config::RaftTimings;
 use crate::transport::Transport;
@@ -155,7 +156,8 @@ fn raft_config(config: &GroupConfig) -> Config {
     let ms = |duration: std::time::Duration| duration.as_millis() as u64;
     Config {
         cluster_name: config.shard.to_string(),
-        heartbeat_interval: ms(config.timings.heartbeat),
+        // Half a step short: a heartbeat that was sent late in one tick is due in the tick a heartbeat later, not after it.
+        heartbeat_interval: ms(config.timings.heartbeat.saturating_sub(GRID / 2)),
         election_timeout_min: ms(config.timings.election_min),
         election_timeout_max: ms(config.timings.election_max),
         enable_pre_vote: Some(true),

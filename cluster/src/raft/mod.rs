@@ -6,6 +6,7 @@ pub mod inbound;
 pub mod log_store;
 pub mod machine;
 pub mod network;
+mod runtime;
 pub mod types;
 pub mod wire;
 

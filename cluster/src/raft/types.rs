@@ -83,7 +83,7 @@ impl openraft::RaftTypeConfig for TypeConfig {
         = openraft::impls::InlineBatch<T>
     where
         T: Send + 'static;
-    type AsyncRuntime = openraft::impls::TokioRuntime;
+    type AsyncRuntime = super::runtime::GridRuntime;
     type ErrorSource = openraft::impls::BoxedErrorSource;
 }
 

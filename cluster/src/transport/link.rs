@@ -301,6 +301,8 @@ async fn write_loop(
         let is_empty = frame.len() == 4;
         // Nothing to say for a while: the empty frame itself says that this side lives.
         if is_empty && tokio::time::timeout(keepalive, peer.wake.notified()).await.is_ok() {
+            // Whoever runs next may have something for the same frame: the other groups' heartbeats, for one.
+            tokio::task::yield_now().await;
             continue;
         }
         writer.write_all(&frame).await?;
