@@ -52,7 +52,7 @@ endef
 build: setup-build ## build the release binaries
 	@cargo build $(CARGO_FLAGS) --bins
 	$(keep_binaries)
-	@echo 'built: $(EVERDESK_BIN)'
+	@echo 'built: $(EVERDESK_BIN)' >&2
 
 # With the tests in one call: crates that only tests use switch on features, and building in two steps builds twice.
 .PHONY: build-tests

@@ -40,15 +40,11 @@ pub async fn run(args: &CompareArgs) -> anyhow::Result<()> {
     }
     let pairs: Vec<(Level, Level)> =
         (0..args.load.levels().len()).map(|at| (median(&ours, at), median(&theirs, at))).collect();
-    if args.load.json {
-        let levels: Vec<_> = pairs.iter().map(|(our, their)| as_json(our, their)).collect();
-        match (&levels[..], args.load.in_flight) {
-            ([level], Some(_)) => println!("{level}"),
-            _ => println!("{}", json!({ "levels": levels })),
-        }
-        return Ok(());
-    }
     for (our, their) in &pairs {
+        if args.load.json {
+            println!("{}", as_json(our, their));
+            continue;
+        }
         println!("everdesk  {our}");
         println!("jetstream {their}");
         println!(

@@ -81,14 +81,12 @@ impl fmt::Display for Level {
     }
 }
 
-/// Prints the levels: one object for `--in-flight`, else `{"levels":[...]}`.
+/// Prints the levels, each on a line.
 /// # Errors
 /// Standard output is closed.
 pub fn print(levels: &[Level], load: &Load) -> anyhow::Result<()> {
-    match (load.json, levels) {
-        (true, [level]) if load.in_flight.is_some() => println!("{}", serde_json::to_string(level)?),
-        (true, levels) => println!("{}", serde_json::json!({ "levels": levels })),
-        (false, levels) => levels.iter().for_each(|level| println!("{level}")),
+    for level in levels {
+        if load.json { println!("{}", serde_json::to_string(level)?) } else { println!("{level}") }
     }
     Ok(())
 }

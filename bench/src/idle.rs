@@ -39,6 +39,8 @@ const PARALLEL: usize = 32;
 const ROUND: Duration = Duration::from_secs(12);
 /// Memory is read after allocators had time to give back.
 const SETTLE: Duration = Duration::from_secs(15);
+/// A session's actor is passivated after 60 s without a call, and its memory given back within 10 s more.
+const PASSIVATED: Duration = Duration::from_secs(90);
 const SPARE_FILES: u64 = 200;
 
 /// Runs and prints.
@@ -91,6 +93,8 @@ async fn idle_sockets(
     let with_visitors = rss(cluster);
     let mut lines = open_sockets(&addr, visitors).await?;
     keep_alive(&mut lines, SETTLE).await?;
+    let with_fresh_sockets = rss(cluster);
+    keep_alive(&mut lines, PASSIVATED).await?;
     let with_sockets = rss(cluster);
     let before = cluster.process(1).context("node 1 runs")?.cpu();
     keep_alive(&mut lines, ROUND * 2).await?;
@@ -100,6 +104,7 @@ async fn idle_sockets(
     object["rss_start_mib"] = json!(at_start >> 20);
     object["rss_with_connections_mib"] = json!(with_sockets >> 20);
     object["kib_per_new_visitor"] = json!(kib(with_visitors, at_start));
+    object["kib_per_fresh_connection"] = json!(kib(with_fresh_sockets, with_visitors));
     object["kib_per_connection"] = json!(kib(with_sockets, with_visitors));
     object["kib_per_connection_and_visitor"] = json!(kib(with_sockets, at_start));
     object["cpu_percent_with_pings"] = json!(round(cpu.as_secs_f64() / (ROUND * 2).as_secs_f64() * 100.0, 2));

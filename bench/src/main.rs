@@ -57,10 +57,10 @@ struct NatsArgs {
 /// The closed loop: so many messages under way, each replaced when its ack comes.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Load {
-    /// Messages under way, one level after the other.
-    #[arg(long, value_delimiter = ',', default_value = "1,64,512,4096")]
+    /// Messages under way, one level after the other. Default: 1,64,512,4096, or 512 with `--json`.
+    #[arg(long, value_delimiter = ',')]
     levels: Vec<usize>,
-    /// One level only; `--json` then prints exactly one object.
+    /// One level only.
     #[arg(long, conflicts_with = "levels")]
     in_flight: Option<usize>,
     /// Measured seconds per level.
@@ -75,18 +75,26 @@ pub struct Load {
     /// Bytes of text per message.
     #[arg(long, default_value_t = 200)]
     size: usize,
-    /// Print JSON.
+    /// Print JSON: one object per level, each on a line of its own.
     #[arg(long)]
     json: bool,
 }
 
+const LEVELS: [usize; 4] = [1, 64, 512, 4_096];
+/// A script that names no level gets one object, of the level at which most of our figures are stated.
+const LEVEL_FOR_SCRIPTS: usize = 512;
 /// Sockets at 1 in flight: the sessions of all shards take turns, so that leaders near and far are met.
 const SOCKETS_MIN: usize = 32;
 const SOCKETS_MAX: usize = 128;
 
 impl Load {
     pub fn levels(&self) -> Vec<usize> {
-        self.in_flight.map_or_else(|| self.levels.clone(), |level| vec![level])
+        match (self.in_flight, self.json) {
+            (Some(level), _) => vec![level],
+            (None, _) if !self.levels.is_empty() => self.levels.clone(),
+            (None, true) => vec![LEVEL_FOR_SCRIPTS],
+            (None, false) => LEVELS.to_vec(),
+        }
     }
 
     pub fn sockets(&self, in_flight: usize) -> usize {

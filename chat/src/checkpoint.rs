@@ -71,7 +71,18 @@ impl Shard {
             freed += bytes;
             newest = Some(used);
         }
-        let Some(used) = newest else { return };
+        if let Some(used) = newest {
+            self.evict_unused(used);
+        }
+    }
+
+    /// The time of caching: it moves with every command. See [`Shard::evict_unused`].
+    pub fn tick(&self) -> u64 {
+        self.work.tick
+    }
+
+    /// Drops the objects that rows hold and that no command has used since `used`, a tick. What is dirty stays.
+    pub fn evict_unused(&mut self, used: u64) {
         self.sessions.drop_unused(used, |_| ());
         self.agents.drop_unused(used, |_| ());
         self.desks.drop_unused(used, |_| ());

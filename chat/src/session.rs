@@ -125,6 +125,8 @@ pub(crate) fn add_token(tokens: &mut Vec<TokenHash>, token: TokenHash) -> bool {
     if tokens.len() >= TOKENS_MAX {
         tokens.remove(0);
     }
+    // Most visitors keep one device, and there are many visitors.
+    tokens.reserve_exact(usize::from(tokens.is_empty()));
     tokens.push(token);
     true
 }

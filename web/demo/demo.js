@@ -143,6 +143,7 @@ class Panel {
   connect(key, token) {
     this.link = new Link(key, token, nodes, {
       state: (text, ok) => { this.ui.state.textContent = text; this.ui.state.dataset.ok = ok; },
+      ends: (event) => this.ends(event),
       event: (event) => { this.talk(event.session).add(event); this.seen?.(event); this.markRead(); this.refresh(); },
       unsent: (entry) => { this.talk(entry.session).unsent.set(entry.cid, entry); this.refresh(); },
       typing: (notice) => this.showTyping(notice),
@@ -177,6 +178,7 @@ class Visitor extends Panel {
     this.enter();
   }
   isMe(from) { return from?.kind === "visitor"; }
+  ends() { return false; }
   async enter() {
     let me = JSON.parse(localStorage.getItem("everdesk.visitor") || "null");
     // Two tabs opened at once must become one visitor.
@@ -211,6 +213,7 @@ class Agent extends Panel {
     if (me) this.enter(me);
   }
   isMe(from) { return from?.kind === "agent" && from.id === this.me?.agent; }
+  ends(event) { return event.kind === "closed" || (event.kind === "assigned" && event.agent !== this.me.agent); }
   async login() {
     const { name, password, notice, login } = this.ui;
     const button = login.querySelector("button");

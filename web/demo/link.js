@@ -32,9 +32,10 @@ async function takeDevice(key) {
 }
 
 export class Link {
-  // `on`: { state(text, ok), event(event), unsent(entry), typing(t), cursor(c), presence(p), unauthorized() }
+  // `on`: { state(text, ok), event(event), ends(event): true when our subscription of the session ends with it,
+  //         unsent(entry), typing(t), cursor(c), presence(p), unauthorized() }
   constructor(key, token, nodes, on) {
-    Object.assign(this, { key, token, nodes, on, node: 0, pause: 250, nextId: 1, asks: new Map(), over: false });
+    Object.assign(this, { key, token, nodes, on, node: 0, pause: 250, nextId: 1, asks: new Map(), follows: new Set(), over: false });
   }
 
   async start() {
@@ -102,8 +103,7 @@ export class Link {
     // A node that hangs accepts the socket and says nothing.
     const patience = setTimeout(() => this.lost(socket), 5000);
     socket.onopen = () => {
-      const resume = Object.entries(this.cursors).slice(0, 500).map(([session, seq]) => ({ session, seq }));
-      this.write("hello", { token: this.token, device: this.device, resume });
+      this.write("hello", { token: this.token, device: this.device, resume: this.followed() });
     };
     socket.onmessage = ({ data }) => {
       if (socket !== this.socket) return;
@@ -181,9 +181,10 @@ export class Link {
     this.pause = 250;
     this.on.state("connected to " + welcome.node + " (" + this.host + ")", true);
     this.promised = {};
+    this.follows = new Set(welcome.sessions.map(({ session }) => session));
     this.pinging = setInterval(() => {
       if (Date.now() - this.heard > 3 * welcome.ping_s * 1000) return this.lost(this.socket);
-      this.write("ping", { heads: Object.entries(this.cursors).slice(0, 500).map(([session, seq]) => ({ session, seq })) });
+      this.write("ping", { heads: this.followed() });
     }, welcome.ping_s * 1000);
     for (const session of Object.keys(this.lanes)) this.flush(session);
     // A page that was just loaded shows what came before the open conversation, too.
@@ -192,10 +193,16 @@ export class Link {
     }
   }
 
+  followed() {
+    const known = Object.entries(this.cursors).filter(([session]) => this.follows.has(session));
+    return known.slice(0, 500).map(([session, seq]) => ({ session, seq }));
+  }
+
   event(event) {
     const cursor = this.cursors[event.session];
     if (cursor !== undefined && event.seq <= cursor) return;
     this.cursors[event.session] = event.seq;
+    if (this.on.ends(event)) this.follows.delete(event.session); else this.follows.add(event.session);
     // Our own message on a resumed socket is as good as the ack that was lost.
     const queue = event.cid ? this.lane(event.session).queue : [];
     const at = queue.findIndex((entry) => entry.cid === event.cid);
@@ -223,7 +230,8 @@ export class Link {
     if (at < 0) return;
     lane.queue.splice(at, 1);
     lane.strikes = 0;
-    if (!(this.cursors[session] >= ack.seq)) this.cursors[session] = ack.seq;
+    // Between two subscriptions an ack is only an answer: the next one brings the message as an event.
+    if (this.follows.has(session) && !(this.cursors[session] >= ack.seq)) this.cursors[session] = ack.seq;
     this.on.event({ session, seq: ack.seq, ts: ack.ts, kind: "message", mine: true, cid: entry.cid, text: entry.text });
     this.save();
     this.flush(session);

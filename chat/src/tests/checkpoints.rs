@@ -27,6 +27,7 @@ enum Step {
     Begin,
     End(bool),
     Evict(usize),
+    EvictUnused(u64),
     Restart,
 }
 
@@ -49,6 +50,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => Just(Step::Begin),
         6 => prop::bool::weighted(0.7).prop_map(Step::End),
         4 => prop_oneof![Just(0), 1..40_000_usize].prop_map(Step::Evict),
+        2 => (0..20_u64).prop_map(Step::EvictUnused),
         1 => Just(Step::Restart),
     ];
     prop::collection::vec(step, 1..120)
@@ -184,6 +186,10 @@ impl Pair {
             Step::Begin => {}
             Step::End(written) => self.end(written),
             Step::Evict(bytes) => self.real.shard.evict(bytes),
+            Step::EvictUnused(ticks) => {
+                let shard = &mut self.real.shard;
+                shard.evict_unused(shard.tick().saturating_sub(ticks));
+            }
             Step::Restart => self.restart(),
         }
     }

@@ -152,7 +152,12 @@ impl ClusterNode {
                 if !full && core.machine.dirty_bytes() < DIRTY_BYTES_MAX {
                     continue;
                 }
-                match tokio::task::spawn_blocking(move || core.checkpoint()).await {
+                let work = move || {
+                    let written = core.checkpoint();
+                    core.machine.drop_idle();
+                    written
+                };
+                match tokio::task::spawn_blocking(work).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::error!(%error, "checkpoint failed"),
                     Err(error) => tracing::error!(%error, "checkpoint panicked"),

@@ -42,6 +42,8 @@ pub trait Machine: Send + Sync + 'static {
     fn reload(&self) -> Result<(), Halt>;
     /// Bytes that a checkpoint would write now.
     fn dirty_bytes(&self) -> usize;
+    /// Called after every round of checkpoints: what nobody has used for long may leave memory.
+    fn drop_idle(&self) {}
 }
 
 /// What apply and the checkpointer share.

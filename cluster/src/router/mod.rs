@@ -94,11 +94,7 @@ impl Router {
     }
 
     /// Like [`Router::send`]; the future waits for the answer. `Unknown`: overdue, the outcome is open.
-    pub fn call(
-        self: &Arc<Self>,
-        shard: ShardId,
-        call: ShardCall,
-    ) -> impl Future<Output = ShardReply> + Send + 'static {
+    pub fn call(self: &Arc<Self>, shard: ShardId, call: ShardCall) -> impl Future<Output = ShardReply> + Send + use<> {
         let (tx, rx) = oneshot::channel();
         self.send(shard, call, ReplyTo::Once(tx));
         async move { rx.await.unwrap_or(ShardReply::Unknown) }

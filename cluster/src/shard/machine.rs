@@ -12,14 +12,19 @@ use proto::codec;
 use proto::command::Batch;
 use proto::ids::ShardId;
 use proto::peer::LogPoint;
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use storage::StateTable;
 
 /// Clean bytes of sessions that stay in memory per shard.
 const CACHE_BYTES_MAX: usize = 48 << 20;
+/// What no command has used for so long leaves memory, however little it is: it costs a read when it is wanted again.
+const UNUSED_MAX: Duration = Duration::from_secs(60);
+/// How often that is looked at: it is a look at everything in memory.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// The chat state machine of one shard.
 pub struct ShardMachine {
@@ -27,6 +32,8 @@ pub struct ShardMachine {
     shards: u32,
     table: Arc<StateTable>,
     state: Mutex<chat::Shard>,
+    /// When a tick was seen, the oldest first.
+    ticks: Mutex<VecDeque<(Instant, u64)>>,
     effects: Mutex<Vec<Effect>>,
     leading: AtomicBool,
     shard: OnceLock<Weak<Shard>>,
@@ -69,6 +76,7 @@ impl ShardMachine {
             shards,
             table,
             state: Mutex::new(state),
+            ticks: Mutex::default(),
             effects: Mutex::default(),
             leading: AtomicBool::new(false),
             shard: OnceLock::new(),
@@ -163,11 +171,26 @@ impl Machine for ShardMachine {
     }
 
     fn reload(&self) -> Result<(), Halt> {
+        self.ticks.lock().clear();
         *self.state.lock() = open_state(self.id, self.shards, &self.table)?;
         Ok(())
     }
 
     fn dirty_bytes(&self) -> usize {
         self.state.lock().dirty_bytes()
+    }
+
+    fn drop_idle(&self) {
+        let mut ticks = self.ticks.lock();
+        let now = Instant::now();
+        if ticks.back().is_some_and(|(at, _)| now.duration_since(*at) < LOOK_EVERY) {
+            return;
+        }
+        let mut state = self.state.lock();
+        ticks.push_back((now, state.tick()));
+        if now.duration_since(ticks[0].0) >= UNUSED_MAX {
+            state.evict_unused(ticks[0].1);
+            ticks.pop_front();
+        }
     }
 }

@@ -3,14 +3,14 @@
 use super::hello::{HelloAsk, hello};
 use super::socket::{REQUESTS_MAX, Sent, Socket, Who, client_event, client_party, error_of};
 use crate::auth;
-use cluster::router::ReplyTo;
+use cluster::router::{ReplyTo, Router};
 use proto::client::limits::{HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX};
 use proto::client::{
     ClientFrame, Cursor, CursorState, ErrorCode, ErrorInfo, Hello, History, HistoryFrom, HistoryPage, Ping, Pong,
     Reply, Send, ServerFrame, SessionHead, Verb,
 };
 use proto::command::{Command, Target};
-use proto::ids::SessionId;
+use proto::ids::{SessionId, ShardId};
 use proto::peer::{Page, Refused, ShardCall, ShardReply};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,11 +36,11 @@ pub fn take(socket: &Arc<Socket>, frame: ClientFrame<'_>) {
         Verb::Cursor(ask) => cursor(socket, who, id, ask),
         Verb::Typing(ask) => {
             let call = ShardCall::Typing { session: ask.session, party: who.party(), on: ask.on };
-            ask_shard(socket, who, id, ask.session, call, |_, _| Reply::Ok);
+            ask_shard(socket, who, id, ask.session, call, |_| Reply::Ok);
         }
         Verb::Close(ask) => {
             let call = ShardCall::Propose(Command::Close { session: ask.session, by: who.party() });
-            ask_shard(socket, who, id, ask.session, call, |_, _| Reply::Ok);
+            ask_shard(socket, who, id, ask.session, call, |_| Reply::Ok);
         }
         Verb::Ping(ask) => ping(socket, id, &ask),
     }
@@ -98,15 +98,12 @@ fn send(socket: &Arc<Socket>, who: Who, id: u64, ask: Send<'_>) {
     socket.hub.metrics.route.record(started.elapsed().as_secs_f64());
 }
 
-/// Asks the session's leader and answers with what `ok` makes of its reply.
-fn ask_shard(
-    socket: &Arc<Socket>,
-    who: Who,
-    id: u64,
-    session: SessionId,
-    call: ShardCall,
-    ok: impl FnOnce(&Socket, &ShardReply) -> Reply<'static> + std::marker::Send + 'static,
-) {
+/// Answers with what the future of `work` comes to, within the socket's limit of requests. `work` itself runs now, so that
+/// what it asks keeps its place among the socket's requests.
+fn ask<F>(socket: &Arc<Socket>, who: Who, id: u64, session: SessionId, work: impl FnOnce(Arc<Router>, ShardId) -> F)
+where
+    F: Future<Output = Result<Reply<'static>, ShardReply>> + std::marker::Send + 'static,
+{
     if !may_ask(who, session) {
         return socket.error(Some(id), forbidden());
     }
@@ -124,17 +121,34 @@ fn ask_shard(
             .error(Some(id), ErrorInfo::retry(ErrorCode::Overloaded, "too many requests on this socket", wait));
     }
     let shard = router.shard_of(Target::Session(session));
-    let asked = router.call(shard, call);
+    let answer = work(router, shard);
     let socket = socket.clone();
     socket.hub.clone().spawn(async move {
-        let reply = asked.await;
+        let answer = answer.await;
         socket.with(|state| state.asking -= 1);
-        match &reply {
-            ShardReply::Done | ShardReply::Cursor { .. } | ShardReply::History { .. } => {
-                let body = ok(&socket, &reply);
-                socket.write(&ServerFrame { id: Some(id), body });
+        match answer {
+            Ok(body) => socket.write(&ServerFrame { id: Some(id), body }),
+            Err(reply) => socket.error(Some(id), error_of(&reply)),
+        }
+    });
+}
+
+/// Asks the session's leader and answers with what `ok` makes of its reply.
+fn ask_shard(
+    socket: &Arc<Socket>,
+    who: Who,
+    id: u64,
+    session: SessionId,
+    call: ShardCall,
+    ok: impl FnOnce(&ShardReply) -> Reply<'static> + std::marker::Send + 'static,
+) {
+    ask(socket, who, id, session, |router, shard| {
+        let asked = router.call(shard, call);
+        async move {
+            match asked.await {
+                reply @ (ShardReply::Done | ShardReply::Cursor { .. } | ShardReply::History { .. }) => Ok(ok(&reply)),
+                other => Err(other),
             }
-            other => socket.error(Some(id), error_of(other)),
         }
     });
 }
@@ -153,15 +167,15 @@ fn history(socket: &Arc<Socket>, who: Who, id: u64, ask: History) {
     let session = ask.session;
     let call = ShardCall::History { session, page, limit, site };
     if let Who::Visitor { visitor, .. } = who {
-        return ask_shard(socket, who, id, session, call, move |_, reply| history_page(session, visitor, reply));
+        return ask_shard(socket, who, id, session, call, move |reply| history_page(session, visitor, reply));
     }
     // An agent may read a session that the socket does not follow: who its visitor is comes with the attach state.
     let known = socket.with(|state| state.subscription(session).and_then(|sub| sub.visitor));
     match known {
         Some(visitor) => {
-            ask_shard(socket, who, id, session, call, move |_, reply| history_page(session, visitor, reply));
+            ask_shard(socket, who, id, session, call, move |reply| history_page(session, visitor, reply));
         }
-        None => foreign_history(socket, id, session, call),
+        None => foreign_history(socket, who, id, session, call),
     }
 }
 
@@ -172,21 +186,20 @@ fn history_page(session: SessionId, visitor: proto::ids::VisitorId, reply: &Shar
 }
 
 /// History of a session that this socket does not follow: one more look tells its visitor.
-fn foreign_history(socket: &Arc<Socket>, id: u64, session: SessionId, call: ShardCall) {
-    let Some(router) = socket.hub.router() else {
-        return socket.error(Some(id), error_of(&ShardReply::Unknown));
-    };
-    let socket = socket.clone();
-    socket.hub.clone().spawn(async move {
-        let shard = router.shard_of(Target::Session(session));
-        let page = router.call(shard, call).await;
-        let ShardReply::History { .. } = page else { return socket.error(Some(id), error_of(&page)) };
-        let state = router.call(shard, ShardCall::Attach { session, token: None, after: Some(u64::MAX) }).await;
-        let ShardReply::Attached(state) = state else { return socket.error(Some(id), error_of(&state)) };
-        if !socket.hub.follows(session) {
-            socket.hub.unfollow(session);
+fn foreign_history(socket: &Arc<Socket>, who: Who, id: u64, session: SessionId, call: ShardCall) {
+    let hub = socket.hub.clone();
+    ask(socket, who, id, session, |router, shard| {
+        let page = router.call(shard, call);
+        async move {
+            let page = page.await;
+            let ShardReply::History { .. } = page else { return Err(page) };
+            let state = router.call(shard, ShardCall::Attach { session, token: None, after: Some(u64::MAX) }).await;
+            let ShardReply::Attached(state) = state else { return Err(state) };
+            if !hub.follows(session) {
+                hub.unfollow(session);
+            }
+            Ok(history_page(session, state.visitor, &page))
         }
-        socket.write(&ServerFrame { id: Some(id), body: history_page(session, state.visitor, &page) });
     });
 }
 
@@ -200,7 +213,7 @@ fn cursor(socket: &Arc<Socket>, who: Who, id: u64, ask: Cursor) {
         );
     };
     let call = ShardCall::Propose(Command::Cursor { session, party: who.party(), received, read });
-    ask_shard(socket, who, id, session, call, move |_, reply| {
+    ask_shard(socket, who, id, session, call, move |reply| {
         let ShardReply::Cursor { received, read } = *reply else { return Reply::Ok };
         Reply::Cursor(CursorState { session, from: client_party(who.party(), visitor), received, read })
     });

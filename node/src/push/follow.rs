@@ -69,6 +69,8 @@ impl Hub {
         let fresh = socket.with(|state| {
             let fresh = state.subscription(session).is_none() && !state.closed;
             if fresh {
+                // A visitor has one, and there are many visitors.
+                state.sessions.reserve_exact(usize::from(state.sessions.is_empty()));
                 state.sessions.push(crate::connection::Subscription::new(session));
             }
             fresh
