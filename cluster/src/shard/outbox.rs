@@ -3,9 +3,12 @@
 
 use super::Shard;
 use crate::router::Router;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use proto::command::{Command, Mail};
 use proto::ids::ShardId;
 use proto::peer::{Refused, ShardCall, ShardReply};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -32,37 +35,33 @@ impl Outbox {
     }
 }
 
+/// Targets are independent: one without a leader does not hold up the others.
 async fn run(outbox: Arc<Outbox>, shard: Weak<Shard>, router: Weak<Router>) {
+    let mut under_way = FuturesUnordered::new();
+    let mut busy = BTreeSet::new();
     loop {
-        outbox.wake.notified().await;
+        tokio::select! {
+            () = outbox.wake.notified() => {}
+            Some(target) = under_way.next() => {
+                busy.remove(&target);
+            }
+        }
         let (Some(shard), Some(router)) = (shard.upgrade(), router.upgrade()) else { return };
-        while shard.serving().is_some() {
-            match deliver_round(&shard, &router).await {
-                Round::Idle => break,
-                Round::Moved => {}
-                Round::Stuck => tokio::time::sleep(RETRY_AFTER).await,
+        if shard.serving().is_none() {
+            continue;
+        }
+        for (target, lowest, head) in shard.peek(|state, _| state.outbox_targets()) {
+            if lowest <= head && busy.insert(target) {
+                let (shard, router) = (shard.clone(), router.clone());
+                under_way.push(async move {
+                    if !deliver_to(&shard, &router, target, lowest).await {
+                        tokio::time::sleep(RETRY_AFTER).await;
+                    }
+                    target
+                });
             }
         }
     }
-}
-
-enum Round {
-    /// Nothing waits.
-    Idle,
-    Moved,
-    Stuck,
-}
-
-async fn deliver_round(shard: &Arc<Shard>, router: &Arc<Router>) -> Round {
-    let targets = shard.peek(|state, _| state.outbox_targets());
-    let waiting: Vec<(ShardId, u64)> =
-        targets.into_iter().filter(|(_, lowest, head)| lowest <= head).map(|(to, lowest, _)| (to, lowest)).collect();
-    if waiting.is_empty() {
-        return Round::Idle;
-    }
-    let delivered = waiting.into_iter().map(|(to, lowest)| deliver_to(shard, router, to, lowest));
-    let moved = futures_util::future::join_all(delivered).await.into_iter().any(|moved| moved);
-    if moved { Round::Moved } else { Round::Stuck }
 }
 
 /// Sends the window to one target; returns whether something was acknowledged.
