@@ -10,7 +10,7 @@ use crate::push::Hub;
 use actix_web::web::Data;
 use actix_web::{App as HttpApp, HttpServer};
 use anyhow::Context;
-use cluster::node::{ClusterNode, Join, NodeConfig};
+use cluster::node::{ClusterNode, HandedOver, Join, NodeConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use proto::command::{NodeAddress, TokenHash};
@@ -22,6 +22,8 @@ use tokio::runtime::{Builder, Handle};
 
 /// Longest time that stopping may take.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
+/// Longest time that moving the leaders elsewhere may take.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 /// What sockets are told to wait before they connect elsewhere.
 const DRAIN_RETRY: Duration = Duration::from_millis(500);
 
@@ -194,6 +196,11 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
             wait_for_signal().await;
             tracing::info!("stopping");
             app.draining.store(true, Ordering::Release);
+            let cluster = app.cluster.clone();
+            let handed = app.on_raft(async move { cluster.hand_over(HAND_OVER_WITHIN).await }).await;
+            if let Some(HandedOver { moved, kept }) = handed {
+                tracing::info!(moved, kept, "handed its leaders over");
+            }
             app.hub.drain(DRAIN_RETRY);
             stop_clients.stop(true).await;
             stop_admin.stop(true).await;

@@ -5,6 +5,8 @@ mod conversation;
 
 mod kills;
 
+mod planned;
+
 mod presence;
 
 mod deposed;

@@ -17,8 +17,6 @@ use std::time::{Duration, Instant};
 const ROUND_EVERY: Duration = Duration::from_millis(250);
 /// A learner at most this many entries behind becomes a voter.
 const LAG_MAX: u64 = 500;
-/// A transfer target at most this many entries behind gets the leadership.
-const TRANSFER_LAG_MAX: u64 = 50;
 /// A shard is left with its leader for this long before it is moved to the preferred one.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -183,18 +181,8 @@ impl ClusterNode {
     /// Hands a shard to its preferred leader, if that one is alive and has caught up. Returns whether it did.
     async fn give_back(&self, group: &Arc<Group>, plan: &GroupPlan) -> bool {
         let Some(preferred) = preferred_leader(plan, group.shard) else { return false };
-        let (voters, members) = group.members();
-        if preferred == u64::from(group.replica.0)
-            || !voters.contains(&preferred)
-            || Some(&voters) != plan.voters.as_ref()
-        {
-            return false;
-        }
-        let alive =
-            members.get(&preferred).and_then(|node| self.transport.peer(*node)).is_some_and(|peer| peer.is_up());
-        let caught_up = lags(group).get(&preferred).is_some_and(|lag| *lag <= TRANSFER_LAG_MAX);
-        // A transfer to a dead or slow target would freeze the group.
-        if !alive || !caught_up {
+        let is_settled = Some(&group.members().0) == plan.voters.as_ref();
+        if preferred == u64::from(group.replica.0) || !is_settled || !self.can_lead(group, preferred) {
             return false;
         }
         tracing::info!(shard = %group.shard, to = preferred, "giving the shard to its preferred leader");

@@ -2,6 +2,7 @@
 //! Does not know browsers or actors. Invariant: a replica runs here only under the id that meta allotted to this node.
 
 mod groups;
+mod handover;
 mod identity;
 mod inbound;
 mod janitor;
@@ -9,6 +10,7 @@ mod meta_calls;
 mod start;
 mod status;
 
+pub use handover::HandedOver;
 pub use identity::{Identity, IdentityError};
 pub use start::{Join, NodeConfig, StartError};
 pub use status::{ClusterStatus, NodeStatus, ReplicaStatus, ShardStatus};

@@ -1,0 +1,62 @@
+//! Owns moving leaderships away from a node that stops. Does not spread them in calm times: the janitor does.
+//! Invariant: a group goes only to a voter that is linked and has caught up; else it stays, and the others elect.
+
+use super::ClusterNode;
+use super::janitor::lags;
+use crate::raft::Group;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A transfer target at most this many entries behind gets the leadership.
+const LAG_MAX: u64 = 50;
+/// A target that does not lead by then is passed over.
+const TAKEN_WITHIN: Duration = Duration::from_millis(500);
+
+/// What became of the groups that a node led.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandedOver {
+    pub moved: usize,
+    /// Nobody could take these, or not in time.
+    pub kept: usize,
+}
+
+impl ClusterNode {
+    /// Gives every group that this node leads to another voter, all at once, and waits until they are led there; at most
+    /// `within`. Calls under way are repeated at the new leaders by their routers.
+    pub async fn hand_over(&self, within: Duration) -> HandedOver {
+        let led = self.running().into_iter().map(|running| running.group).filter(|group| group.leadership().serving);
+        let moves = led.map(|group| async move {
+            tokio::time::timeout(within, self.hand_over_group(&group)).await.unwrap_or(false)
+        });
+        let moved = futures_util::future::join_all(moves).await;
+        let count = |wanted| moved.iter().filter(|moved| **moved == wanted).count();
+        HandedOver { moved: count(true), kept: count(false) }
+    }
+
+    /// Tries each voter that can lead, beginning with another one in each shard.
+    async fn hand_over_group(&self, group: &Arc<Group>) -> bool {
+        let others: Vec<u64> =
+            group.members().0.into_iter().filter(|replica| *replica != u64::from(group.replica.0)).collect();
+        for turn in 0..others.len() {
+            let target = others[(group.shard.0 as usize + turn) % others.len()];
+            if !self.can_lead(group, target) || group.raft.trigger().transfer_leader(target).await.is_err() {
+                continue;
+            }
+            let mut leadership = group.watch_leadership();
+            let moved = leadership.wait_for(|now| now.leader.is_some_and(|(replica, _)| replica == target));
+            if tokio::time::timeout(TAKEN_WITHIN, moved).await.is_ok_and(|moved| moved.is_ok()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether a replica can take over a group that is led here: a transfer to a dead or slow one would freeze the group.
+    pub(super) fn can_lead(&self, group: &Group, replica: u64) -> bool {
+        let (voters, members) = group.members();
+        let peer = members.get(&replica).and_then(|node| self.transport.peer(*node));
+        voters.contains(&replica)
+            && peer.is_some_and(|peer| peer.is_up())
+            && lags(group).get(&replica).is_some_and(|lag| *lag <= LAG_MAX)
+    }
+}
