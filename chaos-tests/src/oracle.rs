@@ -40,7 +40,7 @@ pub async fn check(cluster: &Cluster, load: &Workload) -> anyhow::Result<Tally> 
     let first = histories(cluster, 1, &load.visitors, &heads).await?;
     caught_up(load, &first).await?;
     let seen = load.seen().await;
-    for node in cluster.nodes() {
+    for node in cluster.members() {
         let found = histories(cluster, node.number, &load.visitors, &heads).await?;
         let on_node = || format!("on node {}", node.number);
         history::check_gapless(&found).with_context(on_node)?;

@@ -3,7 +3,7 @@
 #[path = "../../proto/tests/bytes/golden.rs"]
 mod golden;
 
-use crate::meta::{AgentRow, ClusterRow, NodeRow, ReplicaRow, SiteRow, TokenRow};
+use crate::meta::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, SiteRow, TokenRow};
 use crate::node::Identity;
 use crate::raft::types::{Data, Entry, TypeConfig, from_log, log_id, membership, to_log, vote};
 use crate::raft::wire::{get_append, put_append};
@@ -14,7 +14,7 @@ use openraft::raft::AppendEntriesRequest;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proto::codec::{CodecError, Frozen, decode, encode};
-use proto::command::{Batch, Command, NodeAddress};
+use proto::command::{Batch, Command, NodeAddress, NodeState};
 use proto::ids::{NodeId, ReplicaId, ShardId, SiteId};
 use proto::peer::{LogPoint, MembershipRow, VoteRow};
 use std::fmt::Debug;
@@ -60,7 +60,9 @@ fn rows_of_meta_are_stored_as_their_golden_bytes() {
     let open = TokenRow { expires_ms: 1_763_700_000_000, spent: None };
     let spent = TokenRow { spent: Some((1 << 100, NodeId(3))), ..open.clone() };
     is_golden("cluster-row", vec![("cluster", cluster)]);
-    is_golden("node-row", vec![("node", NodeRow { address: address() })]);
+    is_golden("node-row", vec![("node", NodeRowV1 { address: address() })]);
+    let node = NodeRow { state: NodeState::Leaving, dead: true, zone: "rack 2".into(), ..NodeRow::new(address()) };
+    is_golden("node-state-row", vec![("active", NodeRow::new(address())), ("leaving", node)]);
     is_golden("replica-row", vec![("replica", replica)]);
     is_golden("token-row", vec![("open", open), ("spent", spent)]);
     is_golden("site-row", vec![("site", SiteRow { name: "demo".into() })]);
@@ -161,7 +163,9 @@ proptest! {
         round_trips(&ClusterRow {
             cluster, shards, admin_token, admin_password, next_node, next_replica, next_site, next_agent, version,
         }, cut);
-        round_trips(&NodeRow { address: address(name.clone()) }, cut);
+        round_trips(&NodeRowV1 { address: address(name.clone()) }, cut);
+        let row = NodeRow::new(address(name.clone()));
+        round_trips(&NodeRow { state: NodeState::Draining, dead: flag, zone: name.clone(), ..row }, cut);
         round_trips(&ReplicaRow { shard: ShardId(shards), node, founder: flag, retired: !flag }, cut);
         round_trips(&TokenRow { expires_ms: next_agent, spent: flag.then_some((cluster, node)) }, cut);
         round_trips(&SiteRow { name: name.clone() }, cut);

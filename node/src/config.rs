@@ -46,6 +46,13 @@ pub struct Config {
     /// Longest such silence, in milliseconds.
     #[arg(long, env = "EVERDESK_ELECTION_MAX_MS", default_value_t = 600)]
     pub election_max_ms: u64,
+    /// A node that the meta group's leader has not reached for so many seconds counts as dead, and other nodes take its
+    /// replicas over.
+    #[arg(long, env = "EVERDESK_DEAD_AFTER_S", default_value_t = 300)]
+    pub dead_after_s: u64,
+    /// Where this machine stands, e.g. its rack or data centre: replicas of a shard are spread over zones.
+    #[arg(long, env = "EVERDESK_ZONE", default_value = "")]
+    pub zone: String,
     /// Threads that serve clients; one for two cores unless given.
     #[arg(long, env = "EVERDESK_HTTP_WORKERS")]
     pub http_workers: Option<usize>,

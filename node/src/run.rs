@@ -13,7 +13,7 @@ use anyhow::Context;
 use cluster::node::{ClusterNode, HandedOver, Join, NodeConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
-use proto::command::{NodeAddress, TokenHash};
+use proto::command::{NodeAddress, NodeState, TokenHash};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +22,8 @@ use tokio::runtime::{Builder, Handle};
 
 /// Longest time that stopping may take.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
+/// How long the clients of a node that is drained take to leave it.
+const DRAIN_OVER: Duration = Duration::from_secs(5);
 /// Longest time that moving the leaders elsewhere may take.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 /// What sockets are told to wait before they connect elsewhere.
@@ -130,6 +132,8 @@ fn start_cluster(
         join,
         shards: config.shards,
         timings: config.timings(),
+        dead_after: Duration::from_secs(config.dead_after_s),
+        zone: config.zone.clone(),
         admin_token: token.hash(),
     };
     peers.set_nonblocking(true)?;
@@ -193,15 +197,17 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
         .run();
         let (stop_clients, stop_admin) = (server.handle(), admin.handle());
         let stopping = async {
-            wait_for_signal().await;
-            tracing::info!("stopping");
+            tokio::select! {
+                () = wait_for_signal() => tracing::info!("stopping"),
+                () = removed(&app) => tracing::warn!("this node was removed from the cluster, and ends"),
+            }
             app.draining.store(true, Ordering::Release);
             let cluster = app.cluster.clone();
             let handed = app.on_raft(async move { cluster.hand_over(HAND_OVER_WITHIN).await }).await;
             if let Some(HandedOver { moved, kept }) = handed {
                 tracing::info!(moved, kept, "handed its leaders over");
             }
-            app.hub.drain(DRAIN_RETRY);
+            app.hub.drain(DRAIN_RETRY, Duration::ZERO).await;
             stop_clients.stop(true).await;
             stop_admin.stop(true).await;
             let cluster = app.cluster.clone();
@@ -211,6 +217,7 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
                 tracing::warn!("the cluster part did not stop in time; its log is replayed at the next start");
             }
         };
+        actix_web::rt::spawn(follow_wanted(app.clone()));
         let metrics = app.metrics.clone();
         actix_web::rt::spawn(async move {
             loop {
@@ -223,6 +230,25 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
         admin?;
         anyhow::Ok(())
     })
+}
+
+async fn removed(app: &App) {
+    let mut wanted = app.cluster.watch_wanted();
+    if wanted.wait_for(|state| *state == NodeState::Removed).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Sends the clients away while this node is to be drained, and lets them come again when it is not.
+async fn follow_wanted(app: Data<App>) {
+    let mut wanted = app.cluster.watch_wanted();
+    while wanted.changed().await.is_ok() {
+        let goes = *wanted.borrow_and_update() != NodeState::Active;
+        let went = app.draining.swap(goes, Ordering::AcqRel);
+        if goes && !went {
+            app.hub.drain(DRAIN_RETRY, DRAIN_OVER).await;
+        }
+    }
 }
 
 async fn wait_for_signal() {

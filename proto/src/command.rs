@@ -98,6 +98,18 @@ pub struct NodeAddress {
     pub admin: String,
 }
 
+/// What the operator wants of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum NodeState {
+    Active,
+    /// Serves no clients and leads nothing, but keeps its replicas.
+    Draining,
+    /// Drained, and its replicas move elsewhere; then it is removed.
+    Leaving,
+    /// Never comes back under this id.
+    Removed,
+}
+
 /// What the meta group's replicas apply.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum MetaCommand {
@@ -119,6 +131,14 @@ pub enum MetaCommand {
     AddSite { name: String },
     /// A human seat; `password` is an argon2id hash in PHC form. The same name again sets the password.
     AddAgent { site: String, name: String, password: String },
+    /// What the operator wants of a node. Refused where replicas would have nowhere to go.
+    SetNodeState { node: NodeId, state: NodeState },
+    /// The meta leader has not reached the node for long, or reaches it again.
+    SetNodeDead { node: NodeId, dead: bool },
+    /// Where a node stands: replicas of a group are spread over zones.
+    SetNodeZone { node: NodeId, zone: String },
+    /// Retires a replica that good ones have replaced; refused while the group's plan still needs it.
+    RetireExcess { replica: ReplicaId },
 }
 
 crate::frozen!(Batch = 1, Event = 2, MetaBatch = 3, Mail = 4,);

@@ -40,6 +40,8 @@ pub struct Node {
     pub peer: String,
     pub admin: String,
     process: Option<NodeProcess>,
+    /// It was removed from the cluster: nothing is asked of it any more.
+    removed: bool,
 }
 
 /// The cluster.
@@ -94,6 +96,7 @@ impl Cluster {
             peer: addr()?,
             admin: addr()?,
             process: None,
+            removed: false,
         });
         Ok(number)
     }
@@ -156,11 +159,12 @@ impl Cluster {
         bail!("{why}; the end of its log:\n{}", self.log_tail(number))
     }
 
-    /// Waits until every group has a leader and all nodes as voters, and leaders are spread evenly.
+    /// Waits until every group has a leader and all of the first three nodes as voters, and leaders are spread evenly.
     /// # Errors
     /// Not in time; with the last status.
     pub async fn wait_settled(&self) -> anyhow::Result<()> {
-        let count = self.nodes.len();
+        // Further nodes hold nothing until they are needed.
+        let count = self.nodes.len().min(3);
         let mut last = String::from("no answer");
         let settled = wait::until("all nodes are voters and leaders are spread", SETTLED_WITHIN, async || {
             let status = match self.status(1).await {
@@ -233,6 +237,16 @@ impl Cluster {
 
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// The nodes that were not removed.
+    pub fn members(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| !node.removed)
+    }
+
+    /// No longer expects anything of a node.
+    pub fn forget(&mut self, number: u64) {
+        self.node_mut(number).removed = true;
     }
 
     pub fn binary(&self) -> &Path {

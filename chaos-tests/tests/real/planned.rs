@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use chaos_tests::cluster::Cluster;
-use chaos_tests::oracle;
+use chaos_tests::cluster::{Cluster, ShardStatus};
 use chaos_tests::workload::{Shape, Workload};
+use chaos_tests::{http, oracle, wait};
 
 const TALK_WITHIN: Duration = Duration::from_secs(60);
 /// What an operator's service manager waits for before it kills.
@@ -32,5 +32,92 @@ async fn a_node_that_is_told_to_stop_hands_its_leaders_over_and_ends_with_0() ->
     let tally = oracle::check(&cluster, &load).await?;
     println!("stopped n{leaving}, leader of {shards:?}: {tally:?}");
     assert!(tally.reconnects > 0, "nobody was told to go: the stop proved nothing");
+    Ok(())
+}
+
+/// Moving all replicas of a node elsewhere.
+const MOVED_WITHIN: Duration = Duration::from_secs(90);
+
+/// Waits until every data shard has three voters, none of them on `gone`.
+async fn wait_replaced(cluster: &Cluster, gone: u64) -> anyhow::Result<()> {
+    let mut last = String::new();
+    let replaced = wait::until("every replica has been replaced", MOVED_WITHIN, async || {
+        let status = cluster.status(1).await.ok()?;
+        last = status.raw.to_string();
+        let whole = |shard: &ShardStatus| {
+            shard.replicas.iter().filter(|replica| replica.voter).count() == 3
+                && shard.replicas.iter().all(|replica| replica.node != gone)
+        };
+        status.data_shards().all(whole).then_some(())
+    });
+    replaced.await.with_context(|| last)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_node_moves_all_it_has_ends_and_is_refused_for_ever() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(4).await?;
+    let leaving = 2;
+    let mut load = Workload::start(&cluster, &Shape::default()).await?;
+    load.talk(2_000, TALK_WITHIN).await?;
+    cluster.command(&["admin", "remove", "n2"], "").await?;
+    let status = cluster.process(leaving).context("not running")?.wait(MOVED_WITHIN).await;
+    let status = status.with_context(|| cluster.log_tail(leaving))?;
+    assert_eq!(status.code(), Some(0), "{}", cluster.log_tail(leaving));
+    wait_replaced(&cluster, leaving).await?;
+    load.talk(2_000, TALK_WITHIN).await?;
+    load.stop().await?;
+
+    cluster.spawn(leaving).await?;
+    let status = cluster.process(leaving).context("not running")?.wait(STOP_WITHIN).await?;
+    let log = cluster.log_tail(leaving);
+    assert!(!status.success() && log.contains("this node was removed from the cluster"), "{log}");
+    cluster.forget(leaving);
+    let refused = cluster.command(&["admin", "remove", "n3"], "").await.expect_err("three nodes are the least");
+    assert!(format!("{refused:#}").contains("nowhere to go"), "{refused:#}");
+    let tally = oracle::check(&cluster, &load).await?;
+    println!("removed n{leaving}: {tally:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_replicas_of_a_dead_node_are_replaced_and_it_may_come_back() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start_with(4, &["--dead-after-s", "3"]).await?;
+    let dead = 3;
+    let mut load = Workload::start(&cluster, &Shape::default()).await?;
+    load.talk(2_000, TALK_WITHIN).await?;
+    cluster.kill(dead);
+    wait_replaced(&cluster, dead).await?;
+    load.talk(2_000, TALK_WITHIN).await?;
+    cluster.restart(&[dead]).await?;
+    load.talk(2_000, TALK_WITHIN).await?;
+    load.stop().await?;
+    let tally = oracle::check(&cluster, &load).await?;
+    println!("n{dead} was dead: {tally:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drained_node_leads_nothing_and_serves_nobody_until_it_is_wanted_again() -> anyhow::Result<()> {
+    let cluster = Cluster::start(3).await?;
+    let mut load = Workload::start(&cluster, &Shape::default()).await?;
+    load.talk(2_000, TALK_WITHIN).await?;
+    cluster.command(&["admin", "drain", "n2"], "").await?;
+    let drained = async || {
+        let led = cluster.status(1).await.ok()?.led_by(2).len();
+        let answer = http::get(&cluster.node(2).client, "/health/ready", &[]).await.ok()?;
+        (led == 0 && answer.status == 503).then_some(())
+    };
+    wait::until("node 2 is drained", MOVED_WITHIN, drained).await?;
+    load.talk(2_000, TALK_WITHIN).await?;
+    cluster.command(&["admin", "drain", "--cancel", "n2"], "").await?;
+    cluster.wait_settled().await?;
+    let ready =
+        async || (http::get(&cluster.node(2).client, "/health/ready", &[]).await.ok()?.status == 200).then_some(());
+    wait::until("node 2 serves again", MOVED_WITHIN, ready).await?;
+    load.talk(2_000, TALK_WITHIN).await?;
+    load.stop().await?;
+    let tally = oracle::check(&cluster, &load).await?;
+    assert!(tally.reconnects > 0, "nobody was sent away: the drain proved nothing");
+    println!("{tally:?}");
     Ok(())
 }

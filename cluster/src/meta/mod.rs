@@ -8,5 +8,5 @@ mod state;
 
 pub use machine::MetaMachine;
 pub use plan::{GroupPlan, missing_replicas, preferred_leader, replicas_on};
-pub use rows::{AgentRow, ClusterRow, NodeRow, ReplicaRow, SiteRow, TokenRow};
+pub use rows::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, SiteRow, TokenRow};
 pub use state::MetaState;

@@ -1,7 +1,7 @@
 //! Owns the stored form of the meta group's state. Does not change it. Invariant: layouts are frozen under their tags.
 
 use bincode::{Decode, Encode};
-use proto::command::{NodeAddress, TokenHash};
+use proto::command::{NodeAddress, NodeState, TokenHash};
 use proto::ids::{NodeId, ShardId, SiteId};
 
 /// What there is one of.
@@ -20,9 +20,36 @@ pub struct ClusterRow {
     pub version: u16,
 }
 
+/// How version 1 stored a node: active, alive, in no zone.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NodeRowV1 {
+    pub address: NodeAddress,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct NodeRow {
     pub address: NodeAddress,
+    pub state: NodeState,
+    /// The meta leader has not reached it for long.
+    pub dead: bool,
+    /// Empty: not said.
+    pub zone: String,
+}
+
+impl NodeRow {
+    pub fn new(address: NodeAddress) -> Self {
+        NodeRow { address, state: NodeState::Active, dead: false, zone: String::new() }
+    }
+
+    /// New replicas may be put here, and it may lead.
+    pub fn is_placeable(&self) -> bool {
+        self.state == NodeState::Active && !self.dead
+    }
+
+    /// A replica here need not be replaced.
+    pub fn is_good(&self) -> bool {
+        matches!(self.state, NodeState::Active | NodeState::Draining) && !self.dead
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -55,4 +82,12 @@ pub struct AgentRow {
     pub password: String,
 }
 
-proto::frozen!(ClusterRow = 60, NodeRow = 61, ReplicaRow = 62, TokenRow = 63, SiteRow = 64, AgentRow = 65);
+proto::frozen!(
+    ClusterRow = 60,
+    NodeRowV1 = 61,
+    ReplicaRow = 62,
+    TokenRow = 63,
+    SiteRow = 64,
+    AgentRow = 65,
+    NodeRow = 66
+);

@@ -1,10 +1,11 @@
 //! Owns the meta group's rules: pure and deterministic. Does not do I/O. Invariant: a refused command changes nothing.
 
-use super::rows::{AgentRow, ClusterRow, NodeRow, ReplicaRow, SiteRow, TokenRow};
+use super::plan::{GroupPlan, REPLICATION};
+use super::rows::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, SiteRow, TokenRow};
 use crate::raft::Halt;
 use crate::raft::machine::RowChanges;
 use proto::codec::{self, Frozen};
-use proto::command::{MetaCommand, NodeAddress, TokenHash};
+use proto::command::{MetaCommand, NodeAddress, NodeState, TokenHash};
 use proto::ids::{AgentId, META_SHARD, NodeId, ReplicaId, ShardId, SiteId};
 use proto::peer::MetaReply;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,12 +53,19 @@ impl MetaState {
             }
             MetaCommand::CreateJoinToken { token, expires_ms } => self.create_token(now_ms, token, expires_ms),
             MetaCommand::Join { token, request, address } => self.join(now_ms, token, request, address),
-            MetaCommand::MoveNode { node, address } => self.move_node(node, address),
+            MetaCommand::MoveNode { node, address } => self.change_node(node, |row| row.address = address),
             MetaCommand::AddReplica { shard, node } => self.add_replica(shard, node),
             MetaCommand::SetVoter { .. } => refused("voters follow from the replicas"),
             MetaCommand::RetireReplica { replica } => self.retire(replica),
             MetaCommand::AddSite { name } => self.add_site(&name),
             MetaCommand::AddAgent { site, name, password } => self.add_agent(&site, name, password),
+            MetaCommand::SetNodeState { node, state } => self.set_node_state(node, state),
+            MetaCommand::SetNodeDead { node, dead } => self.change_node(node, |row| row.dead = dead),
+            MetaCommand::SetNodeZone { node, zone } if zone.len() <= NAME_BYTES_MAX => {
+                self.change_node(node, |row| row.zone = zone)
+            }
+            MetaCommand::RetireExcess { replica } => self.retire_excess(replica),
+            MetaCommand::SetNodeZone { .. } => refused("a zone's name has at most 64 bytes"),
         }
     }
 
@@ -112,6 +120,7 @@ impl MetaState {
     }
 
     fn join(&mut self, now_ms: u64, token: TokenHash, request: u128, address: NodeAddress) -> MetaReply {
+        let members = self.members().count();
         let Some(cluster) = &mut self.cluster else { return refused("the cluster is not set up yet") };
         let shards = cluster.shards;
         let Some(row) = self.tokens.get_mut(&token) else { return refused("unknown join token") };
@@ -121,7 +130,7 @@ impl MetaState {
             None if row.expires_ms <= now_ms => return refused("this join token has expired"),
             None => {}
         }
-        if self.nodes.len() >= NODES_MAX {
+        if members >= NODES_MAX {
             return refused("the cluster has as many nodes as it can have");
         }
         let node = NodeId(cluster.next_node);
@@ -133,17 +142,56 @@ impl MetaState {
         MetaReply::Node { node, shards }
     }
 
-    fn move_node(&mut self, node: NodeId, address: NodeAddress) -> MetaReply {
-        if !self.nodes.contains_key(&node) {
-            return refused("no such node");
-        }
-        self.put_node(node, address);
-        MetaReply::Done
+    fn put_node(&mut self, node: NodeId, address: NodeAddress) {
+        self.nodes.insert(node, NodeRow::new(address));
+        self.dirty.insert(node_key(node));
     }
 
-    fn put_node(&mut self, node: NodeId, address: NodeAddress) {
-        self.nodes.insert(node, NodeRow { address });
-        self.dirty.insert(node_key(node));
+    /// Changes a node that was not removed.
+    fn change_node(&mut self, node: NodeId, change: impl FnOnce(&mut NodeRow)) -> MetaReply {
+        match self.nodes.get_mut(&node) {
+            None => refused("no such node"),
+            Some(row) if row.state == NodeState::Removed => refused("this node was removed from the cluster"),
+            Some(row) => {
+                change(row);
+                self.dirty.insert(node_key(node));
+                MetaReply::Done
+            }
+        }
+    }
+
+    fn set_node_state(&mut self, node: NodeId, state: NodeState) -> MetaReply {
+        let before = self.nodes.get(&node).map(|row| row.state);
+        if before == Some(state) {
+            return MetaReply::Done;
+        }
+        let others = self.nodes.iter().filter(|(id, row)| **id != node && row.is_placeable()).count();
+        match state {
+            NodeState::Draining if others == 0 => return refused("no other node could serve the clients"),
+            NodeState::Leaving if others < REPLICATION => {
+                return refused("fewer than three active nodes would be left: its replicas would have nowhere to go");
+            }
+            NodeState::Removed if before != Some(NodeState::Leaving) => return refused("a node must leave first"),
+            NodeState::Removed if self.holds_data(node) => return refused("its replicas have not moved yet"),
+            _ => {}
+        }
+        let reply = self.change_node(node, |row| row.state = state);
+        if state == NodeState::Removed
+            && let Some(replica) = self.meta_replica(node)
+        {
+            self.retire(replica);
+        }
+        reply
+    }
+
+    /// Whether a node holds a live replica of a data shard.
+    pub fn holds_data(&self, node: NodeId) -> bool {
+        self.replicas.values().any(|row| row.node == node && !row.retired && row.shard != META_SHARD)
+    }
+
+    /// Nodes of the cluster.
+    pub fn members(&self) -> impl Iterator<Item = (NodeId, &NodeRow)> {
+        self.nodes.iter().filter(|(_, row)| row.state != NodeState::Removed).map(|(id, row)| (*id, row))
     }
 
     fn add_replica(&mut self, shard: ShardId, node: NodeId) -> MetaReply {
@@ -175,6 +223,14 @@ impl MetaState {
         row.retired = true;
         self.dirty.insert(replica_key(replica));
         MetaReply::Done
+    }
+
+    fn retire_excess(&mut self, replica: ReplicaId) -> MetaReply {
+        let Some(row) = self.replicas.get(&replica) else { return refused("no such replica") };
+        if !row.retired && !GroupPlan::of(self, row.shard).excess.contains(&replica) {
+            return refused("its group still needs it");
+        }
+        self.retire(replica)
     }
 
     fn add_site(&mut self, name: &str) -> MetaReply {
@@ -274,6 +330,10 @@ impl MetaState {
         let (kind, id) = key.split_first().ok_or_else(unknown)?;
         match kind {
             b'C' => self.cluster = Some(get(value)?),
+            b'N' if value.first() == Some(&NodeRowV1::TAG) => {
+                let NodeRowV1 { address } = get(value)?;
+                self.nodes.insert(NodeId(number(id)?), NodeRow::new(address));
+            }
             b'N' => drop(self.nodes.insert(NodeId(number(id)?), get(value)?)),
             b'R' => drop(self.replicas.insert(ReplicaId(number(id)?), get(value)?)),
             b'T' => drop(self.tokens.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
@@ -309,4 +369,4 @@ fn agent_key(id: AgentId) -> Vec<u8> {
 
 #[cfg(test)]
 #[path = "state_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -2,11 +2,11 @@
 
 use super::*;
 
-fn address() -> NodeAddress {
+pub(in crate::meta) fn address() -> NodeAddress {
     NodeAddress { peer: "h:1".into(), client: "h:2".into(), admin: "h:3".into() }
 }
 
-fn cluster() -> MetaState {
+pub(in crate::meta) fn cluster() -> MetaState {
     let mut state = MetaState::default();
     let bootstrap = MetaCommand::Bootstrap {
         cluster: 5,
@@ -61,4 +61,12 @@ fn the_state_survives_its_rows() {
         copy.load(&key, &value.expect("nothing was deleted")).expect("own rows");
     }
     assert_eq!(format!("{state:?}"), format!("{copy:?}"));
+}
+
+#[test]
+fn a_node_row_of_version_1_is_an_active_node() {
+    let mut state = MetaState::default();
+    let row = codec::encode(&NodeRowV1 { address: address() });
+    state.load(&node_key(NodeId(2)), &row).expect("version 1 is known");
+    assert_eq!(state.nodes[&NodeId(2)], NodeRow::new(address()));
 }

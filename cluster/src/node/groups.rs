@@ -124,6 +124,9 @@ impl ClusterNode {
                 if leader.is_none_or(|(node, _)| node != self.me || now.serving) {
                     self.router.leader_is(group.shard, leader);
                 }
+                if now.serving {
+                    self.announce_to_all(group.shard, now.epoch);
+                }
             }
             tokio::select! {
                 changed = leadership.changed() => if changed.is_err() { return },

@@ -17,6 +17,22 @@ const FRESH: &str = "identity.new";
 /// SHA-256 of the row before it, cut to this.
 const CHECK_LEN: usize = 8;
 
+/// There once this node was removed from its cluster.
+const REMOVED: &str = "removed";
+
+/// Whether this directory belonged to a node that was removed.
+pub fn was_removed(data_dir: &Path) -> bool {
+    data_dir.join(REMOVED).exists()
+}
+
+/// Marks the directory, on the disk once this returns. Idempotent.
+/// # Errors
+/// The directory cannot be written.
+pub fn mark_removed(data_dir: &Path) -> std::io::Result<()> {
+    File::create(data_dir.join(REMOVED))?.sync_all()?;
+    File::open(data_dir)?.sync_all()
+}
+
 /// What the file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Identity {

@@ -8,8 +8,8 @@ use crate::transport::{Inbound, Lane, Message, MessageKind, Peer};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use proto::codec;
-use proto::command::MetaCommand;
-use proto::ids::{META_SHARD, NodeId, ReplicaId};
+use proto::command::{MetaCommand, NodeState};
+use proto::ids::{Epoch, META_SHARD, NodeId, ReplicaId, ShardId};
 use proto::peer::{Hello, HelloReply, MetaCall, MetaReply, PROTOCOL_MAX, PROTOCOL_MIN, Pushes};
 use sha2::Digest;
 use std::collections::HashMap;
@@ -98,6 +98,9 @@ impl Inbound for NodeInbound {
                     Ok(pushes) => node.hooks.pushes(peer.node, pushes),
                     Err(error) => tracing::error!(peer = %peer.node, %error, "pushes not understood"),
                 },
+                MessageKind::Leads => {
+                    node.router.leader_announced(ShardId(message.group), peer.node, Epoch(message.call));
+                }
                 MessageKind::Answer => {}
             }
         }
@@ -110,6 +113,13 @@ impl Inbound for NodeInbound {
             node.leader_links_broke(peer.node);
         }
         node.router.peer_changed(peer.node, up);
+        if up {
+            for local in node.router.locals() {
+                if let Some(epoch) = local.serving() {
+                    announce(peer, local.id, epoch);
+                }
+            }
+        }
     }
 
     fn join(&self, hello: Hello) -> BoxFuture<'static, HelloReply> {
@@ -122,15 +132,33 @@ impl Inbound for NodeInbound {
         })
     }
 
-    fn is_member(&self, id: NodeId) -> bool {
-        self.node.upgrade().is_some_and(|node| {
-            node.with_meta(|state| state.nodes.contains_key(&id)) == Some(true)
-                || node.identity.lock().peers.iter().any(|(peer, _)| *peer == id)
-        })
+    fn refusal(&self, id: NodeId) -> Option<&'static str> {
+        let Some(node) = self.node.upgrade() else { return Some("this node is stopping") };
+        match node.wanted_of(id) {
+            Some(NodeState::Removed) => {
+                Some("this node was removed from the cluster; with an empty data directory it can join anew")
+            }
+            Some(_) => None,
+            None if node.identity.lock().peers.iter().any(|(peer, _)| *peer == id) => None,
+            None => Some("not a member of this cluster"),
+        }
     }
 }
 
+/// Tells a peer that this node leads a shard: one without a replica of it would not know.
+fn announce(peer: &Peer, shard: ShardId, epoch: Epoch) {
+    // A link that is down hears it when it is up again.
+    let _ = peer.send(Lane::Pulse, MessageKind::Leads, shard.0, epoch.0, |_| {});
+}
+
 impl ClusterNode {
+    /// Tells every peer that this node leads a shard.
+    pub(super) fn announce_to_all(&self, shard: ShardId, epoch: Epoch) {
+        for peer in self.transport.peers() {
+            announce(&peer, shard, epoch);
+        }
+    }
+
     pub(crate) fn group_of(&self, replica: ReplicaId) -> Option<Arc<Group>> {
         self.running.read().get(&replica).map(|running| running.group.clone())
     }

@@ -6,10 +6,10 @@ use crate::meta::{GroupPlan, missing_replicas, preferred_leader, replicas_on};
 use crate::raft::Group;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
-use proto::command::{MetaCommand, NodeAddress};
+use proto::command::{MetaCommand, NodeAddress, NodeState};
 use proto::ids::{META_SHARD, NodeId, ReplicaId};
 use proto::peer::MetaReply;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,16 +21,23 @@ const LAG_MAX: u64 = 500;
 const SETTLE: Duration = Duration::from_secs(5);
 
 impl ClusterNode {
-    pub(crate) async fn supervise(self: Arc<Self>, address: NodeAddress) {
+    pub(crate) async fn supervise(self: Arc<Self>, address: NodeAddress, zone: String) {
         let mut led_since: BTreeMap<ReplicaId, Instant> = BTreeMap::new();
+        let mut unreached = BTreeMap::new();
         let mut last_transfer = Instant::now();
         loop {
+            if !self.follow_own_state().await {
+                return;
+            }
             self.sync_peers().await;
             self.sync_replicas().await;
             self.report_amnesia().await;
-            self.report_address(&address).await;
+            self.report_place(&address, &zone).await;
             if self.meta_group().is_some_and(|group| group.leadership().serving) {
+                self.judge_nodes(&mut unreached).await;
                 self.allot_replicas().await;
+            } else {
+                unreached.clear();
             }
             for running in self.running() {
                 let group = running.group;
@@ -64,10 +71,17 @@ impl ClusterNode {
     /// Knows every node of the cluster, also after a restart without meta.
     async fn sync_peers(self: &Arc<Self>) {
         let Some(nodes) =
-            self.with_meta(|state| state.nodes.iter().map(|(id, row)| (*id, row.address.clone())).collect::<Vec<_>>())
+            self.with_meta(|state| state.members().map(|(id, row)| (id, row.address.clone())).collect::<Vec<_>>())
         else {
             return;
         };
+        let removed = self.with_meta(|state| {
+            let gone = state.nodes.iter().filter(|(_, row)| row.state == NodeState::Removed);
+            gone.map(|(id, _)| *id).filter(|id| !self.is_being_told(state, *id)).collect::<Vec<_>>()
+        });
+        for node in removed.into_iter().flatten() {
+            self.transport.forget_peer(node);
+        }
         let peers: Vec<(NodeId, NodeAddress)> = nodes.into_iter().filter(|(id, _)| *id != self.me).collect();
         for (id, address) in &peers {
             self.transport.add_peer(*id, &address.peer);
@@ -132,12 +146,21 @@ impl ClusterNode {
         }
     }
 
-    async fn report_address(&self, address: &NodeAddress) {
-        let known = self.with_meta(|state| state.nodes.get(&self.me).map(|row| row.address.clone())).flatten();
-        if known.is_some_and(|known| known != *address) {
-            let command = MetaCommand::MoveNode { node: self.me, address: address.clone() };
+    /// Tells meta where this node is reached and where it stands.
+    async fn report_place(&self, address: &NodeAddress, zone: &str) {
+        let known =
+            self.with_meta(|state| state.nodes.get(&self.me).map(|row| (row.address.clone(), row.zone.clone())));
+        let Some((known_address, known_zone)) = known.flatten() else { return };
+        let node = self.me;
+        if known_address != *address {
+            let command = MetaCommand::MoveNode { node, address: address.clone() };
             let reply = self.meta_propose(command, Duration::from_secs(2)).await;
             tracing::info!(?reply, "reported this node's new address");
+        }
+        if known_zone != zone {
+            let command = MetaCommand::SetNodeZone { node, zone: zone.to_owned() };
+            let reply = self.meta_propose(command, Duration::from_secs(2)).await;
+            tracing::info!(?reply, zone, "reported this node's zone");
         }
     }
 
@@ -169,12 +192,20 @@ impl ClusterNode {
             }
             return;
         }
-        let gone: std::collections::BTreeSet<u64> =
-            members.keys().filter(|id| !plan.members.contains_key(id)).copied().collect();
+        let gone = self.with_meta(|state| {
+            let gone = members.iter().filter(|(id, _)| !plan.members.contains_key(id));
+            gone.filter(|(_, node)| !self.is_being_told(state, **node)).map(|(id, _)| *id).collect::<BTreeSet<u64>>()
+        });
+        let gone = gone.unwrap_or_default();
         if !gone.is_empty() {
             let changed = group.raft.change_membership(ChangeMembers::RemoveNodes(gone.clone()), false).await;
             let error = changed.err().map(|error| error.to_string());
             tracing::info!(shard = %group.shard, ?gone, ?error, "removed replicas");
+            return;
+        }
+        for replica in plan.excess.iter().copied() {
+            let reply = self.meta_propose(MetaCommand::RetireExcess { replica }, Duration::from_secs(2)).await;
+            tracing::info!(shard = %group.shard, %replica, ?reply, "retired a replica that others have replaced");
         }
     }
 

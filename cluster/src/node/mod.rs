@@ -6,6 +6,7 @@ mod handover;
 mod identity;
 mod inbound;
 mod janitor;
+mod members;
 mod meta_calls;
 mod start;
 mod status;
@@ -23,13 +24,16 @@ use crate::router::Router;
 use crate::shard::Shard;
 use crate::transport::Transport;
 use parking_lot::{Mutex, RwLock};
+use proto::command::NodeState;
 use proto::ids::{ClusterId, NodeId, ReplicaId, ShardId};
 use proto::peer::Pushes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use storage::{Engine, LogWriter};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -60,6 +64,10 @@ pub struct ClusterNode {
     pub(crate) amnesiac: Mutex<Vec<(ReplicaId, ShardId, String)>>,
     /// Peers that have been silent for an election time-out, and were acted on.
     pub(crate) suspects: Mutex<BTreeSet<NodeId>>,
+    /// A node that meta's leader has not reached for so long counts as dead: its replicas are replaced.
+    pub(crate) dead_after: Duration,
+    /// What meta says that this node ought to be.
+    pub(crate) wanted: watch::Sender<NodeState>,
     /// Whether this start founded the cluster.
     pub(crate) founded: AtomicBool,
     pub(crate) tasks: TaskTracker,

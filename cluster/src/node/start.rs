@@ -1,13 +1,14 @@
 //! Owns how a node comes up: from its disk, by founding a cluster, or by joining one. Does not run it afterwards.
 //! Invariant: the identity is on disk before the first message leaves.
 
+use super::identity::was_removed;
 use super::{ClusterNode, Identity, IdentityError, inbound::NodeInbound};
 use crate::config::RaftTimings;
 use crate::hooks::Hooks;
 use crate::router::Router;
 use crate::transport::{Transport, TransportConfig, dial_join};
 use parking_lot::{Mutex, RwLock};
-use proto::command::{MetaCommand, NodeAddress, TokenHash};
+use proto::command::{MetaCommand, NodeAddress, NodeState, TokenHash};
 use proto::ids::{ClusterId, META_SHARD, NodeId, ReplicaId};
 use proto::peer::{Hello, HelloReply, MetaReply, PROTOCOL_MAX, PROTOCOL_MIN};
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use storage::{Engine, LogWriter, RocksEngine, RocksOptions, StorageError, Watermarks, WriterOptions};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +40,10 @@ pub struct NodeConfig {
     /// Data shards of a cluster that is founded now; frozen then.
     pub shards: u32,
     pub timings: RaftTimings,
+    /// A node that has not been reached for so long counts as dead.
+    pub dead_after: Duration,
+    /// Where this machine stands, e.g. its rack; empty: not said.
+    pub zone: String,
     /// Of a cluster that is founded now.
     pub admin_token: TokenHash,
 }
@@ -55,6 +61,8 @@ pub enum StartError {
         "the data directory holds replicas but no file `identity`: restore that file, or start with an empty directory"
     )]
     NoIdentity,
+    #[error("this node was removed from the cluster; with an empty data directory it can join anew")]
+    Removed,
     #[error("join refused: {0}")]
     JoinRefused(String),
     #[error("the data directory lost log entries that it had stored ({0}); no other replica can restore them")]
@@ -77,6 +85,9 @@ impl ClusterNode {
     ) -> Result<Arc<ClusterNode>, StartError> {
         config.timings.validate().map_err(StartError::Invalid)?;
         let (engine, writer, holds_replicas) = open_storage(&config).await?;
+        if was_removed(&config.data_dir) {
+            return Err(StartError::Removed);
+        }
         let identity = match Identity::load(&config.data_dir)? {
             None if holds_replicas => return Err(StartError::NoIdentity),
             Some(known) => Identity { incarnation: known.incarnation + 1, ..known },
@@ -98,7 +109,7 @@ impl ClusterNode {
         if identity.founder {
             node.bootstrap(&config, admin_password).await?;
         }
-        node.clone().spawn_tasks(config.address.clone());
+        node.clone().spawn_tasks(config.address.clone(), config.zone.clone());
         Ok(node)
     }
 
@@ -137,9 +148,9 @@ impl ClusterNode {
         }
     }
 
-    fn spawn_tasks(self: Arc<Self>, address: NodeAddress) {
+    fn spawn_tasks(self: Arc<Self>, address: NodeAddress, zone: String) {
         let node = self.clone();
-        self.tasks.spawn(async move { node.supervise(address).await });
+        self.tasks.spawn(async move { node.supervise(address, zone).await });
         let node = self.clone();
         self.tasks.spawn(async move {
             loop {
@@ -259,6 +270,8 @@ fn assemble(
             meta: RwLock::default(),
             amnesiac: Mutex::default(),
             suspects: Mutex::default(),
+            dead_after: config.dead_after,
+            wanted: watch::channel(NodeState::Active).0,
             founded: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             stop,

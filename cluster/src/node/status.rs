@@ -3,7 +3,8 @@
 
 use super::ClusterNode;
 use super::janitor::lags;
-use proto::command::NodeAddress;
+use crate::meta::NodeRow;
+use proto::command::{NodeAddress, NodeState};
 use proto::ids::{NodeId, ReplicaId, ShardId};
 
 /// One node as this one sees it.
@@ -13,6 +14,11 @@ pub struct NodeStatus {
     pub address: NodeAddress,
     /// This node, or a link to it is up.
     pub up: bool,
+    /// What is wanted of it.
+    pub state: NodeState,
+    /// The meta leader has not reached it for long.
+    pub dead: bool,
+    pub zone: String,
 }
 
 /// One replica of a group.
@@ -50,13 +56,14 @@ pub struct ClusterStatus {
 impl ClusterNode {
     pub fn status(&self) -> ClusterStatus {
         let nodes = self
-            .with_meta(|state| state.nodes.iter().map(|(id, row)| (*id, row.address.clone())).collect::<Vec<_>>())
+            .with_meta(|state| state.members().map(|(id, row)| (id, row.clone())).collect::<Vec<_>>())
             .unwrap_or_default();
         let nodes = nodes
             .into_iter()
-            .map(|(node, address)| {
+            .map(|(node, row)| {
                 let up = node == self.me || self.transport.peer(node).is_some_and(|peer| peer.is_up());
-                NodeStatus { node, address, up }
+                let NodeRow { address, state, dead, zone } = row;
+                NodeStatus { node, address, up, state, dead, zone }
             })
             .collect();
         let shards = (0..=self.shards).map(|shard| self.shard_status(ShardId(shard))).collect();

@@ -114,6 +114,14 @@ impl Router {
         }
     }
 
+    /// A peer says that it leads. Where a replica runs here, that one knows better.
+    pub fn leader_announced(self: &Arc<Self>, shard: ShardId, leader: NodeId, epoch: Epoch) {
+        let is_old = self.told.lock().get(&shard).is_some_and(|(_, known)| *known > epoch);
+        if self.local(shard).is_none() && !is_old {
+            self.leader_is(shard, Some((leader, epoch)));
+        }
+    }
+
     /// The link to a peer came up or broke.
     pub fn peer_changed(self: &Arc<Self>, peer: NodeId, up: bool) {
         self.hooks.peer_changed(peer, up);

@@ -37,12 +37,14 @@ pub enum MessageKind {
     ShardReply = 8,
     Pushes = 9,
     MetaCall = 10,
+    /// The sender leads the group, in the epoch that stands where calls have their number.
+    Leads = 11,
 }
 
 impl MessageKind {
     fn from_byte(byte: u8) -> Option<Self> {
         use MessageKind as K;
-        const ALL: [MessageKind; 11] = [
+        const ALL: [MessageKind; 12] = [
             K::Answer,
             K::Append,
             K::Vote,
@@ -54,6 +56,7 @@ impl MessageKind {
             K::ShardReply,
             K::Pushes,
             K::MetaCall,
+            K::Leads,
         ];
         ALL.get(usize::from(byte)).copied()
     }

@@ -21,6 +21,8 @@ use tokio_util::task::TaskTracker;
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
 /// Pause between attempts to dial a peer that is down.
 const REDIAL_EVERY: Duration = Duration::from_millis(100);
+/// The same after a peer has refused the link.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// A link on which nothing came for so long is dead: a machine without power does not close its sockets.
 const SILENT_MAX: Duration = Duration::from_secs(5);
 /// Connections that may be in their handshake at once.
@@ -45,8 +47,8 @@ pub trait Inbound: Send + Sync + 'static {
     fn link(&self, peer: &Arc<Peer>, link: u64, up: bool);
     /// A machine asks to join.
     fn join(&self, hello: Hello) -> futures_util::future::BoxFuture<'static, HelloReply>;
-    /// Whether the node belongs to the cluster.
-    fn is_member(&self, node: NodeId) -> bool;
+    /// Why a node may not link; `None` for those of the cluster.
+    fn refusal(&self, node: NodeId) -> Option<&'static str>;
 }
 
 /// The links of this node.
@@ -103,6 +105,11 @@ impl Transport {
         peer
     }
 
+    /// No longer dials a node, nor sends to it; a link that is up ends by itself.
+    pub fn forget_peer(&self, node: NodeId) {
+        self.peers.lock().remove(&node);
+    }
+
     /// Accepts links until the stop token fires.
     pub fn serve(self: &Arc<Self>, listener: TcpListener) {
         let transport = self.clone();
@@ -130,15 +137,19 @@ impl Transport {
     }
 
     async fn dial_loop(self: Arc<Self>, peer: Arc<Peer>, address: Arc<Mutex<String>>) {
-        while !self.stop.is_cancelled() {
+        while !self.stop.is_cancelled() && self.peers.lock().contains_key(&peer.node) {
             let target = address.lock().clone();
+            let mut pause = REDIAL_EVERY;
             match tokio::time::timeout(HELLO_WITHIN, self.dial(&peer, &target)).await {
                 Ok(Ok(socket)) => self.run_link(&peer, socket).await,
                 Ok(Err(HandshakeError::Io(_))) | Err(_) => {}
-                Ok(Err(error)) => tracing::warn!(peer = %peer.node, %error, "peer refused the link"),
+                Ok(Err(error)) => {
+                    tracing::warn!(peer = %peer.node, %error, "peer refused the link");
+                    pause = REFUSED_PAUSE;
+                }
             }
             tokio::select! {
-                () = tokio::time::sleep(REDIAL_EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = self.stop.cancelled() => return,
             }
         }
@@ -204,8 +215,11 @@ impl Transport {
                 if *protocol_min > PROTOCOL_MAX || *protocol_max < PROTOCOL_MIN {
                     return refuse("no peer protocol version in common");
                 }
-                if *node == self.config.node || !self.inbound.is_member(*node) {
+                if *node == self.config.node {
                     return refuse("not a member of this cluster");
+                }
+                if let Some(reason) = self.inbound.refusal(*node) {
+                    return refuse(reason);
                 }
                 HelloReply::Linked { incarnation: self.config.incarnation, protocol: PROTOCOL_MAX.min(*protocol_max) }
             }

@@ -12,7 +12,8 @@ use actix_web::middleware::Next;
 use actix_web::web::{self, Data, Json, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use base64ct::{Base64, Encoding};
-use proto::command::MetaCommand;
+use proto::command::{MetaCommand, NodeState};
+use proto::ids::NodeId;
 use proto::peer::MetaReply;
 use serde_json::json;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -36,6 +37,7 @@ pub fn routes(config: &mut ServiceConfig) {
         ("/admin/v1/join-tokens", "POST", web::post().to(join_token)),
         ("/admin/v1/sites", "POST", web::post().to(add_site)),
         ("/admin/v1/agents", "POST", web::post().to(add_agent)),
+        ("/admin/v1/nodes/{node}/state", "PUT", web::put().to(set_node_state)),
     ];
     for (path, method, route) in routes {
         config.service(web::resource(path).route(route).default_service(only(method)));
@@ -134,7 +136,7 @@ async fn cluster(app: Data<App>) -> HttpResponse {
         .iter()
         .map(|node| {
             let address = &node.address;
-            json!({ "node": node.node.to_string(), "peer": address.peer, "client": address.client, "admin": address.admin, "up": node.up })
+            json!({ "node": node.node.to_string(), "peer": address.peer, "client": address.client, "admin": address.admin, "up": node.up, "state": state_name(node.state), "dead": node.dead, "zone": node.zone })
         })
         .collect();
     let shards: Vec<_> = status
@@ -184,6 +186,45 @@ async fn join_token(app: Data<App>) -> HttpResponse {
     let expires_ms = (now + JOIN_TOKEN_LIFE).as_millis() as u64;
     match propose(&app, MetaCommand::CreateJoinToken { token: token.hash(), expires_ms }).await {
         Ok(_) => HttpResponse::Ok().json(json!({ "token": token.expose(), "expires_in_s": JOIN_TOKEN_LIFE.as_secs() })),
+        Err(refused) => refused,
+    }
+}
+
+fn state_name(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Active => "active",
+        NodeState::Draining => "draining",
+        NodeState::Leaving => "leaving",
+        NodeState::Removed => "removed",
+    }
+}
+
+/// What an operator can want of a node; it is removed by itself once it has left.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Wanted {
+    Active,
+    Draining,
+    Leaving,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NodeStateBody {
+    state: Wanted,
+}
+
+async fn set_node_state(app: Data<App>, node: web::Path<String>, body: Json<NodeStateBody>) -> HttpResponse {
+    let Ok(node) = node.parse::<NodeId>() else {
+        return problem(StatusCode::NOT_FOUND, "no such node");
+    };
+    let state = match body.state {
+        Wanted::Active => NodeState::Active,
+        Wanted::Draining => NodeState::Draining,
+        Wanted::Leaving => NodeState::Leaving,
+    };
+    match propose(&app, MetaCommand::SetNodeState { node, state }).await {
+        Ok(_) => HttpResponse::Ok().json(json!({ "node": node.to_string(), "state": state_name(state) })),
         Err(refused) => refused,
     }
 }

@@ -34,6 +34,11 @@ enum Command {
         #[command(subcommand)]
         command: SiteCommand,
     },
+    /// Administer the cluster.
+    Admin {
+        #[command(subcommand)]
+        command: AdminCommand,
+    },
     /// What the cluster looks like from a node.
     Status {
         #[command(flatten)]
@@ -82,6 +87,27 @@ enum SiteCommand {
     },
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum AdminCommand {
+    /// Send a node's clients and leaders elsewhere; its replicas stay.
+    Drain {
+        /// E.g. n2, as `everdesk status` shows it.
+        node: String,
+        /// Let the node serve again, also one that was to be removed.
+        #[arg(long)]
+        cancel: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Drain a node, move its replicas elsewhere, and remove it for good; it ends by itself.
+    Remove {
+        /// E.g. n2, as `everdesk status` shows it.
+        node: String,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
 /// Which node to ask.
 #[derive(Debug, clap::Args)]
 struct Target {
@@ -102,6 +128,10 @@ pub fn main(line: Line) -> ExitCode {
         Command::Site { command: SiteCommand::Add { name, target } } => {
             call(&target, "POST", "/admin/v1/sites", Some(json!({ "name": name }))).map(|body| println!("{body}"))
         }
+        Command::Admin { command: AdminCommand::Drain { node, cancel, target } } => {
+            set_node_state(&target, &node, if cancel { "active" } else { "draining" })
+        }
+        Command::Admin { command: AdminCommand::Remove { node, target } } => set_node_state(&target, &node, "leaving"),
         Command::Status { target, json } => status(&target, json),
         Command::Chat(args) => chat(args),
         Command::Version => {
@@ -142,6 +172,13 @@ fn add_agent(target: &Target, site: &str, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn set_node_state(target: &Target, node: &str, state: &str) -> anyhow::Result<()> {
+    let path = format!("/admin/v1/nodes/{}/state", node.replace(['/', '?', '#'], ""));
+    let body = call(target, "PUT", &path, Some(json!({ "state": state })))?;
+    println!("{} is {}", body["node"].as_str().unwrap_or(node), body["state"].as_str().unwrap_or(state));
+    Ok(())
+}
+
 fn status(target: &Target, json: bool) -> anyhow::Result<()> {
     let body = call(target, "GET", "/admin/v1/cluster", None)?;
     if json {
@@ -149,9 +186,21 @@ fn status(target: &Target, json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    println!("{:<6} {:<22} {:<22} up", "node", "clients", "peers");
+    println!("{:<6} {:<22} {:<22} {:<9} {:<9} zone", "node", "clients", "peers", "state", "seen");
     for node in body["nodes"].as_array().into_iter().flatten() {
-        println!("{:<6} {:<22} {:<22} {}", text(&node["node"]), text(&node["client"]), text(&node["peer"]), node["up"]);
+        let seen = match (node["up"] == true, node["dead"] == true) {
+            (true, _) => "up",
+            (false, true) => "dead",
+            (false, false) => "down",
+        };
+        println!(
+            "{:<6} {:<22} {:<22} {:<9} {seen:<9} {}",
+            text(&node["node"]),
+            text(&node["client"]),
+            text(&node["peer"]),
+            text(&node["state"]),
+            text(&node["zone"])
+        );
     }
     println!("{:<6} {:<7} {:<6} {:<9} replicas (lag)", "shard", "leader", "epoch", "applied");
     for shard in body["shards"].as_array().into_iter().flatten() {
@@ -197,6 +246,7 @@ fn call(target: &Target, method: &str, path: &str, body: Option<Value>) -> anyho
     let url = format!("{base}{path}");
     let sent = match (method, body) {
         ("GET", _) => agent.get(&url).header("authorization", &bearer).call(),
+        ("PUT", Some(body)) => agent.put(&url).header("authorization", &bearer).send_json(body),
         (_, Some(body)) => agent.post(&url).header("authorization", &bearer).send_json(body),
         (_, None) => agent.post(&url).header("authorization", &bearer).send_empty(),
     };

@@ -111,13 +111,20 @@ impl Hub {
         }
     }
 
-    /// Tells every socket to go elsewhere, then closes it.
-    pub fn drain(&self, retry: Duration) {
+    /// Tells every socket to go elsewhere, then closes it; a few at a time over `over`, so that they do not all arrive
+    /// elsewhere at once.
+    pub async fn drain(&self, retry: Duration, over: Duration) {
+        const STEPS: usize = 50;
         let sockets: Vec<Arc<Socket>> = self.all.lock().values().filter_map(Weak::upgrade).collect();
         let drain = proto::client::Drain { retry_ms: retry.as_millis() as u64 };
-        for socket in sockets {
-            socket.write(&ServerFrame { id: None, body: Reply::Drain(drain) });
-            socket.close(proto::client::CloseCode::GoingAway);
+        for some in sockets.chunks(sockets.len().div_ceil(STEPS).max(1)) {
+            for socket in some {
+                socket.write(&ServerFrame { id: None, body: Reply::Drain(drain) });
+                socket.close(proto::client::CloseCode::GoingAway);
+            }
+            if !over.is_zero() {
+                tokio::time::sleep(over / STEPS as u32).await;
+            }
         }
     }
 

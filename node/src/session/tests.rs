@@ -66,6 +66,8 @@ impl Node {
             // All sessions share the shard that must not stop.
             shards: 1,
             timings: RaftTimings::default(),
+            dead_after: Duration::from_secs(300),
+            zone: String::new(),
             admin_token: [0; 32],
         };
         let hub = Hub::new(Handle::current());

@@ -109,6 +109,10 @@ pub fn event() -> impl Strategy<Value = Event> {
     (any::<(u64, u64)>(), body).prop_map(|((seq, ts_ms), body)| Event { seq, ts_ms, body })
 }
 
+fn node_state() -> impl Strategy<Value = NodeState> {
+    prop_oneof![Just(NodeState::Active), Just(NodeState::Draining), Just(NodeState::Leaving), Just(NodeState::Removed)]
+}
+
 pub fn meta_command() -> impl Strategy<Value = MetaCommand> {
     let bootstrap = (any::<(u128, u32)>(), address(), token(), text());
     prop_oneof![
@@ -127,6 +131,10 @@ pub fn meta_command() -> impl Strategy<Value = MetaCommand> {
         replica().prop_map(|replica| MetaCommand::RetireReplica { replica }),
         text().prop_map(|name| MetaCommand::AddSite { name }),
         (word(), word(), text()).prop_map(|(site, name, password)| MetaCommand::AddAgent { site, name, password }),
+        (node(), node_state()).prop_map(|(node, state)| MetaCommand::SetNodeState { node, state }),
+        (node(), any::<bool>()).prop_map(|(node, dead)| MetaCommand::SetNodeDead { node, dead }),
+        (node(), text()).prop_map(|(node, zone)| MetaCommand::SetNodeZone { node, zone }),
+        replica().prop_map(|replica| MetaCommand::RetireExcess { replica }),
     ]
 }
 

@@ -120,6 +120,10 @@ pub fn meta_commands() -> Vec<(&'static str, MetaCommand)> {
         ("retire replica", MetaCommand::RetireReplica { replica }),
         ("add site", MetaCommand::AddSite { name: "demo".into() }),
         ("add agent", MetaCommand::AddAgent { site, name, password }),
+        ("set node state", MetaCommand::SetNodeState { node: NODE, state: NodeState::Leaving }),
+        ("set node dead", MetaCommand::SetNodeDead { node: NODE, dead: true }),
+        ("set node zone", MetaCommand::SetNodeZone { node: NODE, zone: "rack 2".into() }),
+        ("retire excess", MetaCommand::RetireExcess { replica }),
     ]
 }
 

@@ -1,0 +1,117 @@
+//! Tests of where replicas go.
+
+use super::*;
+use crate::meta::state::tests::{address, cluster};
+use proto::peer::MetaReply;
+
+/// A settled cluster of so many nodes, in turn in each of the zones.
+fn nodes(count: u32, zones: &[&str]) -> MetaState {
+    let mut state = cluster();
+    for number in 2..=count {
+        let token = [number as u8; 32];
+        state.apply(1, MetaCommand::CreateJoinToken { token, expires_ms: 100 });
+        state.apply(2, MetaCommand::Join { token, request: u128::from(number), address: address() });
+    }
+    for number in 1..=count {
+        let zone = zones[(number as usize - 1) % zones.len()].to_owned();
+        state.apply(3, MetaCommand::SetNodeZone { node: NodeId(number), zone });
+    }
+    settle(&mut state);
+    state
+}
+
+/// Allots what is missing and retires what is too much, as the leaders do.
+fn settle(state: &mut MetaState) {
+    loop {
+        let mut wanted = missing_replicas(state);
+        for shard in (0..=6).map(ShardId) {
+            let excess = GroupPlan::of(state, shard).excess;
+            wanted.extend(excess.into_iter().map(|replica| MetaCommand::RetireExcess { replica }));
+        }
+        if wanted.is_empty() {
+            return;
+        }
+        for command in wanted {
+            assert!(!matches!(state.apply(4, command), MetaReply::Refused { .. }));
+        }
+    }
+}
+
+fn data_nodes(state: &MetaState, shard: u32) -> BTreeSet<u32> {
+    state.live(ShardId(shard)).map(|(_, row)| row.node.0).collect()
+}
+
+fn set(state: &mut MetaState, node: u32, to: NodeState) -> MetaReply {
+    state.apply(5, MetaCommand::SetNodeState { node: NodeId(node), state: to })
+}
+
+#[test]
+fn data_shards_have_three_replicas_and_every_node_follows_meta() {
+    let state = nodes(5, &[""]);
+    assert!((1..=6).all(|shard| data_nodes(&state, shard).len() == 3));
+    assert_eq!(data_nodes(&state, 0).len(), 5);
+    assert_eq!(GroupPlan::of(&state, META_SHARD).voters.map(|voters| voters.len()), Some(5));
+}
+
+#[test]
+fn a_node_that_leaves_is_replaced_and_only_then_removed() {
+    let mut state = nodes(4, &[""]);
+    assert!(matches!(set(&mut state, 2, NodeState::Removed), MetaReply::Refused { .. }), "it has not left");
+    assert_eq!(set(&mut state, 2, NodeState::Leaving), MetaReply::Done);
+    assert!(matches!(set(&mut state, 2, NodeState::Removed), MetaReply::Refused { .. }), "it holds replicas");
+    let held = state.live(ShardId(1)).find(|(_, row)| row.node == NodeId(2)).map(|(id, _)| id).expect("it holds one");
+    assert!(GroupPlan::of(&state, ShardId(1)).excess.is_empty(), "nobody has taken its place yet");
+    let too_early = state.apply(5, MetaCommand::RetireExcess { replica: held });
+    assert!(matches!(too_early, MetaReply::Refused { .. }));
+    for command in missing_replicas(&state) {
+        state.apply(6, command);
+    }
+    let plan = GroupPlan::of(&state, ShardId(1));
+    assert_eq!(plan.excess, [held]);
+    assert!(!plan.voters.expect("three are good").contains(&u64::from(held.0)));
+    settle(&mut state);
+    assert!((1..=6).all(|shard| data_nodes(&state, shard) == BTreeSet::from([1, 3, 4])));
+    assert_eq!(set(&mut state, 2, NodeState::Removed), MetaReply::Done);
+    assert_eq!(data_nodes(&state, 0), BTreeSet::from([1, 3, 4]));
+    assert!(matches!(set(&mut state, 2, NodeState::Active), MetaReply::Refused { .. }), "removed is for ever");
+    assert!(missing_replicas(&state).is_empty());
+}
+
+#[test]
+fn the_third_node_can_be_drained_but_not_removed() {
+    let mut state = nodes(3, &[""]);
+    assert!(matches!(set(&mut state, 3, NodeState::Leaving), MetaReply::Refused { .. }));
+    assert_eq!(set(&mut state, 3, NodeState::Draining), MetaReply::Done);
+    let plan = GroupPlan::of(&state, ShardId(3));
+    assert_eq!(plan.voters.as_ref().map(BTreeSet::len), Some(3));
+    assert_eq!(plan.leaders.len(), 2, "it keeps its vote and leads nothing");
+    assert!(plan.excess.is_empty() && missing_replicas(&state).is_empty());
+}
+
+#[test]
+fn a_dead_node_is_replaced_where_a_node_is_free_and_else_keeps_its_vote() {
+    let dead = MetaCommand::SetNodeDead { node: NodeId(3), dead: true };
+    let mut three = nodes(3, &[""]);
+    three.apply(7, dead.clone());
+    assert!(missing_replicas(&three).is_empty());
+    assert_eq!(GroupPlan::of(&three, ShardId(1)).voters.map(|voters| voters.len()), Some(3));
+
+    let mut four = nodes(4, &[""]);
+    four.apply(7, dead);
+    settle(&mut four);
+    assert!((1..=6).all(|shard| data_nodes(&four, shard) == BTreeSet::from([1, 2, 4])));
+    assert_eq!(data_nodes(&four, 0).len(), 4, "meta waits for it");
+    four.apply(8, MetaCommand::SetNodeDead { node: NodeId(3), dead: false });
+    settle(&mut four);
+    assert!((1..=6).all(|shard| data_nodes(&four, shard) == BTreeSet::from([1, 2, 4])), "nothing moves back");
+}
+
+#[test]
+fn replicas_are_spread_over_zones() {
+    let state = nodes(6, &["a", "b", "c"]);
+    for shard in 1..=6 {
+        let zones: BTreeSet<String> =
+            data_nodes(&state, shard).iter().map(|node| state.nodes[&NodeId(*node)].zone.clone()).collect();
+        assert_eq!(zones.len(), 3, "shard {shard}");
+    }
+}
