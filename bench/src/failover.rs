@@ -26,6 +26,9 @@ pub struct FailoverArgs {
     /// The same with SIGSTOP for 10 s, then SIGCONT.
     #[arg(long, conflicts_with = "kill_leader")]
     stop_leader: bool,
+    /// The same on purpose: the node is drained, its leaders and clients move, and then it is wanted again.
+    #[arg(long, conflicts_with_all = ["kill_leader", "stop_leader"])]
+    drain_leader: bool,
     /// How often.
     #[arg(long, default_value_t = 20)]
     kills: usize,
@@ -42,7 +45,32 @@ pub struct FailoverArgs {
 
 impl FailoverArgs {
     pub fn is_asked(&self) -> bool {
-        self.kill_leader || self.stop_leader
+        self.kill_leader || self.stop_leader || self.drain_leader
+    }
+
+    fn fault(&self) -> Fault {
+        match (self.kill_leader, self.stop_leader) {
+            (true, _) => Fault::Kill,
+            (_, true) => Fault::Stop,
+            _ => Fault::Drain,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Kill,
+    Stop,
+    Drain,
+}
+
+impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            Fault::Kill => "kill_leader",
+            Fault::Stop => "stop_leader",
+            Fault::Drain => "drain_leader",
+        }
     }
 }
 
@@ -51,6 +79,8 @@ const BEFORE: Duration = Duration::from_millis(300);
 /// After a kill the node comes back only then: its return must not mend the gap.
 const LOOK: Duration = Duration::from_secs(3);
 const STOP: Duration = Duration::from_secs(10);
+/// The clients of a drained node leave it over 5 s.
+const DRAINED: Duration = Duration::from_secs(7);
 const MENDED_WITHIN: Duration = Duration::from_secs(30);
 /// A gap that never ends is counted so.
 const NEVER: Duration = Duration::from_secs(60);
@@ -72,7 +102,7 @@ pub async fn run(args: &FailoverArgs, target: &TargetArgs, as_json: bool) -> any
         tokio::time::sleep(BEFORE).await;
         let (victim, shards) = victim(&cluster, count).await?;
         let lost_at = Instant::now();
-        lose(&mut cluster, args, victim).await?;
+        lose(&mut cluster, args.fault(), victim).await?;
         let gaps = gaps(&acks, lost_at).await;
         let mut line = Vec::new();
         for (shard, gap) in &gaps {
@@ -81,13 +111,13 @@ pub async fn run(args: &FailoverArgs, target: &TargetArgs, as_json: bool) -> any
             line.push(format!("{}{shard} {ms:.0}", if shards.contains(shard) { "*g" } else { "g" }));
         }
         eprintln!("{count:>3}: lost n{victim} (* led by it), largest gap in ms: {}", line.join("  "));
-        mend(&mut cluster, args, victim).await?;
+        mend(&mut cluster, args.fault(), victim).await?;
     }
     if affected.is_empty() {
         bail!("no shard was affected");
     }
     let (affected, others) = (Gaps::of(affected), Gaps::of(others));
-    let what = if args.kill_leader { "kill_leader" } else { "stop_leader" };
+    let what = args.fault().name();
     if as_json {
         println!(
             "{}",
@@ -141,13 +171,19 @@ async fn victim(cluster: &Cluster, turn: usize) -> anyhow::Result<(u64, Vec<u64>
     busiest.get(turn % busiest.len().max(1)).cloned().context("no nodes")
 }
 
-async fn lose(cluster: &mut Cluster, args: &FailoverArgs, victim: u64) -> anyhow::Result<()> {
-    if args.kill_leader {
-        cluster.kill(victim);
-        tokio::time::sleep(LOOK).await;
-        return Ok(());
+async fn lose(cluster: &mut Cluster, fault: Fault, victim: u64) -> anyhow::Result<()> {
+    match fault {
+        Fault::Kill => {
+            cluster.kill(victim);
+            tokio::time::sleep(LOOK).await;
+        }
+        Fault::Stop => cluster.freeze(victim, STOP).await?,
+        Fault::Drain => {
+            cluster.command(&["admin", "drain", &format!("n{victim}")], "").await?;
+            tokio::time::sleep(DRAINED).await;
+        }
     }
-    cluster.freeze(victim, STOP).await
+    Ok(())
 }
 
 /// The largest time between two acks of each shard since shortly before the loss; waits for shards that are still silent.
@@ -170,9 +206,11 @@ async fn gaps(acks: &Acks, lost_at: Instant) -> BTreeMap<u64, Duration> {
     acks.iter().map(|(shard, times)| (*shard, largest(times))).collect()
 }
 
-async fn mend(cluster: &mut Cluster, args: &FailoverArgs, victim: u64) -> anyhow::Result<()> {
-    if args.kill_leader {
-        cluster.restart(&[victim]).await?;
+async fn mend(cluster: &mut Cluster, fault: Fault, victim: u64) -> anyhow::Result<()> {
+    match fault {
+        Fault::Kill => cluster.restart(&[victim]).await?,
+        Fault::Stop => {}
+        Fault::Drain => drop(cluster.command(&["admin", "drain", "--cancel", &format!("n{victim}")], "").await?),
     }
     cluster.wait_settled().await.context("after a loss")
 }

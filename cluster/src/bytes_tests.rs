@@ -3,7 +3,7 @@
 #[path = "../../proto/tests/bytes/golden.rs"]
 mod golden;
 
-use crate::meta::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, SiteRow, TokenRow};
+use crate::meta::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow};
 use crate::node::Identity;
 use crate::raft::types::{Data, Entry, TypeConfig, from_log, log_id, membership, to_log, vote};
 use crate::raft::wire::{get_append, put_append};
@@ -56,14 +56,16 @@ fn rows_of_meta_are_stored_as_their_golden_bytes() {
         next_agent: 70_000,
         version: 1,
     };
-    let replica = ReplicaRow { shard: ShardId(6), node: NodeId(3), founder: false, retired: true };
+    let replica = ReplicaRowV1 { shard: ShardId(6), node: NodeId(3), founder: false, retired: true };
     let open = TokenRow { expires_ms: 1_763_700_000_000, spent: None };
     let spent = TokenRow { spent: Some((1 << 100, NodeId(3))), ..open.clone() };
     is_golden("cluster-row", vec![("cluster", cluster)]);
     is_golden("node-row", vec![("node", NodeRowV1 { address: address() })]);
     let node = NodeRow { state: NodeState::Leaving, dead: true, zone: "rack 2".into(), ..NodeRow::new(address()) };
     is_golden("node-state-row", vec![("active", NodeRow::new(address())), ("leaving", node)]);
+    let moving = ReplicaRow { retired: false, leaving: true, ..replica.clone().into() };
     is_golden("replica-row", vec![("replica", replica)]);
+    is_golden("replica-move-row", vec![("moving", moving)]);
     is_golden("token-row", vec![("open", open), ("spent", spent)]);
     is_golden("site-row", vec![("site", SiteRow { name: "demo".into() })]);
     let agent = AgentRow { site: SiteId(7), name: "ada".into(), password: "$argon2id$".into() };
@@ -166,7 +168,9 @@ proptest! {
         round_trips(&NodeRowV1 { address: address(name.clone()) }, cut);
         let row = NodeRow::new(address(name.clone()));
         round_trips(&NodeRow { state: NodeState::Draining, dead: flag, zone: name.clone(), ..row }, cut);
-        round_trips(&ReplicaRow { shard: ShardId(shards), node, founder: flag, retired: !flag }, cut);
+        let row = ReplicaRowV1 { shard: ShardId(shards), node, founder: flag, retired: !flag };
+        round_trips(&row, cut);
+        round_trips(&ReplicaRow { leaving: flag, ..row.into() }, cut);
         round_trips(&TokenRow { expires_ms: next_agent, spent: flag.then_some((cluster, node)) }, cut);
         round_trips(&SiteRow { name: name.clone() }, cut);
         round_trips(&AgentRow { site: SiteId(next_site), name: name.clone(), password: password.clone() }, cut);

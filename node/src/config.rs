@@ -66,6 +66,9 @@ pub struct Config {
     pub log: LogConfig,
 }
 
+/// Longest name of a zone, in bytes.
+const ZONE_BYTES_MAX: usize = 64;
+
 /// A setting that cannot work; the text names the flag.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -83,6 +86,12 @@ impl Config {
             if threads.is_some_and(|threads| !(1..=THREADS_MAX).contains(&threads)) {
                 return wrong(format!("{flag} must be 1 to {THREADS_MAX}"));
             }
+        }
+        if self.dead_after_s == 0 {
+            return wrong("--dead-after-s must be at least 1".into());
+        }
+        if self.zone.len() > ZONE_BYTES_MAX {
+            return wrong(format!("--zone is longer than {ZONE_BYTES_MAX} bytes"));
         }
         if self.join.as_deref().is_some_and(|join| !is_host_port(join)) {
             return wrong("--join must be HOST:PEERPORT".into());

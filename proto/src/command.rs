@@ -139,6 +139,8 @@ pub enum MetaCommand {
     SetNodeZone { node: NodeId, zone: String },
     /// Retires a replica that good ones have replaced; refused while the group's plan still needs it.
     RetireExcess { replica: ReplicaId },
+    /// A new replica on `to` shall take the place of this one.
+    MoveReplica { replica: ReplicaId, to: NodeId },
 }
 
 crate::frozen!(Batch = 1, Event = 2, MetaBatch = 3, Mail = 4,);

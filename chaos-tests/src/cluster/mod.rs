@@ -159,15 +159,14 @@ impl Cluster {
         bail!("{why}; the end of its log:\n{}", self.log_tail(number))
     }
 
-    /// Waits until every group has a leader and all of the first three nodes as voters, and leaders are spread evenly.
+    /// Waits until every group has a leader and all its voters, and leaders are spread evenly.
     /// # Errors
     /// Not in time; with the last status.
     pub async fn wait_settled(&self) -> anyhow::Result<()> {
-        // Further nodes hold nothing until they are needed.
-        let count = self.nodes.len().min(3);
+        let count = self.nodes.len();
         let mut last = String::from("no answer");
         let settled = wait::until("all nodes are voters and leaders are spread", SETTLED_WITHIN, async || {
-            let status = match self.status(1).await {
+            let status = match self.overview().await {
                 Ok(status) => status,
                 Err(error) => {
                     last = format!("{error:#}");
@@ -178,6 +177,26 @@ impl Cluster {
             (status.has_voters(count) && status.is_balanced(count)).then_some(())
         });
         settled.await.with_context(|| format!("last status: {last}"))
+    }
+
+    /// What node 1 says of the cluster, and of shards that it has no replica of, what those say that have one.
+    /// # Errors
+    /// A node does not answer.
+    pub async fn overview(&self) -> anyhow::Result<Status> {
+        let mut status = self.status(1).await?;
+        for node in self.members().filter(|node| node.number > 1) {
+            if status.shards.iter().all(|shard| !shard.replicas.is_empty()) {
+                break;
+            }
+            // A node that is away says nothing; another one may know.
+            let Ok(other) = self.status(node.number).await else { continue };
+            for (known, other) in status.shards.iter_mut().zip(other.shards) {
+                if known.replicas.is_empty() {
+                    *known = other;
+                }
+            }
+        }
+        Ok(status)
     }
 
     /// What node `number` says of the cluster.

@@ -54,12 +54,20 @@ impl Status {
         self.data_shards().filter(|shard| shard.leader == Some(node)).map(|shard| shard.shard).collect()
     }
 
-    /// Every group has a leader and `count` voters.
-    pub fn has_voters(&self, count: usize) -> bool {
+    /// Every group has a leader and the voters that it has in a cluster of so many nodes, and no further replicas of data.
+    pub fn has_voters(&self, nodes: usize) -> bool {
         !self.shards.is_empty()
             && self.shards.iter().all(|shard| {
-                shard.leader.is_some() && shard.replicas.iter().filter(|replica| replica.voter).count() == count
+                let wanted = if shard.shard == 0 && nodes >= 5 { 5 } else { nodes.min(3) };
+                let voters = shard.replicas.iter().filter(|replica| replica.voter).count();
+                let is_bare = shard.shard == 0 || nodes < 3 || shard.replicas.len() == wanted;
+                shard.leader.is_some() && voters == wanted && is_bare
             })
+    }
+
+    /// Data replicas on `node`.
+    pub fn held_by(&self, node: u64) -> usize {
+        self.data_shards().flat_map(|shard| &shard.replicas).filter(|replica| replica.node == node).count()
     }
 
     /// No node leads two data shards more than another of the first `nodes`.

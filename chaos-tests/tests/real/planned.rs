@@ -42,7 +42,7 @@ const MOVED_WITHIN: Duration = Duration::from_secs(90);
 async fn wait_replaced(cluster: &Cluster, gone: u64) -> anyhow::Result<()> {
     let mut last = String::new();
     let replaced = wait::until("every replica has been replaced", MOVED_WITHIN, async || {
-        let status = cluster.status(1).await.ok()?;
+        let status = cluster.overview().await.ok()?;
         last = status.raw.to_string();
         let whole = |shard: &ShardStatus| {
             shard.replicas.iter().filter(|replica| replica.voter).count() == 3
@@ -119,5 +119,30 @@ async fn a_drained_node_leads_nothing_and_serves_nobody_until_it_is_wanted_again
     let tally = oracle::check(&cluster, &load).await?;
     assert!(tally.reconnects > 0, "nobody was sent away: the drain proved nothing");
     println!("{tally:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_are_added_take_their_share_while_visitors_talk() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(3).await?;
+    let mut load = Workload::start(&cluster, &Shape::default()).await?;
+    load.talk(2_000, TALK_WITHIN).await?;
+    for _ in 0..2 {
+        let added = cluster.add_node(None)?;
+        cluster.run(added).await?;
+        load.talk(500, TALK_WITHIN).await?;
+    }
+    let mut last = String::new();
+    let shared = wait::until("five nodes share the replicas", MOVED_WITHIN, async || {
+        let status = cluster.overview().await.ok()?;
+        let held: Vec<usize> = (1..=5).map(|node| status.held_by(node)).collect();
+        last = format!("{held:?}");
+        (status.has_voters(5) && held.iter().all(|held| (3..=4).contains(held))).then_some(())
+    });
+    shared.await.with_context(|| last)?;
+    load.talk(2_000, TALK_WITHIN).await?;
+    load.stop().await?;
+    let tally = oracle::check(&cluster, &load).await?;
+    println!("5 nodes: {tally:?}");
     Ok(())
 }

@@ -7,6 +7,6 @@ mod rows;
 mod state;
 
 pub use machine::MetaMachine;
-pub use plan::{GroupPlan, missing_replicas, preferred_leader, replicas_on};
-pub use rows::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, SiteRow, TokenRow};
+pub use plan::{GroupPlan, missing_replicas, next_move, preferred_leaders, replicas_on};
+pub use rows::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow};
 pub use state::MetaState;

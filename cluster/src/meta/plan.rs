@@ -24,6 +24,9 @@ pub struct GroupPlan {
     pub excess: Vec<ReplicaId>,
 }
 
+/// The rank of a replica whose place another one shall take.
+const LEAVING: u8 = 3;
+
 /// The better a node, the earlier its replica votes.
 fn rank(row: Option<&NodeRow>) -> u8 {
     match row {
@@ -31,7 +34,7 @@ fn rank(row: Option<&NodeRow>) -> u8 {
         Some(row) if row.is_good() => 1,
         // Its replica may come back; the next one's will not.
         Some(row) if row.state != NodeState::Leaving => 2,
-        _ => 3,
+        _ => LEAVING,
     }
 }
 
@@ -47,14 +50,16 @@ impl GroupPlan {
             _ => 1,
         };
         let row_of = |replica: &u64| members.get(replica).and_then(|node| state.nodes.get(node));
+        let is_leaving = |replica: &u64| state.replicas.get(&ReplicaId(*replica as u32)).is_some_and(|row| row.leaving);
         let mut best: Vec<u64> = members.keys().copied().collect();
-        best.sort_by_key(|replica| rank(row_of(replica)));
+        best.sort_by_key(|replica| if is_leaving(replica) { LEAVING } else { rank(row_of(replica)) });
         let voters: Option<BTreeSet<u64>> =
             (best.len() >= voters_max).then(|| best.iter().copied().take(voters_max).collect());
         let leaders =
             voters.iter().flatten().copied().filter(|id| row_of(id).is_some_and(NodeRow::is_placeable)).collect();
         let is_whole = voters.as_ref().is_some_and(|voters| {
-            voters.len() == REPLICATION && voters.iter().all(|id| row_of(id).is_some_and(NodeRow::is_good))
+            let stays = |id: &u64| row_of(id).is_some_and(NodeRow::is_good) && !is_leaving(id);
+            voters.len() == REPLICATION && voters.iter().all(stays)
         });
         let excess = match &voters {
             Some(voters) if is_whole && shard != META_SHARD => {
@@ -66,10 +71,54 @@ impl GroupPlan {
     }
 }
 
-/// The replica that ought to lead a data shard, so that leaders spread evenly.
-pub fn preferred_leader(plan: &GroupPlan, shard: ShardId) -> Option<u64> {
-    let place = (shard.0 as usize).checked_sub(1)? % plan.leaders.len().max(1);
-    plan.leaders.get(place).copied()
+/// The replica that ought to lead each data shard, so that leaders spread evenly.
+pub fn preferred_leaders(state: &MetaState) -> BTreeMap<ShardId, u64> {
+    let mut led: BTreeMap<NodeId, usize> = BTreeMap::new();
+    let mut preferred = BTreeMap::new();
+    for shard in state.data_shards() {
+        let plan = GroupPlan::of(state, shard);
+        let load = |id: &u64| plan.members.get(id).and_then(|node| led.get(node)).copied().unwrap_or(0);
+        let Some(best) = plan.leaders.iter().copied().min_by_key(|id| (load(id), *id)) else { continue };
+        if let Some(node) = plan.members.get(&best) {
+            *led.entry(*node).or_default() += 1;
+        }
+        preferred.insert(shard, best);
+    }
+    preferred
+}
+
+/// The next move of one replica that spreads its shard over more zones, or the replicas more evenly over the nodes. `None`
+/// unless all is calm: every node serves, nothing is missing, and nothing is moving.
+pub fn next_move(state: &MetaState) -> Option<MetaCommand> {
+    let is_calm = state.members().all(|(_, row)| row.is_placeable())
+        && state.replicas.values().all(|row| row.retired || !row.leaving)
+        && missing_replicas(state).is_empty()
+        && state.data_shards().all(|shard| GroupPlan::of(state, shard).excess.is_empty());
+    if !is_calm {
+        return None;
+    }
+    let mut load: BTreeMap<NodeId, usize> = state.members().map(|(node, _)| (node, 0)).collect();
+    for row in state.replicas.values().filter(|row| !row.retired && row.shard != META_SHARD) {
+        *load.entry(row.node).or_default() += 1;
+    }
+    let zone = |node: NodeId| state.nodes.get(&node).map_or("", |row| row.zone.as_str());
+    let mut best: Option<((bool, usize), ReplicaId, NodeId)> = None;
+    for shard in state.data_shards() {
+        let on: Vec<(ReplicaId, NodeId)> = state.live(shard).map(|(id, row)| (id, row.node)).collect();
+        for (replica, from) in on.iter().copied() {
+            let crowded = |at: NodeId| on.iter().any(|(id, node)| *id != replica && zone(*node) == zone(at));
+            for (to, _) in state.members().filter(|(to, _)| on.iter().all(|(_, node)| node != to)) {
+                let spreads = crowded(from) && !crowded(to);
+                let is_worse = !crowded(from) && crowded(to);
+                let evens = load[&from].saturating_sub(load[&to]);
+                let gain = (spreads, evens);
+                if (spreads || evens >= 2 && !is_worse) && best.is_none_or(|(most, ..)| gain > most) {
+                    best = Some((gain, replica, to));
+                }
+            }
+        }
+    }
+    best.map(|(_, replica, to)| MetaCommand::MoveReplica { replica, to })
 }
 
 /// The next replicas to allot: every node that stays follows meta; data shards want three replicas on good nodes, in zones
@@ -90,8 +139,9 @@ pub fn missing_replicas(state: &MetaState) -> Vec<MetaCommand> {
             continue;
         }
         let mut free: Vec<(NodeId, &NodeRow)> = free.filter(|(_, row)| row.is_placeable()).collect();
+        let stays = state.live(shard).filter(|(_, row)| !row.leaving);
         let good: Vec<&NodeRow> =
-            on.iter().filter_map(|node| state.nodes.get(node)).filter(|row| row.is_good()).collect();
+            stays.filter_map(|(_, row)| state.nodes.get(&row.node)).filter(|row| row.is_good()).collect();
         let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
         for row in &good {
             *zones.entry(&row.zone).or_default() += 1;

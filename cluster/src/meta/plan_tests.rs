@@ -1,32 +1,45 @@
 //! Tests of where replicas go.
 
 use super::*;
+use crate::meta::rows::ReplicaRow;
 use crate::meta::state::tests::{address, cluster};
 use proto::peer::MetaReply;
 
-/// A settled cluster of so many nodes, in turn in each of the zones.
+/// A cluster that settled after each of so many nodes had joined; they stand in turn in each of the zones.
 fn nodes(count: u32, zones: &[&str]) -> MetaState {
     let mut state = cluster();
-    for number in 2..=count {
-        let token = [number as u8; 32];
-        state.apply(1, MetaCommand::CreateJoinToken { token, expires_ms: 100 });
-        state.apply(2, MetaCommand::Join { token, request: u128::from(number), address: address() });
-    }
     for number in 1..=count {
+        if number > 1 {
+            let token = [number as u8; 32];
+            state.apply(1, MetaCommand::CreateJoinToken { token, expires_ms: 100 });
+            state.apply(2, MetaCommand::Join { token, request: u128::from(number), address: address() });
+        }
         let zone = zones[(number as usize - 1) % zones.len()].to_owned();
         state.apply(3, MetaCommand::SetNodeZone { node: NodeId(number), zone });
+        settle(&mut state);
     }
-    settle(&mut state);
     state
 }
 
-/// Allots what is missing and retires what is too much, as the leaders do.
+/// Data replicas on each node.
+fn loads(state: &MetaState) -> BTreeMap<u32, usize> {
+    let mut loads: BTreeMap<u32, usize> = state.members().map(|(node, _)| (node.0, 0)).collect();
+    for node in (1..=6).flat_map(|shard| data_nodes(state, shard)) {
+        *loads.entry(node).or_default() += 1;
+    }
+    loads
+}
+
+/// Allots what is missing, retires what is too much and moves what is uneven, as the leaders do.
 fn settle(state: &mut MetaState) {
     loop {
         let mut wanted = missing_replicas(state);
         for shard in (0..=6).map(ShardId) {
             let excess = GroupPlan::of(state, shard).excess;
             wanted.extend(excess.into_iter().map(|replica| MetaCommand::RetireExcess { replica }));
+        }
+        if wanted.is_empty() {
+            wanted.extend(next_move(state));
         }
         if wanted.is_empty() {
             return;
@@ -59,14 +72,15 @@ fn a_node_that_leaves_is_replaced_and_only_then_removed() {
     assert!(matches!(set(&mut state, 2, NodeState::Removed), MetaReply::Refused { .. }), "it has not left");
     assert_eq!(set(&mut state, 2, NodeState::Leaving), MetaReply::Done);
     assert!(matches!(set(&mut state, 2, NodeState::Removed), MetaReply::Refused { .. }), "it holds replicas");
-    let held = state.live(ShardId(1)).find(|(_, row)| row.node == NodeId(2)).map(|(id, _)| id).expect("it holds one");
-    assert!(GroupPlan::of(&state, ShardId(1)).excess.is_empty(), "nobody has taken its place yet");
+    let holds = |(_, row): &(&ReplicaId, &ReplicaRow)| row.node == NodeId(2) && row.shard != META_SHARD && !row.retired;
+    let (held, shard) = state.replicas.iter().find(holds).map(|(id, row)| (*id, row.shard)).expect("it holds some");
+    assert!(GroupPlan::of(&state, shard).excess.is_empty(), "nobody has taken its place yet");
     let too_early = state.apply(5, MetaCommand::RetireExcess { replica: held });
     assert!(matches!(too_early, MetaReply::Refused { .. }));
     for command in missing_replicas(&state) {
         state.apply(6, command);
     }
-    let plan = GroupPlan::of(&state, ShardId(1));
+    let plan = GroupPlan::of(&state, shard);
     assert_eq!(plan.excess, [held]);
     assert!(!plan.voters.expect("three are good").contains(&u64::from(held.0)));
     settle(&mut state);
@@ -103,7 +117,7 @@ fn a_dead_node_is_replaced_where_a_node_is_free_and_else_keeps_its_vote() {
     assert_eq!(data_nodes(&four, 0).len(), 4, "meta waits for it");
     four.apply(8, MetaCommand::SetNodeDead { node: NodeId(3), dead: false });
     settle(&mut four);
-    assert!((1..=6).all(|shard| data_nodes(&four, shard) == BTreeSet::from([1, 2, 4])), "nothing moves back");
+    assert!(loads(&four)[&3] >= 4, "it is filled again");
 }
 
 #[test]
@@ -114,4 +128,38 @@ fn replicas_are_spread_over_zones() {
             data_nodes(&state, shard).iter().map(|node| state.nodes[&NodeId(*node)].zone.clone()).collect();
         assert_eq!(zones.len(), 3, "shard {shard}");
     }
+}
+
+#[test]
+fn replicas_and_leaders_are_even_after_every_join() {
+    for count in 3..=7 {
+        let state = nodes(count, &[""]);
+        let loads = loads(&state);
+        assert_eq!(loads.values().sum::<usize>(), 18);
+        let (least, most) = (loads.values().min(), loads.values().max());
+        assert!(most <= least.map(|least| least + 1).as_ref(), "{count} nodes: {loads:?}");
+        let mut led: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for (shard, replica) in preferred_leaders(&state) {
+            let node = GroupPlan::of(&state, shard).members[&replica];
+            *led.entry(node).or_default() += 1;
+        }
+        assert_eq!(led.values().sum::<usize>(), 6);
+        assert!(led.values().max() <= Some(&2), "{count} nodes: {led:?}");
+    }
+}
+
+#[test]
+fn a_moved_replica_goes_once_its_successor_is_there() {
+    let mut state = nodes(4, &[""]);
+    let free = |state: &MetaState| (1..=4).find(|node| !data_nodes(state, 1).contains(node)).expect("one of four");
+    let (replica, to) = (state.live(ShardId(1)).next().map(|(id, _)| id).expect("three"), NodeId(free(&state)));
+    let moved = state.apply(9, MetaCommand::MoveReplica { replica, to });
+    let MetaReply::Replica { replica: successor } = moved else { panic!("{moved:?}") };
+    assert_eq!(state.apply(9, MetaCommand::MoveReplica { replica, to }), moved, "a repeat");
+    let plan = GroupPlan::of(&state, ShardId(1));
+    assert_eq!(plan.excess, [replica]);
+    assert!(plan.voters.expect("four").contains(&u64::from(successor.0)));
+    assert!(next_move(&state).is_none() && missing_replicas(&state).is_empty(), "one at a time");
+    let busy = state.apply(9, MetaCommand::MoveReplica { replica: successor, to });
+    assert!(matches!(busy, MetaReply::Refused { .. }));
 }

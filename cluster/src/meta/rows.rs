@@ -52,6 +52,15 @@ impl NodeRow {
     }
 }
 
+/// How version 1 stored a replica: it stays where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ReplicaRowV1 {
+    pub shard: ShardId,
+    pub node: NodeId,
+    pub founder: bool,
+    pub retired: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ReplicaRow {
     pub shard: ShardId,
@@ -60,6 +69,15 @@ pub struct ReplicaRow {
     pub founder: bool,
     /// Lost its log or left: never votes again.
     pub retired: bool,
+    /// Another one shall take its place.
+    pub leaving: bool,
+}
+
+impl From<ReplicaRowV1> for ReplicaRow {
+    fn from(row: ReplicaRowV1) -> Self {
+        let ReplicaRowV1 { shard, node, founder, retired } = row;
+        ReplicaRow { shard, node, founder, retired, leaving: false }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -85,9 +103,10 @@ pub struct AgentRow {
 proto::frozen!(
     ClusterRow = 60,
     NodeRowV1 = 61,
-    ReplicaRow = 62,
+    ReplicaRowV1 = 62,
     TokenRow = 63,
     SiteRow = 64,
     AgentRow = 65,
-    NodeRow = 66
+    NodeRow = 66,
+    ReplicaRow = 67
 );

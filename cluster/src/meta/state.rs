@@ -1,7 +1,7 @@
 //! Owns the meta group's rules: pure and deterministic. Does not do I/O. Invariant: a refused command changes nothing.
 
 use super::plan::{GroupPlan, REPLICATION};
-use super::rows::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, SiteRow, TokenRow};
+use super::rows::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow};
 use crate::raft::Halt;
 use crate::raft::machine::RowChanges;
 use proto::codec::{self, Frozen};
@@ -65,6 +65,7 @@ impl MetaState {
                 self.change_node(node, |row| row.zone = zone)
             }
             MetaCommand::RetireExcess { replica } => self.retire_excess(replica),
+            MetaCommand::MoveReplica { replica, to } => self.move_replica(replica, to),
             MetaCommand::SetNodeZone { .. } => refused("a zone's name has at most 64 bytes"),
         }
     }
@@ -189,6 +190,11 @@ impl MetaState {
         self.replicas.values().any(|row| row.node == node && !row.retired && row.shard != META_SHARD)
     }
 
+    /// The shards of the cluster.
+    pub fn data_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (1..=self.cluster.as_ref().map_or(0, |row| row.shards)).map(ShardId)
+    }
+
     /// Nodes of the cluster.
     pub fn members(&self) -> impl Iterator<Item = (NodeId, &NodeRow)> {
         self.nodes.iter().filter(|(_, row)| row.state != NodeState::Removed).map(|(id, row)| (*id, row))
@@ -213,7 +219,7 @@ impl MetaState {
         let replica = ReplicaId(cluster.next_replica);
         cluster.next_replica += 1;
         self.dirty.insert(vec![b'C']);
-        self.replicas.insert(replica, ReplicaRow { shard, node, founder, retired: false });
+        self.replicas.insert(replica, ReplicaRow { shard, node, founder, retired: false, leaving: false });
         self.dirty.insert(replica_key(replica));
         replica
     }
@@ -231,6 +237,30 @@ impl MetaState {
             return refused("its group still needs it");
         }
         self.retire(replica)
+    }
+
+    fn move_replica(&mut self, replica: ReplicaId, to: NodeId) -> MetaReply {
+        let Some(row) = self.replicas.get(&replica).filter(|row| !row.retired) else {
+            return refused("no such replica");
+        };
+        let (shard, leaving) = (row.shard, row.leaving);
+        if shard == META_SHARD {
+            return refused("every node has a replica of the meta group: they do not move");
+        }
+        match self.live(shard).find(|(_, row)| row.node == to).map(|(id, _)| id) {
+            Some(there) if leaving => return MetaReply::Replica { replica: there },
+            Some(_) => return refused("that node has a replica of this shard"),
+            None if leaving => return refused("this replica is moving already"),
+            None => {}
+        }
+        if !self.nodes.get(&to).is_some_and(NodeRow::is_placeable) {
+            return refused("that node does not take replicas now");
+        }
+        if let Some(row) = self.replicas.get_mut(&replica) {
+            row.leaving = true;
+            self.dirty.insert(replica_key(replica));
+        }
+        MetaReply::Replica { replica: self.new_replica(shard, to, false) }
     }
 
     fn add_site(&mut self, name: &str) -> MetaReply {
@@ -335,6 +365,10 @@ impl MetaState {
                 self.nodes.insert(NodeId(number(id)?), NodeRow::new(address));
             }
             b'N' => drop(self.nodes.insert(NodeId(number(id)?), get(value)?)),
+            b'R' if value.first() == Some(&ReplicaRowV1::TAG) => {
+                let row: ReplicaRowV1 = get(value)?;
+                self.replicas.insert(ReplicaId(number(id)?), row.into());
+            }
             b'R' => drop(self.replicas.insert(ReplicaId(number(id)?), get(value)?)),
             b'T' => drop(self.tokens.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
             b'S' => drop(self.sites.insert(SiteId(number(id)?), get(value)?)),

@@ -2,7 +2,7 @@
 //! Does not decide: `meta::plan` does. Invariant: every step is idempotent and guarded, so that a second janitor is harmless.
 
 use super::ClusterNode;
-use crate::meta::{GroupPlan, missing_replicas, preferred_leader, replicas_on};
+use crate::meta::{GroupPlan, missing_replicas, next_move, preferred_leaders, replicas_on};
 use crate::raft::Group;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
@@ -165,7 +165,8 @@ impl ClusterNode {
     }
 
     async fn allot_replicas(&self) {
-        let wanted = self.with_meta(missing_replicas).unwrap_or_default();
+        let mut wanted = self.with_meta(missing_replicas).unwrap_or_default();
+        wanted.extend(self.with_meta(next_move).flatten());
         for command in wanted {
             let reply = self.meta_propose(command.clone(), Duration::from_secs(2)).await;
             tracing::info!(?command, ?reply, "allotted a replica");
@@ -211,7 +212,8 @@ impl ClusterNode {
 
     /// Hands a shard to its preferred leader, if that one is alive and has caught up. Returns whether it did.
     async fn give_back(&self, group: &Arc<Group>, plan: &GroupPlan) -> bool {
-        let Some(preferred) = preferred_leader(plan, group.shard) else { return false };
+        let preferred = self.with_meta(|state| preferred_leaders(state).get(&group.shard).copied()).flatten();
+        let Some(preferred) = preferred else { return false };
         let is_settled = Some(&group.members().0) == plan.voters.as_ref();
         if preferred == u64::from(group.replica.0) || !is_settled || !self.can_lead(group, preferred) {
             return false;

@@ -215,9 +215,8 @@ struct NodeStateBody {
 }
 
 async fn set_node_state(app: Data<App>, node: web::Path<String>, body: Json<NodeStateBody>) -> HttpResponse {
-    let Ok(node) = node.parse::<NodeId>() else {
-        return problem(StatusCode::NOT_FOUND, "no such node");
-    };
+    let known = node.parse::<NodeId>().ok().filter(|node| app.cluster.wanted_of(*node).is_some());
+    let Some(node) = known else { return problem(StatusCode::NOT_FOUND, "no such node") };
     let state = match body.state {
         Wanted::Active => NodeState::Active,
         Wanted::Draining => NodeState::Draining,

@@ -135,6 +135,7 @@ pub fn meta_command() -> impl Strategy<Value = MetaCommand> {
         (node(), any::<bool>()).prop_map(|(node, dead)| MetaCommand::SetNodeDead { node, dead }),
         (node(), text()).prop_map(|(node, zone)| MetaCommand::SetNodeZone { node, zone }),
         replica().prop_map(|replica| MetaCommand::RetireExcess { replica }),
+        (replica(), node()).prop_map(|(replica, to)| MetaCommand::MoveReplica { replica, to }),
     ]
 }
 

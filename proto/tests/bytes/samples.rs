@@ -124,6 +124,7 @@ pub fn meta_commands() -> Vec<(&'static str, MetaCommand)> {
         ("set node dead", MetaCommand::SetNodeDead { node: NODE, dead: true }),
         ("set node zone", MetaCommand::SetNodeZone { node: NODE, zone: "rack 2".into() }),
         ("retire excess", MetaCommand::RetireExcess { replica }),
+        ("move replica", MetaCommand::MoveReplica { replica, to: NODE }),
     ]
 }
 

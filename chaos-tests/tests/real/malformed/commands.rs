@@ -46,6 +46,7 @@ const USAGE: &[Case] = &[
 
 const SETTINGS: &[Case] = &[
     ("no shards", &["start", "--shards", "0"], "", 1, "--shards must be 1 to 64"),
+    ("a node that is dead at once", &["start", "--dead-after-s", "0"], "", 1, "--dead-after-s must be at least 1"),
     ("an empty token", &["start", "--join", "h:1", "--token", ""], "", 1, "--token is empty"),
     ("a join without a port", &["start", "--join", "h", "--token", "t"], "", 1, "--join must be HOST:"),
     ("one port twice", &["start", "--listen", "127.0.0.1:7080"], "", 1, "two listeners are given 127.0.0.1:7080"),
@@ -139,6 +140,10 @@ const REQUESTS: &[Case] = &[
         1,
         "no such site",
     ),
+    ("a node that is none", &["admin", "drain", "n9", "--data-dir", "DATA"], "", 1, "no such node"),
+    ("a node by a wrong name", &["admin", "remove", "../n1", "--data-dir", "DATA"], "", 1, "no such node"),
+    ("the only node drained", &["admin", "drain", "n1", "--data-dir", "DATA"], "", 1, "no other node could serve"),
+    ("the only node removed", &["admin", "remove", "n1", "--data-dir", "DATA"], "", 1, "nowhere to go"),
     ("a site with blanks", &["site", "add", "a b", "--data-dir", "DATA"], "", 1, "a site's name has 1 to 64 letters"),
     (
         "a directory without a credential",

@@ -193,6 +193,7 @@ fn check_says_when(answer: &Answer, wait_ms: std::ops::RangeInclusive<u64>) -> a
 
 const SITES: &str = "POST /admin/v1/sites";
 const AGENTS: &str = "POST /admin/v1/agents";
+const NODE_1: &str = "PUT /admin/v1/nodes/n1/state";
 const DENIED: &str = "401 a valid bearer token is needed";
 
 const FOR_STRANGERS: &[Case] = &[
@@ -201,11 +202,23 @@ const FOR_STRANGERS: &[Case] = &[
     ("another scheme", "GET /admin/v1/cluster", "Authorization: Basic YTpi\r\n", "", DENIED),
     ("no bearer and an unknown path", "GET /admin/v1/none", "", "", DENIED),
     ("no bearer and a faulty body", SITES, JSON, "{", DENIED),
+    ("no bearer and a node's state", NODE_1, JSON, r#"{"state":"draining"}"#, DENIED),
 ];
 
 const FOR_ADMINS: &[Case] = &[
     ("an unknown path", "GET /admin/v1/none", "", "", "404 no such path"),
     ("the wrong method", "DELETE /admin/v1/cluster", "", "", "405 use GET"),
+    ("the wrong method for a node", "GET /admin/v1/nodes/n1/state", "", "", "405 use PUT"),
+    ("a node that is none", "PUT /admin/v1/nodes/9/state", JSON, r#"{"state":"active"}"#, "404 no such node"),
+    (
+        "a state that is none",
+        NODE_1,
+        JSON,
+        r#"{"state":"tired"}"#,
+        "400 Json deserialize error: unknown variant `tired`",
+    ),
+    ("a state for meta alone", NODE_1, JSON, r#"{"state":"removed"}"#, "400 Json deserialize error: unknown variant"),
+    ("the only node drained", NODE_1, JSON, r#"{"state":"draining"}"#, "422 no other node could serve the clients"),
     ("a site as plain text", SITES, "", "{}", "415 the body must be application/json"),
     ("a site that is not JSON", SITES, JSON, "{", "400 Json deserialize error: EOF while parsing"),
     ("a site without a name", SITES, JSON, "{}", "400 Json deserialize error: missing field `name`"),
