@@ -40,8 +40,16 @@ pub struct Node {
     pub peer: String,
     pub admin: String,
     process: Option<NodeProcess>,
+    /// Where it says that it stands.
+    zone: String,
     /// It was removed from the cluster: nothing is asked of it any more.
     removed: bool,
+}
+
+impl Node {
+    pub fn zone(&self) -> &str {
+        &self.zone
+    }
 }
 
 /// The cluster.
@@ -96,8 +104,19 @@ impl Cluster {
             peer: addr()?,
             admin: addr()?,
             process: None,
+            zone: String::new(),
             removed: false,
         });
+        Ok(number)
+    }
+
+    /// Starts one more node in a zone, and waits until it is ready.
+    /// # Errors
+    /// As `run`.
+    pub async fn run_in(&mut self, zone: &str) -> anyhow::Result<u64> {
+        let number = self.add_node(None)?;
+        zone.clone_into(&mut self.node_mut(number).zone);
+        self.run(number).await?;
         Ok(number)
     }
 
@@ -121,6 +140,7 @@ impl Cluster {
         {
             args.extend([flag.to_owned(), value.clone()]);
         }
+        args.extend(["--zone".to_owned(), node.zone.clone()]);
         if is_new && number > 1 {
             let founder = self.node(1).peer.clone();
             let token = self.command(&["token", "create"], "").await?;

@@ -146,3 +146,45 @@ async fn nodes_that_are_added_take_their_share_while_visitors_talk() -> anyhow::
     println!("5 nodes: {tally:?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_nodes_become_three_and_five_with_a_zone_lost_in_between() -> anyhow::Result<()> {
+    let mut cluster = Cluster::empty(&[])?;
+    for zone in ["a", "b", "c", "b"] {
+        cluster.run_in(zone).await?;
+    }
+    cluster.wait_settled().await?;
+    let mut load = Workload::start(&cluster, &Shape::default()).await?;
+    load.talk(1_000, TALK_WITHIN).await?;
+    cluster.command(&["admin", "remove", "n4"], "").await?;
+    cluster.process(4).context("not running")?.wait(MOVED_WITHIN).await?;
+    cluster.forget(4);
+    wait_replaced(&cluster, 4).await?;
+    load.talk(1_000, TALK_WITHIN).await?;
+
+    // All of zone c.
+    cluster.kill(3);
+    load.talk(1_000, TALK_WITHIN).await?;
+    for zone in ["b", "c"] {
+        cluster.run_in(zone).await?;
+        load.talk(500, TALK_WITHIN).await?;
+    }
+    cluster.restart(&[3]).await?;
+    let mut last = String::new();
+    let spread = wait::until("every shard is in three zones", MOVED_WITHIN, async || {
+        let status = cluster.overview().await.ok()?;
+        last = status.raw.to_string();
+        let zone = |node: u64| cluster.node(node).zone();
+        let in_all = |shard: &ShardStatus| {
+            let zones: std::collections::BTreeSet<&str> = shard.replicas.iter().map(|one| zone(one.node)).collect();
+            zones.len() == 3
+        };
+        (status.has_voters(5) && status.data_shards().all(in_all)).then_some(())
+    });
+    spread.await.with_context(|| last)?;
+    load.talk(1_000, TALK_WITHIN).await?;
+    load.stop().await?;
+    let tally = oracle::check(&cluster, &load).await?;
+    println!("4, 3, a zone lost, 5 nodes: {tally:?}");
+    Ok(())
+}

@@ -185,7 +185,11 @@ fn status(target: &Target, json: bool) -> anyhow::Result<()> {
         println!("{body}");
         return Ok(());
     }
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let text = |value: &Value| match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
     println!("{:<6} {:<22} {:<22} {:<9} {:<9} zone", "node", "clients", "peers", "state", "seen");
     for node in body["nodes"].as_array().into_iter().flatten() {
         let seen = match (node["up"] == true, node["dead"] == true) {
