@@ -196,14 +196,17 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
         .listen(admin)?
         .run();
         let (stop_clients, stop_admin) = (server.handle(), admin.handle());
+        let follower = actix_web::rt::spawn(follow_wanted(app.clone()));
         let stopping = async {
             tokio::select! {
                 () = wait_for_signal() => tracing::info!("stopping"),
                 () = removed(&app) => tracing::warn!("this node was removed from the cluster, and ends"),
             }
+            // Nobody calls off what has begun.
+            follower.abort();
             app.draining.store(true, Ordering::Release);
             let cluster = app.cluster.clone();
-            let handed = app.on_raft(async move { cluster.hand_over(HAND_OVER_WITHIN).await }).await;
+            let handed = app.on_raft(async move { cluster.hand_over(HAND_OVER_WITHIN, true).await }).await;
             if let Some(HandedOver { moved, kept }) = handed {
                 tracing::info!(moved, kept, "handed its leaders over");
             }
@@ -217,7 +220,6 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
                 tracing::warn!("the cluster part did not stop in time; its log is replayed at the next start");
             }
         };
-        actix_web::rt::spawn(follow_wanted(app.clone()));
         let metrics = app.metrics.clone();
         actix_web::rt::spawn(async move {
             loop {
@@ -242,6 +244,8 @@ async fn removed(app: &App) {
 /// Sends the clients away while this node is to be drained, and lets them come again when it is not.
 async fn follow_wanted(app: Data<App>) {
     let mut wanted = app.cluster.watch_wanted();
+    // A node that was drained and restarted knows it already.
+    wanted.mark_changed();
     while wanted.changed().await.is_ok() {
         let goes = *wanted.borrow_and_update() != NodeState::Active;
         let went = app.draining.swap(goes, Ordering::AcqRel);

@@ -24,17 +24,28 @@ pub struct GroupPlan {
     pub excess: Vec<ReplicaId>,
 }
 
-/// The rank of a replica whose place another one shall take.
-const LEAVING: u8 = 3;
-
-/// The better a node, the earlier its replica votes.
-fn rank(row: Option<&NodeRow>) -> u8 {
-    match row {
-        Some(row) if row.is_placeable() => 0,
-        Some(row) if row.is_good() => 1,
-        // Its replica may come back; the next one's will not.
-        Some(row) if row.state != NodeState::Leaving => 2,
-        _ => LEAVING,
+/// The better a replica stands, the earlier it votes. Of meta a leaving node is the last: its vote must go before it can.
+fn rank(row: Option<&NodeRow>, is_leaving: bool, is_meta: bool) -> u8 {
+    let Some(row) = row.filter(|row| row.state != NodeState::Removed) else { return 4 };
+    let leaves = is_leaving || row.state == NodeState::Leaving;
+    match (row.dead, leaves) {
+        (false, false) => u8::from(!row.is_placeable()),
+        // Its replica may come back; the leaving one's will not, but it is alive.
+        (true, false) => {
+            if is_meta {
+                2
+            } else {
+                3
+            }
+        }
+        (false, true) => {
+            if is_meta {
+                3
+            } else {
+                2
+            }
+        }
+        (true, true) => 3,
     }
 }
 
@@ -52,7 +63,12 @@ impl GroupPlan {
         let row_of = |replica: &u64| members.get(replica).and_then(|node| state.nodes.get(node));
         let is_leaving = |replica: &u64| state.replicas.get(&ReplicaId(*replica as u32)).is_some_and(|row| row.leaving);
         let mut best: Vec<u64> = members.keys().copied().collect();
-        best.sort_by_key(|replica| if is_leaving(replica) { LEAVING } else { rank(row_of(replica)) });
+        let rank_of = |replica: &u64| match rank(row_of(replica), is_leaving(replica), shard == META_SHARD) {
+            // A lone voter stays where it is: moving it would move the whole quorum.
+            1 if voters_max == 1 => 0,
+            rank => rank,
+        };
+        best.sort_by_key(rank_of);
         let voters: Option<BTreeSet<u64>> =
             (best.len() >= voters_max).then(|| best.iter().copied().take(voters_max).collect());
         let leaders =
@@ -131,7 +147,7 @@ pub fn missing_replicas(state: &MetaState) -> Vec<MetaCommand> {
     }
     let mut wanted = Vec::new();
     for shard in (0..=cluster.shards).map(ShardId) {
-        let on: BTreeSet<NodeId> = state.live(shard).map(|(_, row)| row.node).collect();
+        let on: BTreeSet<NodeId> = state.live(shard).filter(|(_, row)| !row.leaving).map(|(_, row)| row.node).collect();
         let free = state.members().filter(|(node, _)| !on.contains(node));
         if shard == META_SHARD {
             let all = free.filter(|(_, row)| row.state != NodeState::Leaving);

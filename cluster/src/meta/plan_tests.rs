@@ -163,3 +163,48 @@ fn a_moved_replica_goes_once_its_successor_is_there() {
     let busy = state.apply(9, MetaCommand::MoveReplica { replica: successor, to });
     assert!(matches!(busy, MetaReply::Refused { .. }));
 }
+
+#[test]
+fn nodes_can_be_removed_while_a_replica_moves() {
+    for the_target_goes in [false, true] {
+        let mut state = nodes(4, &[""]);
+        let on = data_nodes(&state, 1);
+        let to = (1..=4).find(|node| !on.contains(node)).expect("one of four");
+        let replica = state.live(ShardId(1)).next().map(|(id, _)| id).expect("three");
+        let stays = state.live(ShardId(1)).nth(1).map(|(_, row)| row.node.0).expect("three");
+        let moved = state.apply(9, MetaCommand::MoveReplica { replica, to: NodeId(to) });
+        assert!(matches!(moved, MetaReply::Replica { .. }));
+        let gone = if the_target_goes { to } else { stays };
+        assert_eq!(set(&mut state, gone, NodeState::Leaving), MetaReply::Done);
+        settle(&mut state);
+        assert_eq!(set(&mut state, gone, NodeState::Removed), MetaReply::Done, "target {the_target_goes}");
+        assert!((1..=6).all(|shard| data_nodes(&state, shard).len() == 3));
+    }
+}
+
+#[test]
+fn a_lone_voter_stays_where_it_is() {
+    let mut state = nodes(2, &[""]);
+    let before = GroupPlan::of(&state, ShardId(1)).voters;
+    assert_eq!(set(&mut state, 1, NodeState::Draining), MetaReply::Done);
+    let plan = GroupPlan::of(&state, ShardId(1));
+    assert_eq!((plan.voters, plan.leaders.len()), (before, 0));
+}
+
+#[test]
+fn a_leaving_node_that_lives_votes_rather_than_a_dead_one() {
+    let mut state = nodes(4, &[""]);
+    let both = |shard: &ShardId| data_nodes(&state, shard.0).is_superset(&BTreeSet::from([1, 2]));
+    let shard = (1..=6).map(ShardId).find(both).expect("some shard is on both");
+    let held = state.live(shard).find(|(_, row)| row.node == NodeId(1)).map(|(id, _)| id).expect("on both");
+    assert_eq!(set(&mut state, 1, NodeState::Leaving), MetaReply::Done);
+    for command in missing_replicas(&state) {
+        state.apply(6, command);
+    }
+    state.apply(9, MetaCommand::SetNodeDead { node: NodeId(2), dead: true });
+    let voters = GroupPlan::of(&state, shard).voters.expect("four are live");
+    assert!(voters.contains(&u64::from(held.0)), "{voters:?}");
+    let meta = GroupPlan::of(&state, META_SHARD);
+    let on_leaving = meta.members.iter().find(|(_, node)| **node == NodeId(1)).map(|(id, _)| *id).expect("it follows");
+    assert!(!meta.voters.expect("four are live").contains(&on_leaving), "of meta it must lose its vote");
+}

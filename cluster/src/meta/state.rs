@@ -168,6 +168,9 @@ impl MetaState {
         }
         let others = self.nodes.iter().filter(|(id, row)| **id != node && row.is_placeable()).count();
         match state {
+            NodeState::Draining if before == Some(NodeState::Leaving) => {
+                return refused("this node is leaving: call that off first");
+            }
             NodeState::Draining if others == 0 => return refused("no other node could serve the clients"),
             NodeState::Leaving if others < REPLICATION => {
                 return refused("fewer than three active nodes would be left: its replicas would have nowhere to go");
@@ -201,11 +204,18 @@ impl MetaState {
     }
 
     fn add_replica(&mut self, shard: ShardId, node: NodeId) -> MetaReply {
-        if !self.nodes.contains_key(&node) {
-            return refused("no such node");
+        match self.nodes.get(&node).map(|row| row.state) {
+            None => return refused("no such node"),
+            Some(NodeState::Leaving | NodeState::Removed) => return refused("that node does not take replicas now"),
+            Some(_) => {}
         }
         let live = self.live(shard).find(|(_, row)| row.node == node).map(|(id, _)| id);
         if let Some(replica) = live {
+            // One that was to move away is needed after all.
+            if let Some(row) = self.replicas.get_mut(&replica).filter(|row| row.leaving) {
+                row.leaving = false;
+                self.dirty.insert(replica_key(replica));
+            }
             return MetaReply::Replica { replica };
         }
         if self.cluster.as_ref().is_none_or(|row| shard.0 > row.shards) {

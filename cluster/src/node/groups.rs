@@ -92,7 +92,7 @@ impl ClusterNode {
     /// Ends a replica that meta retired and removes its rows.
     pub(crate) async fn stop_replica(&self, replica: ReplicaId) {
         let Some(running) = self.running.write().remove(&replica) else { return };
-        self.router.remove_local(running.group.shard);
+        self.router.remove_local(running.group.shard, replica);
         // A raft that has stopped already is as good.
         let _ = running.group.raft.shutdown().await;
         self.destroy_rows(replica).await;

@@ -3,6 +3,7 @@
 
 use super::ClusterNode;
 use super::janitor::lags;
+use crate::meta::NodeRow;
 use crate::raft::Group;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +23,12 @@ pub struct HandedOver {
 
 impl ClusterNode {
     /// Gives every group that this node leads to another voter, all at once, and waits until they are led there; at most
-    /// `within`. Calls under way are repeated at the new leaders by their routers.
-    pub async fn hand_over(&self, within: Duration) -> HandedOver {
+    /// `within`. Calls under way are repeated at the new leaders by their routers. `at_any_cost`: rather to a node that is
+    /// to be left alone than to nobody.
+    pub async fn hand_over(&self, within: Duration, at_any_cost: bool) -> HandedOver {
         let led = self.running().into_iter().map(|running| running.group).filter(|group| group.leadership().serving);
         let moves = led.map(|group| async move {
-            tokio::time::timeout(within, self.hand_over_group(&group)).await.unwrap_or(false)
+            tokio::time::timeout(within, self.hand_over_group(&group, at_any_cost)).await.unwrap_or(false)
         });
         let moved = futures_util::future::join_all(moves).await;
         let count = |wanted| moved.iter().filter(|moved| **moved == wanted).count();
@@ -34,11 +36,22 @@ impl ClusterNode {
     }
 
     /// Tries each voter that can lead, beginning with another one in each shard.
-    async fn hand_over_group(&self, group: &Arc<Group>) -> bool {
-        let others: Vec<u64> =
-            group.members().0.into_iter().filter(|replica| *replica != u64::from(group.replica.0)).collect();
-        for turn in 0..others.len() {
-            let target = others[(group.shard.0 as usize + turn) % others.len()];
+    pub(super) async fn hand_over_group(&self, group: &Arc<Group>, at_any_cost: bool) -> bool {
+        let (voters, members) = group.members();
+        let others = voters.into_iter().filter(|replica| *replica != u64::from(group.replica.0));
+        // Two nodes that are drained would hand their leaders to each other for ever.
+        let may_lead = |replica: &u64| {
+            let node = members.get(replica);
+            self.with_meta(|state| node.and_then(|node| state.nodes.get(node)).is_some_and(NodeRow::is_placeable))
+                .unwrap_or(false)
+        };
+        let (mut targets, rest): (Vec<u64>, Vec<u64>) = others.partition(may_lead);
+        let count = targets.len().max(1);
+        targets.rotate_left(group.shard.0 as usize % count);
+        if at_any_cost {
+            targets.extend(rest);
+        }
+        for target in targets {
             if !self.can_lead(group, target) || group.raft.trigger().transfer_leader(target).await.is_err() {
                 continue;
             }

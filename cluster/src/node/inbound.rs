@@ -235,7 +235,7 @@ impl ClusterNode {
             MetaReply::Node { node, shards } => {
                 let (nodes, meta) = self
                     .with_meta(|state| {
-                        let nodes = state.nodes.iter().map(|(id, row)| (*id, row.address.clone())).collect();
+                        let nodes = state.members().map(|(id, row)| (id, row.address.clone())).collect();
                         let meta = state.live(META_SHARD).map(|(id, row)| (id, row.node)).collect();
                         (nodes, meta)
                     })

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const ROUND_EVERY: Duration = Duration::from_millis(250);
 /// A learner at most this many entries behind becomes a voter.
 const LAG_MAX: u64 = 500;
+/// A change of a group's members is not waited for any longer.
+const CHANGE_WITHIN: Duration = Duration::from_secs(5);
 /// A shard is left with its leader for this long before it is moved to the preferred one.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -101,17 +103,6 @@ impl ClusterNode {
 
     /// Runs the replicas that meta allotted to this node and ends those that it retired.
     async fn sync_replicas(self: &Arc<Self>) {
-        let Some(wanted) = self.with_meta(|state| replicas_on(state, self.me)) else { return };
-        for (replica, shard, founder) in &wanted {
-            let started = if *shard == META_SHARD && !founder {
-                self.start_meta_replica(*replica).await
-            } else {
-                self.start_replica(*replica, *shard, *founder).await
-            };
-            if let Err(error) = started {
-                tracing::error!(%replica, %shard, %error, "replica does not start");
-            }
-        }
         let retired: Vec<ReplicaId> = {
             let running = self.running.read();
             self.with_meta(|state| {
@@ -122,6 +113,17 @@ impl ClusterNode {
         };
         for replica in retired {
             self.stop_replica(replica).await;
+        }
+        let Some(wanted) = self.with_meta(|state| replicas_on(state, self.me)) else { return };
+        for (replica, shard, founder) in &wanted {
+            let started = if *shard == META_SHARD && !founder {
+                self.start_meta_replica(*replica).await
+            } else {
+                self.start_replica(*replica, *shard, *founder).await
+            };
+            if let Err(error) = started {
+                tracing::error!(%replica, %shard, %error, "replica does not start");
+            }
         }
     }
 
@@ -178,17 +180,19 @@ impl ClusterNode {
         let (voters, members) = group.members();
         let missing = plan.members.iter().find(|(id, _)| !members.contains_key(id));
         if let Some((id, node)) = missing {
-            let added = group.raft.add_learner(*id, *node, false).await;
-            tracing::info!(shard = %group.shard, replica = id, %node, ok = added.is_ok(), "added a learner");
+            let added = tokio::time::timeout(CHANGE_WITHIN, group.raft.add_learner(*id, *node, false)).await;
+            let ok = matches!(added, Ok(Ok(_)));
+            tracing::info!(shard = %group.shard, replica = id, %node, ok, "added a learner");
             return;
         }
         let Some(planned) = &plan.voters else { return };
-        if voters != *planned {
+        // A change that was interrupted half-way leaves two sets, and needs majorities of both.
+        if group.voter_sets() != std::slice::from_ref(planned) {
             let lags = lags(group);
             let ready = planned.iter().all(|id| voters.contains(id) || lags.get(id).is_some_and(|lag| *lag <= LAG_MAX));
             if ready {
-                let changed = group.raft.change_membership(planned.clone(), true).await;
-                let error = changed.err().map(|error| error.to_string());
+                let change = group.raft.change_membership(planned.clone(), true);
+                let error = changed_in_time(change).await.err();
                 tracing::info!(shard = %group.shard, voters = ?planned, ?error, "changed the voters");
             }
             return;
@@ -199,9 +203,14 @@ impl ClusterNode {
         });
         let gone = gone.unwrap_or_default();
         if !gone.is_empty() {
-            let changed = group.raft.change_membership(ChangeMembers::RemoveNodes(gone.clone()), false).await;
-            let error = changed.err().map(|error| error.to_string());
+            let change = group.raft.change_membership(ChangeMembers::RemoveNodes(gone.clone()), false);
+            let error = changed_in_time(change).await.err();
             tracing::info!(shard = %group.shard, ?gone, ?error, "removed replicas");
+            return;
+        }
+        if plan.excess.contains(&group.replica) {
+            // It leads as a learner: its place was taken, and a leader must not be stopped.
+            self.hand_over_group(group, false).await;
             return;
         }
         for replica in plan.excess.iter().copied() {
@@ -220,6 +229,14 @@ impl ClusterNode {
         }
         tracing::info!(shard = %group.shard, to = preferred, "giving the shard to its preferred leader");
         group.raft.trigger().transfer_leader(preferred).await.is_ok()
+    }
+}
+
+/// Waits for a change of members, but not for ever: without a quorum it never ends, and other groups need this loop.
+async fn changed_in_time<T, E: std::fmt::Display>(change: impl Future<Output = Result<T, E>>) -> Result<(), String> {
+    match tokio::time::timeout(CHANGE_WITHIN, change).await {
+        Ok(changed) => changed.map(drop).map_err(|error| error.to_string()),
+        Err(_) => Err("not in time; it is looked at again".into()),
     }
 }
 

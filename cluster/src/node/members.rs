@@ -42,7 +42,7 @@ impl ClusterNode {
             NodeState::Draining | NodeState::Leaving => {
                 let led = self.running().iter().any(|running| running.group.leadership().serving);
                 if led {
-                    let handed = self.hand_over(HAND_OVER_WITHIN).await;
+                    let handed = self.hand_over(HAND_OVER_WITHIN, false).await;
                     tracing::info!(
                         moved = handed.moved,
                         kept = handed.kept,

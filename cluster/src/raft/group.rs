@@ -138,6 +138,19 @@ impl Group {
         (membership.voter_ids().collect(), membership.nodes().map(|(id, node)| (*id, *node)).collect())
     }
 
+    /// The sets of voters, two while they change; each must have a majority.
+    pub fn voter_sets(&self) -> Vec<BTreeSet<u64>> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics
+            .membership_config
+            .membership()
+            .get_joint_config()
+            .iter()
+            .map(|set| set.iter().copied().collect())
+            .collect()
+    }
+
     /// The vote of the leader that this replica follows, if it has one.
     pub fn leader_vote(&self) -> Option<Vote> {
         let metrics = self.raft.server_metrics();

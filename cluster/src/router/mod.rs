@@ -12,7 +12,7 @@ use crate::shard::Shard;
 use crate::transport::{Message, Transport};
 use parking_lot::{Mutex, RwLock};
 use proto::command::Target;
-use proto::ids::{Epoch, NodeId, ShardId};
+use proto::ids::{Epoch, NodeId, ReplicaId, ShardId};
 use proto::peer::{ShardCall, ShardReply};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,8 +65,12 @@ impl Router {
         self.local.write().insert(shard.id, shard);
     }
 
-    pub fn remove_local(&self, shard: ShardId) {
-        self.local.write().remove(&shard);
+    /// The replica is gone; its successor may run here already.
+    pub fn remove_local(&self, shard: ShardId, replica: ReplicaId) {
+        let mut local = self.local.write();
+        if local.get(&shard).is_some_and(|known| known.group.replica == replica) {
+            local.remove(&shard);
+        }
     }
 
     pub fn local(&self, shard: ShardId) -> Option<Arc<Shard>> {

@@ -169,6 +169,11 @@ async fn follow(shard: Arc<Shard>) {
         }
         shard.proposer.epoch_changed(now.serving.then_some(now.epoch));
         if leadership.changed().await.is_err() {
+            // The replica was stopped, perhaps as a leader.
+            if shard.serving.swap(0, Ordering::AcqRel) != 0 {
+                shard.machine.set_leading(false);
+                shard.hooks.serving(&shard, None);
+            }
             return;
         }
     }

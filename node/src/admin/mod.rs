@@ -13,7 +13,7 @@ use actix_web::web::{self, Data, Json, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use base64ct::{Base64, Encoding};
 use proto::command::{MetaCommand, NodeState};
-use proto::ids::NodeId;
+use proto::ids::{NodeId, ReplicaId};
 use proto::peer::MetaReply;
 use serde_json::json;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -38,6 +38,7 @@ pub fn routes(config: &mut ServiceConfig) {
         ("/admin/v1/sites", "POST", web::post().to(add_site)),
         ("/admin/v1/agents", "POST", web::post().to(add_agent)),
         ("/admin/v1/nodes/{node}/state", "PUT", web::put().to(set_node_state)),
+        ("/admin/v1/replicas/{replica}/move", "POST", web::post().to(move_replica)),
     ];
     for (path, method, route) in routes {
         config.service(web::resource(path).route(route).default_service(only(method)));
@@ -224,6 +225,26 @@ async fn set_node_state(app: Data<App>, node: web::Path<String>, body: Json<Node
     };
     match propose(&app, MetaCommand::SetNodeState { node, state }).await {
         Ok(_) => HttpResponse::Ok().json(json!({ "node": node.to_string(), "state": state_name(state) })),
+        Err(refused) => refused,
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Move {
+    to: NodeId,
+}
+
+/// Answers with the id of the new replica; the old one goes once the new one votes.
+async fn move_replica(app: Data<App>, replica: web::Path<String>, body: Json<Move>) -> HttpResponse {
+    let Ok(replica) = replica.parse::<ReplicaId>() else {
+        return problem(StatusCode::NOT_FOUND, "no such replica");
+    };
+    match propose(&app, MetaCommand::MoveReplica { replica, to: body.to }).await {
+        Ok(MetaReply::Replica { replica }) => {
+            HttpResponse::Accepted().json(json!({ "replica": replica.to_string(), "node": body.to.to_string() }))
+        }
+        Ok(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "unexpected answer"),
         Err(refused) => refused,
     }
 }

@@ -99,6 +99,15 @@ enum AdminCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Let a new replica on another node take the place of one.
+    Move {
+        /// E.g. r12, as `everdesk status --json` shows it.
+        replica: String,
+        /// E.g. n4.
+        node: String,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Drain a node, move its replicas elsewhere, and remove it for good; it ends by itself.
     Remove {
         /// E.g. n2, as `everdesk status` shows it.
@@ -106,6 +115,11 @@ enum AdminCommand {
         #[command(flatten)]
         target: Target,
     },
+}
+
+/// Ids are not text from the command line that may lead elsewhere.
+fn path_part(id: &str) -> String {
+    id.replace(['/', '?', '#', '%'], "")
 }
 
 /// Which node to ask.
@@ -130,6 +144,12 @@ pub fn main(line: Line) -> ExitCode {
         }
         Command::Admin { command: AdminCommand::Drain { node, cancel, target } } => {
             set_node_state(&target, &node, if cancel { "active" } else { "draining" })
+        }
+        Command::Admin { command: AdminCommand::Move { replica, node, target } } => {
+            let path = format!("/admin/v1/replicas/{}/move", path_part(&replica));
+            call(&target, "POST", &path, Some(json!({ "to": node }))).map(|body| {
+                println!("{} on {node} takes the place of {replica}", body["replica"].as_str().unwrap_or("?"))
+            })
         }
         Command::Admin { command: AdminCommand::Remove { node, target } } => set_node_state(&target, &node, "leaving"),
         Command::Status { target, json } => status(&target, json),
@@ -173,7 +193,7 @@ fn add_agent(target: &Target, site: &str, name: &str) -> anyhow::Result<()> {
 }
 
 fn set_node_state(target: &Target, node: &str, state: &str) -> anyhow::Result<()> {
-    let path = format!("/admin/v1/nodes/{}/state", node.replace(['/', '?', '#'], ""));
+    let path = format!("/admin/v1/nodes/{}/state", path_part(node));
     let body = call(target, "PUT", &path, Some(json!({ "state": state })))?;
     println!("{} is {}", body["node"].as_str().unwrap_or(node), body["state"].as_str().unwrap_or(state));
     Ok(())

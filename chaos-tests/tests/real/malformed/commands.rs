@@ -143,6 +143,9 @@ const REQUESTS: &[Case] = &[
     ("a node that is none", &["admin", "drain", "n9", "--data-dir", "DATA"], "", 1, "no such node"),
     ("a node by a wrong name", &["admin", "remove", "../n1", "--data-dir", "DATA"], "", 1, "no such node"),
     ("the only node drained", &["admin", "drain", "n1", "--data-dir", "DATA"], "", 1, "no other node could serve"),
+    ("a replica that is none", &["admin", "move", "r99", "n1", "--data-dir", "DATA"], "", 1, "no such replica"),
+    ("a replica of meta moved", &["admin", "move", "r1", "n1", "--data-dir", "DATA"], "", 1, "they do not move"),
+    ("a replica where one is", &["admin", "move", "r2", "n1", "--data-dir", "DATA"], "", 1, "has a replica of this"),
     ("the only node removed", &["admin", "remove", "n1", "--data-dir", "DATA"], "", 1, "nowhere to go"),
     ("a site with blanks", &["site", "add", "a b", "--data-dir", "DATA"], "", 1, "a site's name has 1 to 64 letters"),
     (
