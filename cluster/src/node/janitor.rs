@@ -180,9 +180,8 @@ impl ClusterNode {
         let (voters, members) = group.members();
         let missing = plan.members.iter().find(|(id, _)| !members.contains_key(id));
         if let Some((id, node)) = missing {
-            let added = tokio::time::timeout(CHANGE_WITHIN, group.raft.add_learner(*id, *node, false)).await;
-            let ok = matches!(added, Ok(Ok(_)));
-            tracing::info!(shard = %group.shard, replica = id, %node, ok, "added a learner");
+            let error = changed_in_time(group.raft.add_learner(*id, *node, false)).await.err();
+            tracing::info!(shard = %group.shard, replica = id, %node, ?error, "added a learner");
             return;
         }
         let Some(planned) = &plan.voters else { return };

@@ -30,7 +30,7 @@ pub struct Shard {
     machine: Arc<ShardMachine>,
     proposer: Arc<Proposer>,
     reads: Arc<reads::Reads>,
-    outbox: Arc<outbox::Outbox>,
+    outbox: outbox::Outbox,
     hooks: Arc<dyn Hooks>,
     /// The epoch in which this node serves; 0: it does not.
     serving: AtomicU64,

@@ -20,14 +20,21 @@ const WINDOW: usize = 64;
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 pub struct Outbox {
-    wake: Notify,
+    wake: Arc<Notify>,
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        // The task ends when it finds its shard gone.
+        self.wake.notify_one();
+    }
 }
 
 impl Outbox {
-    pub(super) fn start(shard: Weak<Shard>, router: Weak<Router>, tasks: &TaskTracker) -> Arc<Self> {
-        let outbox = Arc::new(Outbox { wake: Notify::new() });
-        tasks.spawn(run(outbox.clone(), shard, router));
-        outbox
+    pub(super) fn start(shard: Weak<Shard>, router: Weak<Router>, tasks: &TaskTracker) -> Self {
+        let wake = Arc::new(Notify::new());
+        tasks.spawn(run(wake.clone(), shard, router));
+        Outbox { wake }
     }
 
     pub(super) fn wake(&self) {
@@ -36,12 +43,12 @@ impl Outbox {
 }
 
 /// Targets are independent: one without a leader does not hold up the others.
-async fn run(outbox: Arc<Outbox>, shard: Weak<Shard>, router: Weak<Router>) {
+async fn run(wake: Arc<Notify>, shard: Weak<Shard>, router: Weak<Router>) {
     let mut under_way = FuturesUnordered::new();
     let mut busy = BTreeSet::new();
     loop {
         tokio::select! {
-            () = outbox.wake.notified() => {}
+            () = wake.notified() => {}
             Some(target) = under_way.next() => {
                 busy.remove(&target);
             }

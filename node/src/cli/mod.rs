@@ -117,7 +117,7 @@ enum AdminCommand {
     },
 }
 
-/// Ids are not text from the command line that may lead elsewhere.
+/// An id from the command line, as one part of a path: it must not lead to another.
 fn path_part(id: &str) -> String {
     id.replace(['/', '?', '#', '%'], "")
 }
