@@ -30,22 +30,10 @@ fn rank(row: Option<&NodeRow>, is_leaving: bool, is_meta: bool) -> u8 {
     let leaves = is_leaving || row.state == NodeState::Leaving;
     match (row.dead, leaves) {
         (false, false) => u8::from(!row.is_placeable()),
-        // Its replica may come back; the leaving one's will not, but it is alive.
-        (true, false) => {
-            if is_meta {
-                2
-            } else {
-                3
-            }
-        }
-        (false, true) => {
-            if is_meta {
-                3
-            } else {
-                2
-            }
-        }
-        (true, true) => 3,
+        // A dead node's replica may come back; a leaving one's will not, but it is alive.
+        (true, false) if is_meta => 2,
+        (false, true) if !is_meta => 2,
+        _ => 3,
     }
 }
 
@@ -147,17 +135,20 @@ pub fn missing_replicas(state: &MetaState) -> Vec<MetaCommand> {
     }
     let mut wanted = Vec::new();
     for shard in (0..=cluster.shards).map(ShardId) {
-        let on: BTreeSet<NodeId> = state.live(shard).filter(|(_, row)| !row.leaving).map(|(_, row)| row.node).collect();
-        let free = state.members().filter(|(node, _)| !on.contains(node));
+        // What leaves is no longer counted: its node may even be needed again.
+        let on: BTreeMap<NodeId, Option<&NodeRow>> = state
+            .live(shard)
+            .filter(|(_, row)| !row.leaving)
+            .map(|(_, row)| (row.node, state.nodes.get(&row.node)))
+            .collect();
+        let free = state.members().filter(|(node, _)| !on.contains_key(node));
         if shard == META_SHARD {
             let all = free.filter(|(_, row)| row.state != NodeState::Leaving);
             wanted.extend(all.map(|(node, _)| MetaCommand::AddReplica { shard, node }));
             continue;
         }
         let mut free: Vec<(NodeId, &NodeRow)> = free.filter(|(_, row)| row.is_placeable()).collect();
-        let stays = state.live(shard).filter(|(_, row)| !row.leaving);
-        let good: Vec<&NodeRow> =
-            stays.filter_map(|(_, row)| state.nodes.get(&row.node)).filter(|row| row.is_good()).collect();
+        let good: Vec<&NodeRow> = on.into_values().flatten().filter(|row| row.is_good()).collect();
         let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
         for row in &good {
             *zones.entry(&row.zone).or_default() += 1;

@@ -36,6 +36,12 @@ pub struct NodeRow {
     pub zone: String,
 }
 
+impl From<NodeRowV1> for NodeRow {
+    fn from(row: NodeRowV1) -> Self {
+        NodeRow::new(row.address)
+    }
+}
+
 impl NodeRow {
     pub fn new(address: NodeAddress) -> Self {
         NodeRow { address, state: NodeState::Active, dead: false, zone: String::new() }

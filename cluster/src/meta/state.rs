@@ -64,9 +64,9 @@ impl MetaState {
             MetaCommand::SetNodeZone { node, zone } if zone.len() <= NAME_BYTES_MAX => {
                 self.change_node(node, |row| row.zone = zone)
             }
+            MetaCommand::SetNodeZone { .. } => refused("a zone's name has at most 64 bytes"),
             MetaCommand::RetireExcess { replica } => self.retire_excess(replica),
             MetaCommand::MoveReplica { replica, to } => self.move_replica(replica, to),
-            MetaCommand::SetNodeZone { .. } => refused("a zone's name has at most 64 bytes"),
         }
     }
 
@@ -365,21 +365,17 @@ impl MetaState {
         fn get<T: Frozen>(value: &[u8]) -> Result<T, Halt> {
             codec::decode(value).map_err(|error| Halt(error.to_string()))
         }
+        /// A row as it is stored now, or as version 1 did.
+        fn get_either<V1: Frozen + Into<T>, T: Frozen>(value: &[u8]) -> Result<T, Halt> {
+            if value.first() == Some(&V1::TAG) { get::<V1>(value).map(Into::into) } else { get(value) }
+        }
         let unknown = || Halt(format!("unknown meta row {key:?}"));
         let number = |bytes: &[u8]| bytes.try_into().map(u32::from_be_bytes).map_err(|_| unknown());
         let (kind, id) = key.split_first().ok_or_else(unknown)?;
         match kind {
             b'C' => self.cluster = Some(get(value)?),
-            b'N' if value.first() == Some(&NodeRowV1::TAG) => {
-                let NodeRowV1 { address } = get(value)?;
-                self.nodes.insert(NodeId(number(id)?), NodeRow::new(address));
-            }
-            b'N' => drop(self.nodes.insert(NodeId(number(id)?), get(value)?)),
-            b'R' if value.first() == Some(&ReplicaRowV1::TAG) => {
-                let row: ReplicaRowV1 = get(value)?;
-                self.replicas.insert(ReplicaId(number(id)?), row.into());
-            }
-            b'R' => drop(self.replicas.insert(ReplicaId(number(id)?), get(value)?)),
+            b'N' => drop(self.nodes.insert(NodeId(number(id)?), get_either::<NodeRowV1, _>(value)?)),
+            b'R' => drop(self.replicas.insert(ReplicaId(number(id)?), get_either::<ReplicaRowV1, _>(value)?)),
             b'T' => drop(self.tokens.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
             b'S' => drop(self.sites.insert(SiteId(number(id)?), get(value)?)),
             b'A' => {

@@ -17,6 +17,8 @@ const FRESH: &str = "identity.new";
 /// SHA-256 of the row before it, cut to this.
 const CHECK_LEN: usize = 8;
 
+/// What a removed node is told, by its own directory and by the others.
+pub const REMOVED_TEXT: &str = "this node was removed from the cluster; with an empty data directory it can join anew";
 /// There once this node was removed from its cluster.
 const REMOVED: &str = "removed";
 

@@ -2,6 +2,7 @@
 //! Invariant: messages of one group and kind are handed over in the order in which they arrived.
 
 use super::ClusterNode;
+use super::identity::REMOVED_TEXT;
 use crate::raft::Group;
 use crate::raft::inbound::{AppendFeed, SnapshotFeed, election, refuse, take_replica, wait_link_down};
 use crate::transport::{Inbound, Lane, Message, MessageKind, Peer};
@@ -135,9 +136,7 @@ impl Inbound for NodeInbound {
     fn refusal(&self, id: NodeId) -> Option<&'static str> {
         let Some(node) = self.node.upgrade() else { return Some("this node is stopping") };
         match node.wanted_of(id) {
-            Some(NodeState::Removed) => {
-                Some("this node was removed from the cluster; with an empty data directory it can join anew")
-            }
+            Some(NodeState::Removed) => Some(REMOVED_TEXT),
             Some(_) => None,
             None if node.identity.lock().peers.iter().any(|(peer, _)| *peer == id) => None,
             None => Some("not a member of this cluster"),

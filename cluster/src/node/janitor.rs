@@ -137,8 +137,8 @@ impl ClusterNode {
                 self.amnesiac.lock().retain(|(id, _, _)| *id != replica);
                 continue;
             }
-            let reply = self.meta_propose(MetaCommand::RetireReplica { replica }, Duration::from_secs(2)).await;
-            tracing::warn!(%replica, %shard, ?reply, "asked meta to replace a replica that lost its log");
+            tracing::warn!(%replica, %shard, "asks meta to replace a replica that lost its log");
+            let reply = self.tell_meta(MetaCommand::RetireReplica { replica }).await;
             if shard == META_SHARD && reply == MetaReply::Done {
                 let mut identity = self.identity.lock();
                 if identity.meta_replica == Some(replica) {
@@ -155,14 +155,10 @@ impl ClusterNode {
         let Some((known_address, known_zone)) = known.flatten() else { return };
         let node = self.me;
         if known_address != *address {
-            let command = MetaCommand::MoveNode { node, address: address.clone() };
-            let reply = self.meta_propose(command, Duration::from_secs(2)).await;
-            tracing::info!(?reply, "reported this node's new address");
+            self.tell_meta(MetaCommand::MoveNode { node, address: address.clone() }).await;
         }
         if known_zone != zone {
-            let command = MetaCommand::SetNodeZone { node, zone: zone.to_owned() };
-            let reply = self.meta_propose(command, Duration::from_secs(2)).await;
-            tracing::info!(?reply, zone, "reported this node's zone");
+            self.tell_meta(MetaCommand::SetNodeZone { node, zone: zone.to_owned() }).await;
         }
     }
 
@@ -170,8 +166,7 @@ impl ClusterNode {
         let mut wanted = self.with_meta(missing_replicas).unwrap_or_default();
         wanted.extend(self.with_meta(next_move).flatten());
         for command in wanted {
-            let reply = self.meta_propose(command.clone(), Duration::from_secs(2)).await;
-            tracing::info!(?command, ?reply, "allotted a replica");
+            self.tell_meta(command).await;
         }
     }
 
@@ -213,8 +208,7 @@ impl ClusterNode {
             return;
         }
         for replica in plan.excess.iter().copied() {
-            let reply = self.meta_propose(MetaCommand::RetireExcess { replica }, Duration::from_secs(2)).await;
-            tracing::info!(shard = %group.shard, %replica, ?reply, "retired a replica that others have replaced");
+            self.tell_meta(MetaCommand::RetireExcess { replica }).await;
         }
     }
 

@@ -2,8 +2,8 @@
 //! Does not place replicas: `meta::plan` does. Invariant: a node is removed only when no data rests on it and meta's
 //! quorum does without it.
 
-use super::ClusterNode;
 use super::identity::mark_removed;
+use super::{ClusterNode, HandedOver};
 use crate::meta::MetaState;
 use proto::command::{MetaCommand, NodeState};
 use proto::ids::NodeId;
@@ -42,12 +42,11 @@ impl ClusterNode {
             NodeState::Draining | NodeState::Leaving => {
                 let led = self.running().iter().any(|running| running.group.leadership().serving);
                 if led {
-                    let handed = self.hand_over(HAND_OVER_WITHIN, false).await;
-                    tracing::info!(
-                        moved = handed.moved,
-                        kept = handed.kept,
-                        "this node is drained: handed leaders over"
-                    );
+                    let HandedOver { moved, kept } = self.hand_over(HAND_OVER_WITHIN, false).await;
+                    // What is kept is tried again in every round: not worth a line each time.
+                    if moved > 0 {
+                        tracing::info!(moved, kept, "this node is drained: handed leaders over");
+                    }
                 }
                 true
             }
@@ -84,10 +83,11 @@ impl ClusterNode {
         voters.iter().any(|replica| members.get(replica) == Some(&node))
     }
 
-    async fn tell_meta(&self, command: MetaCommand) {
+    /// Has meta log a command; what is refused or unknown is looked at again in a later round.
+    pub(super) async fn tell_meta(&self, command: MetaCommand) -> MetaReply {
         let reply = self.meta_propose(command.clone(), TELL_WITHIN).await;
-        let done = reply == MetaReply::Done;
-        tracing::info!(?command, done, ?reply, "judged a node");
+        tracing::info!(?command, ?reply, "told meta");
+        reply
     }
 
     /// A removed node that is still linked: it must hear of its removal before it is cut off.

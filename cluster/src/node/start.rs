@@ -1,7 +1,7 @@
 //! Owns how a node comes up: from its disk, by founding a cluster, or by joining one. Does not run it afterwards.
 //! Invariant: the identity is on disk before the first message leaves.
 
-use super::identity::was_removed;
+use super::identity::{REMOVED_TEXT, was_removed};
 use super::{ClusterNode, Identity, IdentityError, inbound::NodeInbound};
 use crate::config::RaftTimings;
 use crate::hooks::Hooks;
@@ -61,7 +61,7 @@ pub enum StartError {
         "the data directory holds replicas but no file `identity`: restore that file, or start with an empty directory"
     )]
     NoIdentity,
-    #[error("this node was removed from the cluster; with an empty data directory it can join anew")]
+    #[error("{REMOVED_TEXT}")]
     Removed,
     #[error("join refused: {0}")]
     JoinRefused(String),
