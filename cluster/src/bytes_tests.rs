@@ -137,6 +137,7 @@ fn messages_of_a_link_are_their_golden_bytes() {
         ("shard reply", MessageKind::ShardReply),
         ("pushes", MessageKind::Pushes),
         ("meta call", MessageKind::MetaCall),
+        ("leads", MessageKind::Leads),
     ];
     let message = |kind| {
         let mut out = Vec::new();
