@@ -98,6 +98,16 @@ fix: setup ## format the code and lower the numbers in scripts/tidy-exceptions.t
 chaos: build-tests ## run only the tests with real processes and faults
 	@cargo nextest run $(CARGO_FLAGS) -E 'package(chaos-tests)' $(ARGS)
 
+# The build that stands for the next release is made first and kept aside: both builds go by the same name.
+NEXT_BIN := $(BIN_DIR)/everdesk-next
+.PHONY: upgrade-test
+upgrade-test: setup ## upgrade a cluster node by node, old build to next, while visitors talk (about 4 minutes after the builds)
+	@cargo build $(CARGO_FLAGS) --bin everdesk --features node/next
+	@mkdir -p '$(BIN_DIR)' && install -m 755 "$(CARGO_TARGET_DIR)/release/everdesk" '$(NEXT_BIN)'
+	@cargo build $(CARGO_FLAGS) --bins
+	$(keep_binaries)
+	@EVERDESK_NEXT_BIN='$(NEXT_BIN)' cargo nextest run $(CARGO_FLAGS) --features chaos-tests/upgrade -E 'binary(upgrade)' --no-capture $(ARGS)
+
 ##@ measure
 
 .PHONY: bench

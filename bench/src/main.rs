@@ -16,6 +16,8 @@ mod compare;
 
 mod failover;
 
+mod drain;
+
 mod idle;
 
 use std::time::Duration;
@@ -34,6 +36,8 @@ struct Args {
     target: target::TargetArgs,
     #[command(flatten)]
     failover: failover::FailoverArgs,
+    #[command(flatten)]
+    drain: drain::DrainArgs,
     #[command(flatten)]
     idle: idle::IdleArgs,
 }
@@ -142,6 +146,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         }
         Some(Other::Compare(args)) => compare::run(&args).await,
         None if args.failover.is_asked() => failover::run(&args.failover, &args.target, args.load.json).await,
+        None if args.drain.is_asked() => drain::run(&args.drain, &args.target, args.load.json).await,
         None if args.idle.is_asked() => idle::run(&args.idle, &args.target, args.load.json).await,
         None => {
             args.load.validate()?;

@@ -6,6 +6,9 @@ use proto::ids::{AgentId, SessionId, ShardId, SiteId};
 
 pub(crate) const HEADER: &[u8] = b"H";
 
+/// The version in force: `VersionRow`; absent at version 1.
+pub(crate) const VERSION: &[u8] = b"V";
+
 fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
     out.push(kind);

@@ -14,6 +14,8 @@ mod keys;
 pub mod limits;
 mod log;
 mod message;
+#[cfg(feature = "next")]
+mod next;
 mod outbox;
 mod outcome;
 mod queue;

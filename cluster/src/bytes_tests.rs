@@ -3,10 +3,14 @@
 #[path = "../../proto/tests/bytes/golden.rs"]
 mod golden;
 
-use crate::meta::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow};
+use crate::meta::{
+    AgentRow, AuthorityRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow, TrustRow,
+    VersionsRow,
+};
 use crate::node::Identity;
 use crate::raft::types::{Data, Entry, TypeConfig, from_log, log_id, membership, to_log, vote};
 use crate::raft::wire::{get_append, put_append};
+use crate::tls::{Authority, Credentials};
 use crate::transport::frame::{MessageKind, messages, put_message};
 use bytes::Bytes;
 use openraft::EntryPayload;
@@ -14,9 +18,10 @@ use openraft::raft::AppendEntriesRequest;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proto::codec::{CodecError, Frozen, decode, encode};
-use proto::command::{Batch, Command, NodeAddress, NodeState};
+use proto::command::{Batch, Command, NodeAddress, NodeState, SecretBytes};
 use proto::ids::{NodeId, ReplicaId, ShardId, SiteId};
 use proto::peer::{LogPoint, MembershipRow, VoteRow};
+use proto::version::Versions;
 use std::fmt::Debug;
 
 fn address() -> NodeAddress {
@@ -70,6 +75,10 @@ fn rows_of_meta_are_stored_as_their_golden_bytes() {
     is_golden("site-row", vec![("site", SiteRow { name: "demo".into() })]);
     let agent = AgentRow { site: SiteId(7), name: "ada".into(), password: "$argon2id$".into() };
     is_golden("agent-account-row", vec![("agent", agent)]);
+    let authority = AuthorityRow { certificate: vec![0x30, 1], key: SecretBytes(vec![0x30, 2]) };
+    is_golden("authority-row", vec![("authority", authority)]);
+    is_golden("versions-row", vec![("versions", VersionsRow { versions: Versions { min: 1, max: 300 } })]);
+    is_golden("trust-row", vec![("trust", TrustRow { trusts: 300, certified: 1 })]);
 }
 
 #[test]
@@ -85,6 +94,18 @@ fn the_identity_of_a_node_is_stored_as_its_golden_bytes() {
     };
     let joined = Identity { meta_replica: None, founder: false, peers: Vec::new(), ..founder.clone() };
     is_golden("identity", vec![("founder", founder), ("joined", joined)]);
+}
+
+#[test]
+fn the_credentials_of_a_node_are_stored_as_their_golden_bytes() {
+    let authority = Some(Authority { certificate: vec![0x30, 4], key: vec![0x30, 5] });
+    let (key, certificate, issuer) = (vec![0x30, 1], vec![0x30, 2], vec![0x30, 4]);
+    let founder = Credentials { key, certificate, issuer, trusted: vec![vec![0x30, 4], vec![0x30, 6]], authority };
+    let joined = Credentials { authority: None, ..founder.clone() };
+    let names = ["founder", "joined"];
+    let samples: Vec<_> = names.into_iter().zip([&founder, &joined].map(encode)).collect();
+    golden::check("071-credentials.txt", &samples);
+    assert!(decode::<Credentials>(&encode(&founder)).is_ok_and(|read| read == founder));
 }
 
 fn entries() -> Vec<Entry> {

@@ -8,6 +8,7 @@ pub mod node;
 pub mod raft;
 pub mod router;
 pub mod shard;
+pub mod tls;
 pub mod transport;
 
 #[cfg(test)]

@@ -24,10 +24,12 @@ use tokio::runtime::{Builder, Handle};
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 /// How long the clients of a node that is drained take to leave it.
 const DRAIN_OVER: Duration = Duration::from_secs(5);
+/// The same for a node that is told to stop: it has 10 s in all.
+const STOP_OVER: Duration = Duration::from_secs(1);
 /// Longest time that moving the leaders elsewhere may take.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
-/// What sockets are told to wait before they connect elsewhere.
-const DRAIN_RETRY: Duration = Duration::from_millis(500);
+/// What sockets are told to wait before they connect elsewhere: they are told one after the other, so that is soon.
+const DRAIN_RETRY: Duration = Duration::from_millis(50);
 
 /// What every request can reach.
 pub struct App {
@@ -104,8 +106,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         address.admin
     );
     serve(&config, app.clone(), clients, admin)?;
+    let reason = app.cluster.watch_end().borrow().clone();
     runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(())
+    reason.map_or(Ok(()), |reason| Err(anyhow::Error::msg(reason)))
 }
 
 /// Address and token of the admin API, for the commands on this machine.
@@ -201,6 +204,7 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
             tokio::select! {
                 () = wait_for_signal() => tracing::info!("stopping"),
                 () = removed(&app) => tracing::warn!("this node was removed from the cluster, and ends"),
+                () = must_end(&app) => {}
             }
             // Nobody calls off what has begun.
             follower.abort();
@@ -210,7 +214,7 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
             if let Some(HandedOver { moved, kept }) = handed {
                 tracing::info!(moved, kept, "handed its leaders over");
             }
-            app.hub.drain(DRAIN_RETRY, Duration::ZERO).await;
+            app.hub.drain(DRAIN_RETRY, STOP_OVER).await;
             stop_clients.stop(true).await;
             stop_admin.stop(true).await;
             let cluster = app.cluster.clone();
@@ -232,6 +236,13 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
         admin?;
         anyhow::Ok(())
     })
+}
+
+async fn must_end(app: &App) {
+    let mut end = app.cluster.watch_end();
+    if end.wait_for(Option::is_some).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn removed(app: &App) {

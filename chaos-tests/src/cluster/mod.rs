@@ -40,6 +40,7 @@ pub struct Node {
     pub peer: String,
     pub admin: String,
     process: Option<NodeProcess>,
+    binary: PathBuf,
     /// Where it says that it stands.
     zone: String,
     /// It was removed from the cluster: nothing is asked of it any more.
@@ -104,6 +105,7 @@ impl Cluster {
             peer: addr()?,
             admin: addr()?,
             process: None,
+            binary: self.binary.clone(),
             zone: String::new(),
             removed: false,
         });
@@ -133,6 +135,25 @@ impl Cluster {
     /// It is not executable, or nobody gives a token.
     pub async fn spawn(&mut self, number: u64) -> anyhow::Result<()> {
         let is_new = !self.node(number).data_dir.join(".member").exists();
+        let token = match is_new && number > 1 {
+            true => Some(self.join_token().await?),
+            false => None,
+        };
+        self.spawn_with(number, token.as_deref())
+    }
+
+    /// A token with which one node may join.
+    /// # Errors
+    /// Node 1 gives none.
+    pub async fn join_token(&self) -> anyhow::Result<String> {
+        let token = self.command(&["token", "create"], "").await?;
+        Ok(token.lines().last().context("no token was printed")?.to_owned())
+    }
+
+    /// Starts a node without waiting; with a token it joins.
+    /// # Errors
+    /// It is not executable.
+    pub fn spawn_with(&mut self, number: u64, token: Option<&str>) -> anyhow::Result<()> {
         let node = self.node(number);
         let mut args = vec!["start".to_owned(), "--data-dir".to_owned(), node.data_dir.display().to_string()];
         for (flag, value) in
@@ -141,16 +162,19 @@ impl Cluster {
             args.extend([flag.to_owned(), value.clone()]);
         }
         args.extend(["--zone".to_owned(), node.zone.clone()]);
-        if is_new && number > 1 {
+        if let Some(token) = token {
             let founder = self.node(1).peer.clone();
-            let token = self.command(&["token", "create"], "").await?;
-            let token = token.lines().last().context("no token was printed")?.to_owned();
-            args.extend(["--join".to_owned(), founder, "--token".to_owned(), token]);
+            args.extend(["--join".to_owned(), founder, "--token".to_owned(), token.to_owned()]);
         }
         args.extend(self.args.iter().cloned());
-        let process = NodeProcess::start(&self.binary, &args, &self.node(number).log)?;
+        let process = NodeProcess::start(&self.node(number).binary, &args, &self.node(number).log)?;
         self.node_mut(number).process = Some(process);
         Ok(())
+    }
+
+    /// From its next start on, a node runs this binary.
+    pub fn use_binary(&mut self, number: u64, binary: &Path) {
+        binary.clone_into(&mut self.node_mut(number).binary);
     }
 
     /// Waits for `/health/ready`.
@@ -306,6 +330,12 @@ impl Cluster {
     pub fn clients_from(&self, first: usize) -> Vec<String> {
         let count = self.nodes.len();
         (0..count).map(|step| self.nodes[(first + step) % count].client.clone()).collect()
+    }
+
+    /// Lines of a node's log that hold `part`.
+    pub fn log_lines_with(&self, number: u64, part: &str) -> usize {
+        let text = std::fs::read(&self.node(number).log).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().filter(|line| line.contains(part)).count()
     }
 
     /// The last lines of a node's log.

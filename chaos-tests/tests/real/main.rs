@@ -11,6 +11,7 @@ mod presence;
 
 mod deposed;
 
+mod certificates;
 mod clients;
 
 mod storage;

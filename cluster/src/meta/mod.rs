@@ -5,8 +5,13 @@ mod machine;
 mod plan;
 mod rows;
 mod state;
+mod trust;
+mod versions;
 
 pub use machine::MetaMachine;
 pub use plan::{GroupPlan, missing_replicas, next_move, preferred_leaders, replicas_on};
-pub use rows::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow};
+pub use rows::{
+    AgentRow, AuthorityRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow, TrustRow,
+    VersionsRow,
+};
 pub use state::MetaState;

@@ -1,8 +1,9 @@
 //! Owns the stored form of the meta group's state. Does not change it. Invariant: layouts are frozen under their tags.
 
 use bincode::{Decode, Encode};
-use proto::command::{NodeAddress, NodeState, TokenHash};
+use proto::command::{NodeAddress, NodeState, SecretBytes, TokenHash};
 use proto::ids::{NodeId, ShardId, SiteId};
+use proto::version::Versions;
 
 /// What there is one of.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -106,6 +107,26 @@ pub struct AgentRow {
     pub password: String,
 }
 
+/// See [`crate::tls::Authority`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AuthorityRow {
+    pub certificate: Vec<u8>,
+    pub key: SecretBytes,
+}
+
+/// Numbers of authorities: the newest that a node trusts, and the one that signed its certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct TrustRow {
+    pub trusts: u32,
+    pub certified: u32,
+}
+
+/// Which versions the build of a node speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct VersionsRow {
+    pub versions: Versions,
+}
+
 proto::frozen!(
     ClusterRow = 60,
     NodeRowV1 = 61,
@@ -114,5 +135,8 @@ proto::frozen!(
     SiteRow = 64,
     AgentRow = 65,
     NodeRow = 66,
-    ReplicaRow = 67
+    ReplicaRow = 67,
+    AuthorityRow = 68,
+    TrustRow = 69,
+    VersionsRow = 72
 );

@@ -1,13 +1,17 @@
 //! Owns the meta group's rules: pure and deterministic. Does not do I/O. Invariant: a refused command changes nothing.
 
 use super::plan::{GroupPlan, REPLICATION};
-use super::rows::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow};
+use super::rows::{
+    AgentRow, AuthorityRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow, TrustRow,
+    VersionsRow,
+};
 use crate::raft::Halt;
 use crate::raft::machine::RowChanges;
 use proto::codec::{self, Frozen};
 use proto::command::{MetaCommand, NodeAddress, NodeState, TokenHash};
 use proto::ids::{AgentId, META_SHARD, NodeId, ReplicaId, ShardId, SiteId};
 use proto::peer::MetaReply;
+use proto::version::Versions;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes of one cluster.
@@ -32,10 +36,14 @@ pub struct MetaState {
     pub tokens: BTreeMap<TokenHash, TokenRow>,
     pub sites: BTreeMap<SiteId, SiteRow>,
     pub agents: BTreeMap<AgentId, AgentRow>,
-    dirty: BTreeSet<Vec<u8>>,
+    /// By number, which is never used again: the last is the newest.
+    pub authorities: BTreeMap<u32, AuthorityRow>,
+    pub trust: BTreeMap<NodeId, TrustRow>,
+    pub versions: BTreeMap<NodeId, Versions>,
+    pub(super) dirty: BTreeSet<Vec<u8>>,
 }
 
-fn refused(reason: &str) -> MetaReply {
+pub(super) fn refused(reason: &str) -> MetaReply {
     MetaReply::Refused { reason: reason.to_string() }
 }
 
@@ -67,6 +75,11 @@ impl MetaState {
             MetaCommand::SetNodeZone { .. } => refused("a zone's name has at most 64 bytes"),
             MetaCommand::RetireExcess { replica } => self.retire_excess(replica),
             MetaCommand::MoveReplica { replica, to } => self.move_replica(replica, to),
+            MetaCommand::AddAuthority { certificate, key } => self.add_authority(certificate, key),
+            MetaCommand::DropAuthorities => self.drop_authorities(),
+            MetaCommand::SetNodeVersions { node, versions } => self.set_versions(node, versions),
+            MetaCommand::Finalize { version } => self.finalize(version),
+            MetaCommand::SetNodeTrust { node, trusts, certified } => self.set_trust(node, trusts, certified),
         }
     }
 
@@ -354,6 +367,13 @@ impl MetaState {
             b'T' => put(self.tokens.get::<TokenHash>(id.try_into().ok()?)),
             b'S' => put(self.sites.get(&SiteId(number(id)?))),
             b'A' => put(self.agents.get(&AgentId(u64::from_be_bytes(id.try_into().ok()?)))),
+            b'K' => put(self.authorities.get(&number(id)?)),
+            b'H' => put(self.trust.get(&NodeId(number(id)?))),
+            b'V' => put(self
+                .versions
+                .get(&NodeId(number(id)?))
+                .map(|versions| VersionsRow { versions: *versions })
+                .as_ref()),
             _ => None,
         }
     }
@@ -377,6 +397,9 @@ impl MetaState {
             b'N' => drop(self.nodes.insert(NodeId(number(id)?), get_either::<NodeRowV1, _>(value)?)),
             b'R' => drop(self.replicas.insert(ReplicaId(number(id)?), get_either::<ReplicaRowV1, _>(value)?)),
             b'T' => drop(self.tokens.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
+            b'K' => drop(self.authorities.insert(number(id)?, get(value)?)),
+            b'V' => drop(self.versions.insert(NodeId(number(id)?), get::<VersionsRow>(value)?.versions)),
+            b'H' => drop(self.trust.insert(NodeId(number(id)?), get(value)?)),
             b'S' => drop(self.sites.insert(SiteId(number(id)?), get(value)?)),
             b'A' => {
                 let id = u64::from_be_bytes(id.try_into().map_err(|_| unknown())?);
@@ -388,7 +411,7 @@ impl MetaState {
     }
 }
 
-fn key(kind: u8, id: &[u8]) -> Vec<u8> {
+pub(super) fn key(kind: u8, id: &[u8]) -> Vec<u8> {
     [&[kind], id].concat()
 }
 fn node_key(id: NodeId) -> Vec<u8> {

@@ -5,17 +5,16 @@ use super::ClusterNode;
 use super::identity::REMOVED_TEXT;
 use crate::raft::Group;
 use crate::raft::inbound::{AppendFeed, SnapshotFeed, election, refuse, take_replica, wait_link_down};
-use crate::transport::{Inbound, Lane, Message, MessageKind, Peer};
+use crate::transport::{Inbound, Lane, Message, MessageKind, Peer, version_text};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use proto::codec;
-use proto::command::{MetaCommand, NodeState};
+use proto::command::NodeState;
 use proto::ids::{Epoch, META_SHARD, NodeId, ReplicaId, ShardId};
-use proto::peer::{Hello, HelloReply, MetaCall, MetaReply, PROTOCOL_MAX, PROTOCOL_MIN, Pushes};
-use sha2::Digest;
+use proto::peer::{Hello, HelloReply, MetaCall, MetaReply, Pushes};
+use proto::version::VERSION_MIN;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 /// The transport's view of the node.
 pub struct NodeInbound {
@@ -103,6 +102,8 @@ impl Inbound for NodeInbound {
                     node.router.leader_announced(ShardId(message.group), peer.node, Epoch(message.call));
                 }
                 MessageKind::Answer => {}
+                #[cfg(feature = "next")]
+                MessageKind::Tallied => metrics::counter!("chat_next_tallied_total").increment(message.call),
             }
         }
     }
@@ -131,6 +132,16 @@ impl Inbound for NodeInbound {
                 None => HelloReply::Refused { reason: "this node is stopping".into() },
             }
         })
+    }
+
+    fn version(&self) -> u16 {
+        self.node.upgrade().map_or(VERSION_MIN, |node| node.version())
+    }
+
+    fn outdated(&self, version: u16) {
+        if let Some(node) = self.node.upgrade() {
+            node.end(&version_text(version));
+        }
     }
 
     fn refusal(&self, id: NodeId) -> Option<&'static str> {
@@ -219,30 +230,5 @@ impl ClusterNode {
                 tracing::error!(%replica, %error, "meta replica does not start");
             }
         });
-    }
-
-    async fn let_join(&self, hello: Hello) -> HelloReply {
-        let refused = |reason: String| HelloReply::Refused { reason };
-        let Hello::Join { token, request, address, protocol_min, protocol_max } = hello else {
-            return refused("not a join request".into());
-        };
-        if protocol_min > PROTOCOL_MAX || protocol_max < PROTOCOL_MIN {
-            return refused(format!("this cluster speaks peer protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}"));
-        }
-        let token = sha2::Sha256::digest(token.as_bytes()).into();
-        match self.meta_propose(MetaCommand::Join { token, request, address }, Duration::from_secs(8)).await {
-            MetaReply::Node { node, shards } => {
-                let (nodes, meta) = self
-                    .with_meta(|state| {
-                        let nodes = state.members().map(|(id, row)| (id, row.address.clone())).collect();
-                        let meta = state.live(META_SHARD).map(|(id, row)| (id, row.node)).collect();
-                        (nodes, meta)
-                    })
-                    .unwrap_or_default();
-                HelloReply::Joined { cluster: self.cluster.0, node, shards, nodes, meta }
-            }
-            MetaReply::Refused { reason } => refused(reason),
-            _ => refused("the cluster has no leader now, try again".into()),
-        }
     }
 }

@@ -1,20 +1,25 @@
 //! Owns this node's part of the cluster: storage, links, replicas, and the tasks that keep them as meta wants them.
 //! Does not know browsers or actors. Invariant: a replica runs here only under the id that meta allotted to this node.
 
+mod certificates;
+pub(crate) mod checked_file;
 mod groups;
 mod handover;
 mod identity;
 mod inbound;
 mod janitor;
+mod join;
 mod members;
 mod meta_calls;
 mod start;
 mod status;
+mod versions;
 
 pub use handover::HandedOver;
 pub use identity::{Identity, IdentityError};
 pub use start::{Join, NodeConfig, StartError};
 pub use status::{ClusterStatus, NodeStatus, ReplicaStatus, ShardStatus};
+pub use versions::UpgradeStatus;
 
 use crate::config::RaftTimings;
 use crate::hooks::Hooks;
@@ -22,6 +27,7 @@ use crate::meta::{MetaMachine, MetaState};
 use crate::raft::Group;
 use crate::router::Router;
 use crate::shard::Shard;
+use crate::tls::{Credentials, Identities};
 use crate::transport::Transport;
 use parking_lot::{Mutex, RwLock};
 use proto::command::NodeState;
@@ -30,8 +36,8 @@ use proto::peer::Pushes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::time::{Duration, Instant};
 use storage::{Engine, LogWriter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +64,14 @@ pub struct ClusterNode {
     pub(crate) hooks: Arc<dyn Hooks>,
     pub(crate) timings: RaftTimings,
     pub(crate) identity: Mutex<Identity>,
+    pub(crate) credentials: Mutex<Credentials>,
+    pub(crate) tls: Arc<Identities>,
+    /// The version that the data directory is marked with.
+    pub(crate) marked: AtomicU16,
+    /// Why this node must end.
+    pub(crate) ended: watch::Sender<Option<String>>,
+    /// Since when this node knows of a node's removal.
+    pub(crate) removals: Mutex<BTreeMap<NodeId, Instant>>,
     pub(crate) running: RwLock<BTreeMap<ReplicaId, Running>>,
     pub(crate) meta: RwLock<Option<Arc<MetaMachine>>>,
     /// Replicas whose log was lost: they never run again and are reported to meta.
@@ -97,6 +111,22 @@ impl ClusterNode {
                 Err(pushes)
             }
             Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Follows whether this node must end, and why.
+    pub fn watch_end(&self) -> watch::Receiver<Option<String>> {
+        self.ended.subscribe()
+    }
+
+    pub(crate) fn end(&self, reason: &str) {
+        let is_news = self.ended.send_if_modified(|known| {
+            let is_news = known.is_none();
+            known.get_or_insert_with(|| reason.to_owned());
+            is_news
+        });
+        if is_news {
+            tracing::error!(reason, "this node must end");
         }
     }
 

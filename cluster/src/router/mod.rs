@@ -104,6 +104,11 @@ impl Router {
         async move { rx.await.unwrap_or(ShardReply::Unknown) }
     }
 
+    #[cfg(feature = "next")]
+    pub(crate) fn peers(&self) -> Vec<Arc<crate::transport::Peer>> {
+        self.transport.peers()
+    }
+
     /// Where the lane thinks that the shard's leader is.
     pub fn leader(&self, shard: ShardId) -> Option<NodeId> {
         self.lane(shard).and_then(|lane| lane.leader())

@@ -3,6 +3,8 @@
 
 mod election;
 mod machine;
+#[cfg(feature = "next")]
+mod next;
 mod outbox;
 mod proposer;
 mod reads;
@@ -44,6 +46,8 @@ impl Shard {
         router: Weak<Router>,
         tasks: &TaskTracker,
     ) -> Arc<Shard> {
+        #[cfg(feature = "next")]
+        let for_next = router.clone();
         let shard = Arc::new_cyclic(|me: &Weak<Shard>| {
             machine.attach(me.clone());
             Shard {
@@ -58,6 +62,8 @@ impl Shard {
             }
         });
         tasks.spawn(follow(shard.clone()));
+        #[cfg(feature = "next")]
+        tasks.spawn(next::run(Arc::downgrade(&shard), for_next));
         shard
     }
 

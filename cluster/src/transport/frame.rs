@@ -39,12 +39,15 @@ pub enum MessageKind {
     MetaCall = 10,
     /// The sender leads the group, in the epoch that stands where calls have their number.
     Leads = 11,
+    /// Of the next release, in tests of upgrades.
+    #[cfg(feature = "next")]
+    Tallied = 240,
 }
 
 impl MessageKind {
     fn from_byte(byte: u8) -> Option<Self> {
         use MessageKind as K;
-        const ALL: [MessageKind; 12] = [
+        const ALL: &[MessageKind] = &[
             K::Answer,
             K::Append,
             K::Vote,
@@ -58,6 +61,10 @@ impl MessageKind {
             K::MetaCall,
             K::Leads,
         ];
+        #[cfg(feature = "next")]
+        if byte == K::Tallied as u8 {
+            return Some(K::Tallied);
+        }
         ALL.get(usize::from(byte)).copied()
     }
 }

@@ -1,5 +1,7 @@
 //! Owns the admin API of one node. Does not own the state it shows. Invariant: nothing is answered without a bearer token.
 
+mod upgrade;
+
 use crate::auth;
 use crate::gateway::retry_after;
 use crate::run::App;
@@ -39,6 +41,10 @@ pub fn routes(config: &mut ServiceConfig) {
         ("/admin/v1/agents", "POST", web::post().to(add_agent)),
         ("/admin/v1/nodes/{node}/state", "PUT", web::put().to(set_node_state)),
         ("/admin/v1/replicas/{replica}/move", "POST", web::post().to(move_replica)),
+        ("/admin/v1/upgrade", "GET", web::get().to(upgrade::show)),
+        ("/admin/v1/upgrade/finalize", "POST", web::post().to(upgrade::finalize)),
+        ("/admin/v1/certificates", "GET", web::get().to(upgrade::certificates)),
+        ("/admin/v1/certificates/renew", "POST", web::post().to(upgrade::renew_certificates)),
     ];
     for (path, method, route) in routes {
         config.service(web::resource(path).route(route).default_service(only(method)));
@@ -180,9 +186,10 @@ async fn propose(app: &App, command: MetaCommand) -> Result<MetaReply, HttpRespo
 }
 
 async fn join_token(app: Data<App>) -> HttpResponse {
-    let Ok(token) = auth::mint_plain_token("join") else {
+    let Ok(secret) = auth::mint_plain_token("join") else {
         return problem(StatusCode::INTERNAL_SERVER_ERROR, "no randomness");
     };
+    let token = auth::Secret::new(format!("{}.{}", secret.expose(), app.cluster.join_pins()));
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let expires_ms = (now + JOIN_TOKEN_LIFE).as_millis() as u64;
     match propose(&app, MetaCommand::CreateJoinToken { token: token.hash(), expires_ms }).await {

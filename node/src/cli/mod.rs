@@ -1,5 +1,7 @@
 //! Owns the command line. Does not do the work of a node. Invariant: an error is one line on standard error.
 
+mod upgrade;
+
 use crate::client::terminal;
 use crate::config::Config;
 use anyhow::{Context, bail};
@@ -115,6 +117,16 @@ enum AdminCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Versions: what is in force, and what the nodes speak.
+    Upgrade {
+        #[command(subcommand)]
+        command: upgrade::UpgradeCommand,
+    },
+    /// The certificates by which nodes know each other.
+    Certificates {
+        #[command(subcommand)]
+        command: upgrade::CertificatesCommand,
+    },
 }
 
 /// An id from the command line, as one part of a path: it must not lead to another.
@@ -152,6 +164,8 @@ pub fn main(line: Line) -> ExitCode {
             })
         }
         Command::Admin { command: AdminCommand::Remove { node, target } } => set_node_state(&target, &node, "leaving"),
+        Command::Admin { command: AdminCommand::Upgrade { command } } => upgrade::upgrade(command),
+        Command::Admin { command: AdminCommand::Certificates { command } } => upgrade::certificates(command),
         Command::Status { target, json } => status(&target, json),
         Command::Chat(args) => chat(args),
         Command::Version => {
