@@ -3,7 +3,7 @@
 
 use super::start::{Join, StartError, random_u128};
 use super::{ClusterNode, Identity};
-use crate::tls::{Credentials, Pin, node_name, request};
+use crate::tls::{Credentials, Pin, check_request, node_name, request};
 use crate::transport::{HandshakeError, dial_join, version_text};
 use proto::command::{MetaCommand, NodeAddress};
 use proto::ids::NodeId;
@@ -89,6 +89,10 @@ impl ClusterNode {
         if !(Versions { min: protocol_min, max: protocol_max }).speaks(version) {
             return HelloReply::WrongVersion { version };
         }
+        // Before the token is spent.
+        if let Err(error) = check_request(&certificate_request) {
+            return refused(format!("the certificate request is of no use: {error}"));
+        }
         let token = sha2::Sha256::digest(token.as_bytes()).into();
         match self.meta_propose(MetaCommand::Join { token, request, address }, ADMIT_WITHIN).await {
             MetaReply::Node { node, shards } => self.certify(node, shards, &certificate_request),
@@ -112,7 +116,7 @@ impl ClusterNode {
                 let version = self.version();
                 HelloReply::Enrolled { cluster, node, shards, nodes, certificate, issuer, trusted, version }
             }
-            Err(error) => refused(&format!("the certificate request is of no use: {error}")),
+            Err(error) => refused(&format!("no certificate: {error}")),
         }
     }
 }

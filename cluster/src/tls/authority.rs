@@ -75,10 +75,10 @@ impl Authority {
     }
 }
 
-/// From 2020 on, for ever (RFC 5280, 4.1.2.5): a cluster must not go down because of a date or a wrong clock. Whoever may
+/// From 1970 on, for ever (RFC 5280, 4.1.2.5): a cluster must not go down because of a date or a wrong clock. Whoever may
 /// link is decided at each handshake by the list of members.
 fn unlimited(params: &mut CertificateParams) {
-    params.not_before = date_time_ymd(2020, 1, 1);
+    params.not_before = date_time_ymd(1970, 1, 1);
     params.not_after = date_time_ymd(9999, 12, 31);
 }
 
@@ -89,6 +89,14 @@ pub fn request() -> Result<(Vec<u8>, Vec<u8>), TlsError> {
     let key = KeyPair::generate()?;
     let request = CertificateParams::default().serialize_request(&key)?;
     Ok((key.serialize_der(), request.der().to_vec()))
+}
+
+/// Whether bytes are a request signed by its own key.
+/// # Errors
+/// They are not.
+pub fn check_request(request: &[u8]) -> Result<(), TlsError> {
+    CertificateSigningRequestParams::from_der(&request.to_vec().into())?;
+    Ok(())
 }
 
 /// SHA-256 of an authority's public key (SubjectPublicKeyInfo, DER). Text form: base64url.

@@ -246,6 +246,7 @@ struct Member {
     node: NodeId,
     token: String,
     address: NodeAddress,
+    certificate_request: Vec<u8>,
     stranger: Way,
     /// With the member's certificate.
     way: Way,
@@ -258,9 +259,10 @@ impl Member {
         let address = NodeAddress { peer: nowhere()?, client: nowhere()?, admin: nowhere()? };
         let addr = cluster.node(1).peer.clone();
         let way = stranger.clone();
-        let mut member = Member { addr, cluster: 0, node: NodeId(0), token, address, stranger, way };
         let (key, certificate_request) = request()?;
-        match member.ask(&member.join_hello(&member.token, 1, certificate_request)).await? {
+        let (cluster, node) = (0, NodeId(0));
+        let mut member = Member { addr, cluster, node, token, address, certificate_request, stranger, way };
+        match member.ask(&member.join_hello(&member.token, 1, member.certificate_request.clone())).await? {
             HelloReply::Enrolled { cluster, node, certificate, issuer, trusted, .. } => {
                 (member.cluster, member.node) = (cluster, node);
                 let credentials = Credentials { key, certificate, issuer, trusted, authority: None };
@@ -299,10 +301,14 @@ impl Member {
             ),
             ("a link of a stranger", link(self.cluster, stranger, founder), "not a member of this cluster"),
             ("a link of the node itself", link(self.cluster, founder, founder), "not a member of this cluster"),
-            ("a join token that was never made", self.join_hello("join.x", 2, Vec::new()), "unknown join token"),
+            (
+                "a join token that was never made",
+                self.join_hello("join.x", 2, self.certificate_request.clone()),
+                "unknown join token",
+            ),
             (
                 "a join token that was spent",
-                self.join_hello(&self.token, 2, Vec::new()),
+                self.join_hello(&self.token, 2, self.certificate_request.clone()),
                 "this join token was used already",
             ),
             ("a repeat without a certificate request", self.join_hello(&self.token, 1, Vec::new()), no_request),
@@ -315,7 +321,7 @@ impl Member {
         let (cluster, node, to) = (self.cluster, self.node, NodeId(1));
         let link = Hello::Link { cluster, node, to, incarnation: 1, protocol_min: 0, protocol_max: 0 };
         let (token, address) = (String::from("join.x"), self.address.clone());
-        let (certificate_request, protocol_min) = (Vec::new(), VERSION_MAX + 1);
+        let (certificate_request, protocol_min) = (self.certificate_request.clone(), VERSION_MAX + 1);
         let join =
             Hello::Enroll { token, request: 3, address, certificate_request, protocol_min, protocol_max: protocol_min };
         Ok(format!("{:?} {:?}", self.ask(&link).await?, self.ask(&join).await?))
