@@ -98,6 +98,10 @@ fix: setup ## format the code and lower the numbers in scripts/tidy-exceptions.t
 chaos: build-tests ## run only the tests with real processes and faults
 	@cargo nextest run $(CARGO_FLAGS) -E 'package(chaos-tests)' $(ARGS)
 
+.PHONY: s3
+s3: build-tests ## back up to an S3-compatible store and restore from it; the store is moto, from PyPI
+	@scripts/s3.sh cargo nextest run $(CARGO_FLAGS) -E 'test(s3_compatible_store)' --no-capture $(ARGS)
+
 # The build that stands for the next release is made first and kept aside: both builds go by the same name.
 NEXT_BIN := $(BIN_DIR)/everdesk-next
 .PHONY: upgrade-test

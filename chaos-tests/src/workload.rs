@@ -18,7 +18,8 @@ use crate::wait;
 
 /// Lines of a client's trail.
 const TRAIL_LEN_MAX: usize = 4_000;
-const PASSWORD: &str = "a password of the tests";
+/// Of every agent.
+pub const PASSWORD: &str = "a password of the tests";
 /// Sends of one visitor that wait for their acks.
 const UNDER_WAY_MAX: usize = 4;
 /// Sends that were under way when the talk stopped must be acked within this.

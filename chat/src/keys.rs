@@ -104,6 +104,28 @@ pub(crate) fn mails(to: ShardId) -> Vec<u8> {
     key(b'O', &[&to.0.to_be_bytes()])
 }
 
+/// Every session's row begins so.
+pub(crate) const SESSIONS: &[u8] = b"S";
+/// Every desk's row begins so.
+pub(crate) const DESKS: &[u8] = b"K";
+/// Every row of a queue begins so.
+pub(crate) const QUEUES: &[u8] = b"Q";
+/// Every want begins so.
+pub(crate) const WANTS: &[u8] = b"W";
+/// Every mail begins so.
+pub(crate) const OUTBOX: &[u8] = b"O";
+
+/// The session of a session's key.
+pub(crate) fn last_session(key: &[u8]) -> Option<SessionId> {
+    key.last_chunk::<16>().map(|bytes| SessionId(u128::from_be_bytes(*bytes)))
+}
+
+/// The site of a desk's or a queue's key; site 0, which no site has, for a key that is too short.
+pub(crate) fn site_of(key: &[u8]) -> SiteId {
+    let site = key.get(1..).and_then(|rest| rest.first_chunk::<4>());
+    SiteId(site.map_or(0, |bytes| u32::from_be_bytes(*bytes)))
+}
+
 /// The number at the end of a block, queue or mail key.
 pub(crate) fn last_number(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))

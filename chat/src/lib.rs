@@ -20,6 +20,7 @@ mod outbox;
 mod outcome;
 mod queue;
 mod reads;
+mod reconcile;
 mod rows;
 mod session;
 #[cfg(test)]
@@ -29,4 +30,5 @@ pub use apply::Shard;
 pub use history::{HistoryPage, HistoryRange};
 pub use outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
 pub use reads::{AgentView, CursorView, DeskView, OpenView, SessionView};
+pub use reconcile::{IdsSeen, Reconciled, Reconciliation, read_header};
 pub use rows::{Changes, Rows, RowsError};

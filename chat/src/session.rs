@@ -66,6 +66,15 @@ impl Session {
         Session::of_row(rows, id, rows::decode("session", &bytes)?).map(Some)
     }
 
+    /// A session's row, whichever version wrote it.
+    pub(crate) fn facts(bytes: &[u8]) -> Result<SessionRow, ApplyError> {
+        #[cfg(feature = "next")]
+        if bytes.first() == Some(&<crate::next::TalliedRow as proto::codec::Frozen>::TAG) {
+            return rows::decode::<crate::next::TalliedRow>("session", bytes).map(|row| row.session);
+        }
+        rows::decode("session", bytes)
+    }
+
     fn of_row(rows: &dyn Rows, id: SessionId, row: SessionRow) -> Result<Session, ApplyError> {
         Ok(Session {
             site: row.site,

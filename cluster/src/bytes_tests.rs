@@ -4,8 +4,8 @@
 mod golden;
 
 use crate::meta::{
-    AgentRow, AuthorityRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow, TrustRow,
-    VersionsRow,
+    AgentRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow,
+    TrustRow, VersionsRow,
 };
 use crate::node::Identity;
 use crate::raft::types::{Data, Entry, TypeConfig, from_log, log_id, membership, to_log, vote};
@@ -79,6 +79,8 @@ fn rows_of_meta_are_stored_as_their_golden_bytes() {
     is_golden("authority-row", vec![("authority", authority)]);
     is_golden("versions-row", vec![("versions", VersionsRow { versions: Versions { min: 1, max: 300 } })]);
     is_golden("trust-row", vec![("trust", TrustRow { trusts: 300, certified: 1 })]);
+    let lineage = LineageRow { name: u128::MAX, before: vec![u128::MAX, 7], at_ms: 1_763_700_000_000, restored: true };
+    is_golden("lineage-row", vec![("restored", lineage)]);
 }
 
 #[test]
@@ -159,6 +161,7 @@ fn messages_of_a_link_are_their_golden_bytes() {
         ("pushes", MessageKind::Pushes),
         ("meta call", MessageKind::MetaCall),
         ("leads", MessageKind::Leads),
+        ("cut", MessageKind::Cut),
     ];
     let message = |kind| {
         let mut out = Vec::new();
@@ -195,6 +198,8 @@ proptest! {
         round_trips(&ReplicaRow { leaving: flag, ..row.into() }, cut);
         round_trips(&TokenRow { expires_ms: next_agent, spent: flag.then_some((cluster, node)) }, cut);
         round_trips(&SiteRow { name: name.clone() }, cut);
+        let before = vec![cluster; usize::from(flag)];
+        round_trips(&LineageRow { name: cluster, before, at_ms: next_agent, restored: flag }, cut);
         round_trips(&AgentRow { site: SiteId(next_site), name: name.clone(), password: password.clone() }, cut);
         let peers = peers.into_iter().map(|(id, peer)| (NodeId(id), address(peer))).collect();
         let meta_replica = flag.then_some(ReplicaId(next_replica));

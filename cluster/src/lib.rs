@@ -5,6 +5,7 @@ pub mod config;
 pub mod hooks;
 pub mod meta;
 pub mod node;
+pub mod offline;
 pub mod raft;
 pub mod router;
 pub mod shard;

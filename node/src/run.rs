@@ -15,6 +15,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use proto::command::{NodeAddress, NodeState, TokenHash};
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub struct App {
     pub metrics: PrometheusHandle,
     /// Of this node's own credential in its data directory.
     pub local_token: TokenHash,
+    /// Backups that this node makes.
+    pub backups: crate::backup::Jobs,
 }
 
 impl App {
@@ -85,7 +88,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let hub = Hub::new(handle.clone());
     let token = kept_credential(&config).map_or_else(|| auth::mint_plain_token("admin"), Ok)?;
     // Before the founding: a token that only the cluster knows would be lost.
-    save_credential(&config, &address.admin, &token)?;
+    save_credential(&config.data_dir, &address.admin, &token)?;
     let cluster = start_cluster(&config, address.clone(), peers, &handle, &hub, &token)?;
     hub.attach(&cluster);
     let app = Data::new(App {
@@ -97,6 +100,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         password_seen: Mutex::default(),
         metrics,
         local_token: token.hash(),
+        backups: Default::default(),
     });
     println!(
         "everdesk {}: clients http://{} peers {} admin http://{}",
@@ -112,7 +116,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// Address and token of the admin API, for the commands on this machine.
-const CREDENTIAL: &str = "admin.json";
+pub(crate) const CREDENTIAL: &str = "admin.json";
 
 fn start_cluster(
     config: &Config,
@@ -162,17 +166,17 @@ fn kept_credential(config: &Config) -> Option<Secret> {
 }
 
 /// Leaves the credential where the commands on this machine find it, readable by its owner only.
-fn save_credential(config: &Config, admin: &str, token: &Secret) -> anyhow::Result<()> {
+pub(crate) fn save_credential(dir: &Path, admin: &str, token: &Secret) -> anyhow::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let path = config.data_dir.join(CREDENTIAL);
-    let fresh = config.data_dir.join("admin.json.new");
+    let path = dir.join(CREDENTIAL);
+    let fresh = dir.join("admin.json.new");
     let body = serde_json::json!({ "url": format!("http://{admin}"), "token": token.expose() });
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     file.write_all(body.to_string().as_bytes())?;
     file.sync_all()?;
     std::fs::rename(fresh, path)?;
-    std::fs::File::open(&config.data_dir)?.sync_all()?;
+    std::fs::File::open(dir)?.sync_all()?;
     Ok(())
 }
 

@@ -23,7 +23,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A fresh cluster must have all its voters, and leaders must be spread, within this.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 /// One call of the command line.
-const COMMAND_WITHIN: Duration = Duration::from_secs(30);
+const COMMAND_WITHIN: Duration = Duration::from_secs(60);
 
 /// The site that exists on a fresh node.
 pub const SITE: &str = "demo";
@@ -110,6 +110,47 @@ impl Cluster {
             removed: false,
         });
         Ok(number)
+    }
+
+    /// Makes a node known that holds `data_dir` and listens where node `number` of another cluster did, which must not run.
+    /// # Errors
+    /// None of this cluster's own; see `add_node`.
+    pub fn add_in_place_of(&mut self, data_dir: PathBuf, other: &Cluster, number: u64) -> anyhow::Result<u64> {
+        let added = self.add_node(Some(data_dir))?;
+        let (client, peer, admin) = {
+            let before = other.node(number);
+            (before.client.clone(), before.peer.clone(), before.admin.clone())
+        };
+        let node = self.node_mut(added);
+        (node.client, node.peer, node.admin) = (client, peer, admin);
+        Ok(added)
+    }
+
+    /// Where this cluster's own files lie; removed with it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Runs a command that asks no node, and returns what it prints.
+    /// # Errors
+    /// It fails; with what it printed and said.
+    pub async fn offline(&self, args: &[&str], input: &str) -> anyhow::Result<String> {
+        let mut child = tokio::process::Command::new(&self.binary)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A command that has failed already does not read.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+        let out = tokio::time::timeout(COMMAND_WITHIN, child.wait_with_output()).await;
+        let out = out.with_context(|| format!("`everdesk {}` hangs", args.join(" ")))??;
+        let (said, printed) = (String::from_utf8_lossy(&out.stderr), String::from_utf8_lossy(&out.stdout));
+        anyhow::ensure!(out.status.success(), "`everdesk {}`: {}: {printed}{said}", args.join(" "), out.status);
+        Ok(printed.into_owned())
     }
 
     /// Starts one more node in a zone, and waits until it is ready.

@@ -16,4 +16,8 @@ mod clients;
 
 mod storage;
 
+mod backups;
+
+mod recover;
+
 mod malformed;

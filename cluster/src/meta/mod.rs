@@ -4,6 +4,7 @@
 mod machine;
 mod plan;
 mod rows;
+mod start_over;
 mod state;
 mod trust;
 mod versions;
@@ -11,7 +12,8 @@ mod versions;
 pub use machine::MetaMachine;
 pub use plan::{GroupPlan, missing_replicas, next_move, preferred_leaders, replicas_on};
 pub use rows::{
-    AgentRow, AuthorityRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow, TrustRow,
-    VersionsRow,
+    AgentRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow,
+    TrustRow, VersionsRow,
 };
-pub use state::MetaState;
+pub use start_over::Fresh;
+pub use state::{MetaState, SECRET_KINDS};

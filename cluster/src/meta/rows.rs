@@ -127,6 +127,19 @@ pub struct VersionsRow {
     pub versions: Versions,
 }
 
+/// What a cluster was before it was recovered or restored; a cluster that was founded has no such row.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LineageRow {
+    /// The id of the cluster that was founded: what operators call it, whatever became of it.
+    pub name: u128,
+    /// The ids that it had, oldest first.
+    pub before: Vec<u128>,
+    /// When it was started over, milliseconds since 1970.
+    pub at_ms: u64,
+    /// Out of a backup; else out of what its nodes had left.
+    pub restored: bool,
+}
+
 proto::frozen!(
     ClusterRow = 60,
     NodeRowV1 = 61,
@@ -138,5 +151,6 @@ proto::frozen!(
     ReplicaRow = 67,
     AuthorityRow = 68,
     TrustRow = 69,
-    VersionsRow = 72
+    VersionsRow = 72,
+    LineageRow = 90
 );

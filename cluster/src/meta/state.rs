@@ -2,8 +2,8 @@
 
 use super::plan::{GroupPlan, REPLICATION};
 use super::rows::{
-    AgentRow, AuthorityRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow, TrustRow,
-    VersionsRow,
+    AgentRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow,
+    TrustRow, VersionsRow,
 };
 use crate::raft::Halt;
 use crate::raft::machine::RowChanges;
@@ -27,6 +27,10 @@ const NAME_BYTES_MAX: usize = 64;
 /// The site of a fresh cluster.
 const FIRST_SITE: &str = "demo";
 
+/// Kinds of rows, the first byte of their keys, that hold secrets in plain form. No backup has them: a cluster that is restored
+/// makes its own.
+pub const SECRET_KINDS: &[u8] = b"K";
+
 /// The whole state; small enough to stay in memory.
 #[derive(Debug, Default, Clone)]
 pub struct MetaState {
@@ -36,6 +40,7 @@ pub struct MetaState {
     pub tokens: BTreeMap<TokenHash, TokenRow>,
     pub sites: BTreeMap<SiteId, SiteRow>,
     pub agents: BTreeMap<AgentId, AgentRow>,
+    pub lineage: Option<LineageRow>,
     /// By number, which is never used again: the last is the newest.
     pub authorities: BTreeMap<u32, AuthorityRow>,
     pub trust: BTreeMap<NodeId, TrustRow>,
@@ -374,8 +379,24 @@ impl MetaState {
                 .get(&NodeId(number(id)?))
                 .map(|versions| VersionsRow { versions: *versions })
                 .as_ref()),
+            b'L' => put(self.lineage.as_ref()),
             _ => None,
         }
+    }
+
+    /// The whole state as rows.
+    pub fn rows(&self) -> RowChanges {
+        let one = [vec![b'C'], vec![b'L']].into_iter();
+        let nodes = self.nodes.keys().copied().map(node_key);
+        let replicas = self.replicas.keys().copied().map(replica_key);
+        let accounts = self.sites.keys().copied().map(site_key).chain(self.agents.keys().copied().map(agent_key));
+        let of_nodes = |kind, id: &NodeId| key(kind, &id.0.to_be_bytes());
+        let trust = self.trust.keys().map(|id| of_nodes(b'H', id));
+        let versions = self.versions.keys().map(|id| of_nodes(b'V', id));
+        let authorities = self.authorities.keys().map(|number| key(b'K', &number.to_be_bytes()));
+        let accounts = accounts.chain(trust).chain(versions).chain(authorities);
+        let keys = one.chain(nodes).chain(replicas).chain(self.tokens.keys().map(token_key)).chain(accounts);
+        keys.filter_map(|key| Some((self.row(&key)?, key))).map(|(row, key)| (key, Some(row))).collect()
     }
 
     /// Takes one stored row.
@@ -405,6 +426,7 @@ impl MetaState {
                 let id = u64::from_be_bytes(id.try_into().map_err(|_| unknown())?);
                 self.agents.insert(AgentId(id), get(value)?);
             }
+            b'L' => self.lineage = Some(get(value)?),
             _ => return Err(unknown()),
         }
         Ok(())

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use proto::codec;
 use proto::command::NodeState;
 use proto::ids::{Epoch, META_SHARD, NodeId, ReplicaId, ShardId};
-use proto::peer::{Hello, HelloReply, MetaCall, MetaReply, Pushes};
+use proto::peer::{CutCall, CutReply, Hello, HelloReply, MetaCall, MetaReply, Pushes};
 use proto::version::VERSION_MIN;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -80,6 +80,22 @@ impl NodeInbound {
     }
 }
 
+impl NodeInbound {
+    fn cut_call(node: &Arc<ClusterNode>, peer: &Arc<Peer>, message: Message) {
+        let (node, peer) = (node.clone(), peer.clone());
+        node.clone().tasks.spawn(async move {
+            let reply = match codec::decode::<CutCall>(&message.body) {
+                Ok(call) => node.serve_cut(call).await,
+                Err(error) => CutReply::Failed { reason: error.to_string() },
+            };
+            // A broken link makes the caller ask again.
+            let _ = peer.send(Lane::Snapshot, MessageKind::Answer, message.group, message.call, |out| {
+                codec::encode_into(&reply, out);
+            });
+        });
+    }
+}
+
 impl Inbound for NodeInbound {
     fn messages(&self, peer: &Arc<Peer>, link: u64, messages: Vec<Message>) {
         let Some(node) = self.node.upgrade() else { return };
@@ -101,6 +117,7 @@ impl Inbound for NodeInbound {
                 MessageKind::Leads => {
                     node.router.leader_announced(ShardId(message.group), peer.node, Epoch(message.call));
                 }
+                MessageKind::Cut => Self::cut_call(&node, peer, message),
                 MessageKind::Answer => {}
                 #[cfg(feature = "next")]
                 MessageKind::Tallied => metrics::counter!("chat_next_tallied_total").increment(message.call),

@@ -3,6 +3,7 @@
 
 mod certificates;
 pub(crate) mod checked_file;
+mod cuts;
 mod groups;
 mod handover;
 mod identity;
@@ -15,11 +16,13 @@ mod start;
 mod status;
 mod versions;
 
+pub use cuts::{CutError, OpenCut};
 pub use handover::HandedOver;
 pub use identity::{Identity, IdentityError};
 pub use start::{Join, NodeConfig, StartError};
 pub use status::{ClusterStatus, NodeStatus, ReplicaStatus, ShardStatus};
 pub use versions::UpgradeStatus;
+pub(crate) use versions::put_mark;
 
 use crate::config::RaftTimings;
 use crate::hooks::Hooks;
@@ -84,6 +87,8 @@ pub struct ClusterNode {
     pub(crate) wanted: watch::Sender<NodeState>,
     /// Whether this start founded the cluster.
     pub(crate) founded: AtomicBool,
+    /// Rows that backups are reading.
+    pub(crate) cuts: cuts::Cuts,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -132,6 +137,12 @@ impl ClusterNode {
 
     pub fn running(&self) -> Vec<Running> {
         self.running.read().values().cloned().collect()
+    }
+
+    /// Runs work that ends with this node.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move { stop.run_until_cancelled(work).await });
     }
 
     /// Puts a new identity on the disk.

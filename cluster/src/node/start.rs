@@ -295,6 +295,7 @@ fn assemble(
             dead_after: config.dead_after,
             wanted: watch::channel(NodeState::Active).0,
             founded: AtomicBool::new(false),
+            cuts: Default::default(),
             tasks: TaskTracker::new(),
             stop,
         }

@@ -48,7 +48,7 @@ pub(super) fn check_mark(data_dir: &Path) -> Result<Option<u16>, StartError> {
 }
 
 /// On the disk once this returns.
-pub(super) fn put_mark(data_dir: &Path, version: u16) -> Result<(), FileError> {
+pub(crate) fn put_mark(data_dir: &Path, version: u16) -> Result<(), FileError> {
     let io = |cause| FileError::Io { what: "cannot write", file: FILE, cause };
     let fresh = data_dir.join("version.new");
     std::fs::write(&fresh, format!("{BEFORE}{version}\n")).map_err(io)?;

@@ -11,6 +11,7 @@ mod reads;
 
 pub use election::fast_election;
 pub use machine::ShardMachine;
+pub(crate) use machine::TableRows;
 pub use proposer::{Proposer, now_ms};
 
 use crate::hooks::Hooks;

@@ -39,6 +39,8 @@ pub enum MessageKind {
     MetaCall = 10,
     /// The sender leads the group, in the epoch that stands where calls have their number.
     Leads = 11,
+    /// A backup asks for rows.
+    Cut = 12,
     /// Of the next release, in tests of upgrades.
     #[cfg(feature = "next")]
     Tallied = 240,
@@ -60,6 +62,7 @@ impl MessageKind {
             K::Pushes,
             K::MetaCall,
             K::Leads,
+            K::Cut,
         ];
         #[cfg(feature = "next")]
         if byte == K::Tallied as u8 {

@@ -154,6 +154,12 @@ impl Transport {
             match tokio::time::timeout(HELLO_WITHIN, self.dial(&peer, &target)).await {
                 Ok(Ok(socket)) => self.run_link(&peer, socket).await,
                 Ok(Err(HandshakeError::Io(_))) | Err(_) => {}
+                Ok(Err(HandshakeError::Tls(error))) => {
+                    let text =
+                        "another cluster answers where this peer was: perhaps this one, started over without this node";
+                    tracing::warn!(peer = %peer.node, %error, "{text}");
+                    pause = REFUSED_PAUSE;
+                }
                 Ok(Err(error)) => {
                     tracing::warn!(peer = %peer.node, %error, "peer refused the link");
                     pause = REFUSED_PAUSE;

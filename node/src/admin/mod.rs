@@ -1,5 +1,6 @@
 //! Owns the admin API of one node. Does not own the state it shows. Invariant: nothing is answered without a bearer token.
 
+mod backups;
 mod upgrade;
 
 use crate::auth;
@@ -46,6 +47,8 @@ pub fn routes(config: &mut ServiceConfig) {
         ("/admin/v1/certificates", "GET", web::get().to(upgrade::certificates)),
         ("/admin/v1/certificates/renew", "POST", web::post().to(upgrade::renew_certificates)),
     ];
+    let backups = web::resource("/admin/v1/backups").route(web::post().to(backups::create));
+    config.service(backups.route(web::get().to(backups::last)).default_service(only("GET or POST")));
     for (path, method, route) in routes {
         config.service(web::resource(path).route(route).default_service(only(method)));
     }
@@ -169,8 +172,8 @@ async fn cluster(app: Data<App>) -> HttpResponse {
             })
         })
         .collect();
-    let body =
-        json!({ "node": status.node.to_string(), "ready": app.cluster.is_ready(), "nodes": nodes, "shards": shards });
+    let name = app.cluster.with_meta(|state| state.name()).flatten();
+    let body = json!({ "node": status.node.to_string(), "name": name, "cluster": app.cluster.cluster, "ready": app.cluster.is_ready(), "nodes": nodes, "shards": shards });
     HttpResponse::Ok().json(body)
 }
 

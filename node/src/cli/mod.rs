@@ -1,10 +1,14 @@
 //! Owns the command line. Does not do the work of a node. Invariant: an error is one line on standard error.
 
+mod backup;
+mod recover;
 mod upgrade;
 
 use crate::client::terminal;
 use crate::config::Config;
+use crate::data_dir::DataDir;
 use anyhow::{Context, bail};
+use cluster::offline::Drafted;
 use serde_json::{Value, json};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -49,6 +53,12 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Back the cluster up, check backups, and restore them.
+    Backup {
+        #[command(subcommand)]
+        command: backup::BackupCommand,
+    },
+    Recover(recover::RecoverArgs),
     /// Talk in the terminal.
     Chat(terminal::ChatArgs),
     /// The version of this program.
@@ -167,6 +177,8 @@ pub fn main(line: Line) -> ExitCode {
         Command::Admin { command: AdminCommand::Upgrade { command } } => upgrade::upgrade(command),
         Command::Admin { command: AdminCommand::Certificates { command } } => upgrade::certificates(command),
         Command::Status { target, json } => status(&target, json),
+        Command::Backup { command } => backup::main(command),
+        Command::Recover(args) => recover::main(args),
         Command::Chat(args) => chat(args),
         Command::Version => {
             println!("everdesk {}", env!("CARGO_PKG_VERSION"));
@@ -224,6 +236,7 @@ fn status(target: &Target, json: bool) -> anyhow::Result<()> {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
+    println!("cluster {}", text(&body["name"]));
     println!("{:<6} {:<22} {:<22} {:<9} {:<9} zone", "node", "clients", "peers", "state", "seen");
     for node in body["nodes"].as_array().into_iter().flatten() {
         let seen = match (node["up"] == true, node["dead"] == true) {
@@ -261,6 +274,40 @@ fn status(target: &Target, json: bool) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Makes and claims a directory that must hold nothing.
+fn new_directory(dir: &Path) -> anyhow::Result<DataDir> {
+    let claim = DataDir::claim(dir)?;
+    let others = std::fs::read_dir(dir)?.flatten().filter(|entry| entry.file_name() != "everdesk.lock").count();
+    if others > 0 {
+        bail!("{} is not empty: name a new directory", dir.display());
+    }
+    Ok(claim)
+}
+
+fn random_u128() -> anyhow::Result<u128> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+fn time_text(ms: Option<u64>) -> String {
+    let at = ms.and_then(|ms| jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok());
+    at.map_or_else(|| "-".into(), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+/// What was made, and what to do with it.
+fn print_drafted(drafted: &Drafted, dir: &Path) {
+    let told = drafted.told;
+    println!(
+        "cluster {} of one node, {}: {} sessions; {} conversations with agents, {} waiting; {} mails under way were settled",
+        drafted.name, drafted.node, told.sessions, told.assigned, told.waiting, told.mails
+    );
+    if !drafted.unknown_agents.is_empty() {
+        println!("agents without an account, whose conversations nobody can take up: {:?}", drafted.unknown_agents);
+    }
+    println!("Start it with `everdesk start --data-dir {}`, then let new nodes join.", dir.display());
 }
 
 fn credential(dir: &Path) -> anyhow::Result<Value> {

@@ -293,6 +293,24 @@ pub fn snapshot_reply() -> impl Strategy<Value = SnapshotReply> {
     ]
 }
 
+pub fn cut_call() -> impl Strategy<Value = CutCall> {
+    prop_oneof![
+        any::<u32>().prop_map(|shard| CutCall::Open { shard: ShardId(shard) }),
+        any::<(u64, u32)>().prop_map(|(cut, number)| CutCall::Next { cut, number }),
+        any::<u64>().prop_map(|cut| CutCall::Close { cut }),
+    ]
+}
+
+pub fn cut_reply() -> impl Strategy<Value = CutReply> {
+    prop_oneof![
+        (any::<u64>(), applied()).prop_map(|(cut, applied)| CutReply::Opened { cut, applied }),
+        vec(any::<u8>(), 0..300).prop_map(|rows| CutReply::Chunk { rows }),
+        prop::sample::select(vec![CutReply::End, CutReply::Closed]),
+        option::of(node()).prop_map(|hint| CutReply::NotLeader { hint }),
+        text().prop_map(|reason| CutReply::Failed { reason }),
+    ]
+}
+
 pub fn page() -> impl Strategy<Value = Page> {
     prop_oneof![any::<u64>().prop_map(Page::After), any::<u64>().prop_map(Page::Before), Just(Page::Latest)]
 }

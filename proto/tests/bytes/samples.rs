@@ -312,5 +312,26 @@ fn call_kinds() -> Vec<Kind> {
         kind("pushes", each(pushes(), |push| round(vec![push]))),
         kind("meta-call", meta_calls),
         kind("meta-reply", meta_replies),
+        kind("cut-call", cut_calls()),
+        kind("cut-reply", cut_replies()),
+    ]
+}
+
+fn cut_calls() -> Vec<(&'static str, CutCall)> {
+    vec![
+        ("open", CutCall::Open { shard: ShardId(6) }),
+        ("next", CutCall::Next { cut: 70_000, number: 3 }),
+        ("close", CutCall::Close { cut: 70_000 }),
+    ]
+}
+
+fn cut_replies() -> Vec<(&'static str, CutReply)> {
+    vec![
+        ("opened", CutReply::Opened { cut: 70_000, applied: applied() }),
+        ("chunk", CutReply::Chunk { rows: vec![1, 2, 255] }),
+        ("end", CutReply::End),
+        ("closed", CutReply::Closed),
+        ("not leader", CutReply::NotLeader { hint: Some(NODE) }),
+        ("failed", CutReply::Failed { reason: "disk".into() }),
     ]
 }
