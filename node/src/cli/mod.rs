@@ -1,5 +1,6 @@
 //! Owns the command line. Does not do the work of a node. Invariant: an error is one line on standard error.
 
+mod health;
 mod upgrade;
 
 use crate::client::terminal;
@@ -49,6 +50,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Whether a node serves: exit status 0, or 1 and why not.
+    Health(health::HealthArgs),
     /// Talk in the terminal.
     Chat(terminal::ChatArgs),
     /// The version of this program.
@@ -167,6 +170,7 @@ pub fn main(line: Line) -> ExitCode {
         Command::Admin { command: AdminCommand::Upgrade { command } } => upgrade::upgrade(command),
         Command::Admin { command: AdminCommand::Certificates { command } } => upgrade::certificates(command),
         Command::Status { target, json } => status(&target, json),
+        Command::Health(args) => health::check(&args),
         Command::Chat(args) => chat(args),
         Command::Version => {
             println!("everdesk {}", env!("CARGO_PKG_VERSION"));
