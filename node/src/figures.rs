@@ -30,6 +30,7 @@ fn show_cluster(status: &ClusterStatus) {
     let led = status.shards.iter().filter(|shard| shard.serving);
     let lag = led.clone().flat_map(|shard| &shard.replicas).filter_map(|replica| replica.lag).max();
     let (up, down): (Vec<_>, Vec<_>) = status.nodes.iter().partition(|node| node.up);
+    metrics::gauge!("chat_cluster_shards_count").set(count(status.shards.len()));
     metrics::gauge!("chat_cluster_shards_led_count").set(count(led.count()));
     metrics::gauge!("chat_cluster_shards_leaderless_count")
         .set(count(status.shards.iter().filter(|shard| shard.leader.is_none()).count()));

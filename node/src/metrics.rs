@@ -61,6 +61,7 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     (Gauge, "chat_desk_waiting_count", Unit::Count, "Conversations that wait for an agent, at the desks led here"),
     (Gauge, "chat_desk_assigned_count", Unit::Count, "Conversations that have an agent, at the desks led here"),
     (Gauge, "chat_desk_agents_online_count", Unit::Count, "Agents that are online, at the desks led here"),
+    (Gauge, "chat_cluster_shards_count", Unit::Count, "Shards of the cluster, with the meta group"),
     (
         Gauge,
         "chat_cluster_shards_led_count",

@@ -17,3 +17,5 @@ mod clients;
 mod storage;
 
 mod malformed;
+
+mod figures;
