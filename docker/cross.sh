@@ -81,28 +81,28 @@ strip_with_zig() {
 # Debian's arm64 C library, unpacked: qemu-user looks for the loader there.
 qemu_root() {
   local deb=$cache/apt/run
-  mkdir -p "$deb" "$cache/root"
-  [ -e "$cache/root/lib/ld-linux-aarch64.so.1" ] && return 0
-  (cd "$deb" && APT_CONFIG=$cache/apt/apt.conf apt-get download -qq libc6:arm64 libgcc-s1:arm64 && for one in *.deb; do dpkg -x "$one" "$cache/root"; done)
+  mkdir -p "$deb" "$cache/arm64"
+  [ -e "$cache/arm64/lib/ld-linux-aarch64.so.1" ] && return 0
+  (cd "$deb" && APT_CONFIG=$cache/apt/apt.conf apt-get download -qq libc6:arm64 libgcc-s1:arm64 && for one in *.deb; do dpkg -x "$one" "$cache/arm64"; done)
 }
 
 run_under_qemu() {
   local qemu data port node deadline=$((SECONDS + 180))
   qemu=$(command -v qemu-aarch64-static || command -v qemu-aarch64) || { say "no qemu-user: not run"; return 0; }
   qemu_root
-  "$qemu" -L "$cache/root" "$cache/out/everdesk" --version
+  "$qemu" -L "$cache/arm64" "$cache/out/everdesk" --version
   data=$(mktemp -d "$cache/node.XXXXXX")
   port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
   # Emulation is slow: a leader gets more time.
-  "$qemu" -L "$cache/root" "$cache/out/everdesk" start --data-dir "$data" --listen "127.0.0.1:$port" --peer-listen 127.0.0.1:0 \
+  "$qemu" -L "$cache/arm64" "$cache/out/everdesk" start --data-dir "$data" --listen "127.0.0.1:$port" --peer-listen 127.0.0.1:0 \
     --admin-listen 127.0.0.1:0 --heartbeat-ms 500 --election-min-ms 2000 --election-max-ms 4000 >"$data.log" 2>&1 &
   node=$!
   trap 'kill -KILL "$node" 2>/dev/null || true; rm -rf "$data" "$data.log"' EXIT
-  until "$qemu" -L "$cache/root" "$cache/out/everdesk" health --listen "127.0.0.1:$port" 2>/dev/null; do
+  until "$qemu" -L "$cache/arm64" "$cache/out/everdesk" health --listen "127.0.0.1:$port" 2>/dev/null; do
     kill -0 "$node" 2>/dev/null && [ $SECONDS -lt $deadline ] || { tail -n 5 "$data.log" >&2; fail "the node is not ready under qemu"; }
     sleep 1
   done
-  printf 'hello from qemu\n' | "$qemu" -L "$cache/root" "$cache/out/everdesk" chat --as visitor --node "127.0.0.1:$port"
+  printf 'hello from qemu\n' | "$qemu" -L "$cache/arm64" "$cache/out/everdesk" chat --as visitor --node "127.0.0.1:$port"
   kill -TERM "$node"
   wait "$node" || fail "the node under qemu ended with status $?"
   say "a node ran under qemu-user: ready, one message acked, ended with status 0"

@@ -189,9 +189,11 @@ chat_across() {
   local host=127.0.0.1 n
   local one=$host:$EVERDESK_PORT_1 two=$host:$EVERDESK_PORT_2 three=$host:$EVERDESK_PORT_3
   printf %s 'a long password' | in_node 3 agent add --site demo --name ann --password-stdin >/dev/null
-  (printf 'a long password\n'; sleep 1000) | "$EVERDESK_BIN" chat --as agent --name ann --password-stdin --node "$two" --node "$three" --node "$one" >"$work/agent.out" 2>"$work/agent.err" &
+  mkfifo "$work/visitor.in" "$work/agent.in"
+  "$EVERDESK_BIN" chat --as agent --name ann --password-stdin --node "$two" --node "$three" --node "$one" <"$work/agent.in" >"$work/agent.out" 2>"$work/agent.err" &
   jobs_of_test+=($!)
-  mkfifo "$work/visitor.in"
+  exec 8>"$work/agent.in"
+  echo 'a long password' >&8
   "$EVERDESK_BIN" chat --as visitor --node "$one" --node "$two" --node "$three" <"$work/visitor.in" >"$work/visitor.out" 2>"$work/visitor.err" &
   local visitor=$!
   jobs_of_test+=("$visitor")
@@ -208,6 +210,7 @@ chat_across() {
   grep -o 'visitor: line [0-9]*' "$work/agent.out" | grep -o '[0-9]*$' >"$work/heard"
   seq 1 "$lines" | cmp -s - "$work/heard" || fail "the agent did not get $lines lines once and in order: $(tr '\n' ' ' <"$work/heard")"
   grep -q disconnected "$work/visitor.err" || fail "the visitor was not connected to the node that was killed"
+  exec 8>&-
   ok "a visitor and an agent at different nodes; the visitor's was killed; all $lines lines came once and in order"
 }
 
