@@ -12,4 +12,4 @@ fi
 mkdir -p "$CARGO_TARGET_DIR/debian"
 # Dates inside are those of the commit, so that the same commit gives the same package.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || date +%s) \
-  cargo deb --no-build --locked -p node --output "$CARGO_TARGET_DIR/debian/"
+  cargo deb --no-build --strip --locked -p node --output "$CARGO_TARGET_DIR/debian/"

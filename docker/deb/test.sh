@@ -40,7 +40,8 @@ docker image inspect debian:bookworm-slim >/dev/null 2>&1 || { say "no image deb
 printf '%s\n' 'FROM debian:bookworm-slim' \
   'RUN apt-get update && apt-get install -y --no-install-recommends systemd systemd-sysv libstdc++6' \
   | DOCKER_BUILDKIT=0 docker build --quiet -t "$image" - >/dev/null
-docker run -d --name "$name" --privileged --tmpfs /run --tmpfs /run/lock -v /sys/fs/cgroup:/sys/fs/cgroup:rw "$image" /sbin/init >/dev/null
+# What systemd needs to set up a service; not `--privileged`, which some machines refuse.
+docker run -d --name "$name" --cap-add SYS_ADMIN --cap-add SYS_PTRACE --security-opt seccomp=unconfined --security-opt apparmor=unconfined --tmpfs /run --tmpfs /run/lock -v /sys/fs/cgroup:/sys/fs/cgroup:rw "$image" /sbin/init >/dev/null
 until_true 60 "systemd is up" inside systemctl list-units
 docker cp "$deb" "$name:/tmp/everdesk.deb"
 inside dpkg -i /tmp/everdesk.deb >"$work/dpkg.log" 2>&1 || { cat "$work/dpkg.log" >&2; fail "dpkg -i"; }
@@ -50,15 +51,18 @@ ok "dpkg -i: installed, with its user, not started"
 inside systemctl start everdesk || fail "systemctl start"
 until_true 60 "the service is ready" inside everdesk health
 pid=$(inside systemctl show --property MainPID --value everdesk)
-inside grep -q 'Max open files *1048576 *1048576' "/proc/$pid/limits" || fail "LimitNOFILE"
+# Where the machine itself allows less, as much as it allows.
+files=$(inside sed -n 's/^Max open files *[0-9]* *\([0-9]*\).*/\1/p' "/proc/$pid/limits")
+most=$(inside sed -n 's/^Max open files *[0-9]* *\([0-9]*\).*/\1/p' /proc/1/limits)
+[ "$files" = 1048576 ] || [ "$files" = "$most" ] || fail "LimitNOFILE: $files of $most"
 [ "$(inside stat -c %U "/proc/$pid")" = everdesk ] || fail "it runs as another user"
 inside grep -q 'Seccomp:.2' "/proc/$pid/status" || fail "no system call filter"
 inside grep -q 'CapEff:.0000000000000000' "/proc/$pid/status" || fail "it has capabilities"
-ok "systemctl start: ready under the unit's hardening, with 1,048,576 open files, no capabilities, a system call filter"
+ok "systemctl start: ready under the unit's hardening, with $files open files, no capabilities, a system call filter"
 
 inside sh -c 'echo hello | everdesk chat --as visitor' >"$work/chat" 2>&1 || { cat "$work/chat" >&2; fail "chat"; }
 inside everdesk status --data-dir /var/lib/everdesk >"$work/status" || fail "status"
-inside kill -KILL "$pid"
+inside sh -c "kill -KILL $pid"
 until_true 30 "systemd brought it back" inside everdesk health
 [ "$(inside systemctl show --property MainPID --value everdesk)" != "$pid" ] || fail "kill -KILL did not end it"
 ok "a message is acked; after kill -9 systemd brings it back"
