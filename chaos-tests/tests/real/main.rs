@@ -19,3 +19,5 @@ mod storage;
 mod malformed;
 
 mod figures;
+
+mod deployed;
