@@ -127,3 +127,23 @@ docs: setup-build ## build the API documentation of the crates and check the lin
 	cargo doc $(CARGO_FLAGS) --no-deps
 	python3 scripts/tidy.py --only links
 	@echo 'open $(CARGO_TARGET_DIR)/doc/everdesk/index.html, or start with docs/ARCHITECTURE.md'
+
+##@ packages
+
+.PHONY: test-packages
+test-packages: ## render and check the Helm chart, and check the systemd unit
+	@scripts/setup.sh packages
+	@'$(EVERDESK_CACHE)/tools/venv/bin/python' docker/helm/test.py
+	@bash docker/systemd/test.sh
+
+.PHONY: docker-test
+docker-test: build ## build the image, compose three nodes, chat, kill one (root; ARGS="--compile" builds all stages)
+	@bash docker/test.sh $(ARGS)
+
+.PHONY: deb
+deb: build ## make the .deb of this machine's architecture
+	@bash docker/deb/build.sh
+
+.PHONY: cross
+cross: ## build the binary for aarch64 and run it under qemu-user (RocksDB: half an hour on two cores)
+	@bash docker/cross.sh

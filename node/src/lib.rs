@@ -10,6 +10,7 @@ pub mod client;
 pub mod config;
 pub mod connection;
 pub mod data_dir;
+pub mod figures;
 pub mod gateway;
 pub mod health;
 pub mod hooks;

@@ -86,7 +86,11 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .build()?;
     let handle = runtime.handle().clone();
     let hub = Hub::new(handle.clone());
-    let token = kept_credential(&config).map_or_else(|| auth::mint_plain_token("admin"), Ok)?;
+    let token = match (kept_credential(&config), &config.admin_token_file) {
+        (Some(kept), _) => kept,
+        (None, Some(file)) => auth::read_admin_token(file)?,
+        (None, None) => auth::mint_plain_token("admin")?,
+    };
     // Before the founding: a token that only the cluster knows would be lost.
     save_credential(&config.data_dir, &address.admin, &token)?;
     let cluster = start_cluster(&config, address.clone(), peers, &handle, &hub, &token)?;

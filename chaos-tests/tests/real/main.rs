@@ -21,3 +21,7 @@ mod backups;
 mod recover;
 
 mod malformed;
+
+mod figures;
+
+mod deployed;

@@ -1,6 +1,7 @@
 //! Owns the command line. Does not do the work of a node. Invariant: an error is one line on standard error.
 
 mod backup;
+mod health;
 mod recover;
 mod upgrade;
 
@@ -59,6 +60,8 @@ enum Command {
         command: backup::BackupCommand,
     },
     Recover(recover::RecoverArgs),
+    /// Whether a node serves: exit status 0, or 1 and why not.
+    Health(health::HealthArgs),
     /// Talk in the terminal.
     Chat(terminal::ChatArgs),
     /// The version of this program.
@@ -179,6 +182,7 @@ pub fn main(line: Line) -> ExitCode {
         Command::Status { target, json } => status(&target, json),
         Command::Backup { command } => backup::main(command),
         Command::Recover(args) => recover::main(args),
+        Command::Health(args) => health::check(&args),
         Command::Chat(args) => chat(args),
         Command::Version => {
             println!("everdesk {}", env!("CARGO_PKG_VERSION"));
