@@ -129,6 +129,7 @@ build_all_stages() {
     debootstrap --variant=minbase --include=ca-certificates,g++,clang,libclang-dev,make bookworm "$root" >"$work/debootstrap.log" 2>&1 || fail "debootstrap"
     mkdir -p "$root/usr/local/rustup/toolchains" "$root/usr/local/cargo/bin" "$root/usr/local/vendor"
     cp -aL "$(rustc --print sysroot)" "$root/usr/local/rustup/toolchains/host"
+    rm -rf "$root/usr/local/rustup/toolchains/host/share"
     ln -s ../../rustup/toolchains/host/bin/{cargo,rustc} "$root/usr/local/cargo/bin/"
     cp "$(PATH=$work/chef/bin:$PATH command -v cargo-chef)" "$root/usr/local/cargo/bin/"
     cargo vendor --locked --quiet "$root/usr/local/vendor" >/dev/null
