@@ -23,7 +23,10 @@ fn emitted_below(dir: &Path, names: &mut BTreeMap<String, BTreeSet<&'static str>
                     assert!(entry.ends_with("node/src/metrics.rs"), "{}: a name is not literal", entry.display());
                     continue;
                 };
-                names.entry(name.to_owned()).or_default().insert(mark);
+                // What stands for the next release in tests is never shipped.
+                if !name.starts_with("chat_next_") {
+                    names.entry(name.to_owned()).or_default().insert(mark);
+                }
             }
         }
     }
