@@ -12,8 +12,22 @@ use chaos_tests::{http, oracle, wait};
 const TALK_WITHIN: Duration = Duration::from_secs(120);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(60);
-/// Entries that a leader keeps for followers that were away briefly: above it, a new one gets a snapshot.
-const PAST_THE_LOG: u64 = 40_000;
+/// A leader keeps 2,000 entries for followers that were away briefly; above that, a new one gets a snapshot.
+const PAST_THE_LOG: u64 = 3_500;
+/// Logs are cut every 30 s.
+const CUT_BY: Duration = Duration::from_secs(35);
+const PAST_THE_LOG_WITHIN: Duration = Duration::from_secs(180);
+
+/// Few in flight: many small entries, so that logs are cut soon.
+const TALK: Shape = Shape {
+    visitors: 24,
+    agents: 4,
+    send_twice: false,
+    hop_every: None,
+    answer_every: 5,
+    close_after: 0,
+    pace: Duration::from_millis(2),
+};
 
 struct Upgrade {
     cluster: Cluster,
@@ -27,7 +41,7 @@ impl Upgrade {
         let new = std::env::var_os("EVERDESK_NEXT_BIN").map(PathBuf::from);
         let new = new.context("EVERDESK_NEXT_BIN names no binary: run `make upgrade-test`")?;
         let cluster = Cluster::start(3).await?;
-        let load = Workload::start(&cluster, &Shape { pace: Duration::from_millis(20), ..Shape::default() }).await?;
+        let load = Workload::start(&cluster, &TALK).await?;
         let upgrade = Upgrade { cluster, load, old: binary()?, new };
         upgrade.talk().await?;
         Ok(upgrade)
@@ -75,7 +89,14 @@ impl Upgrade {
     /// A new node that has no data gets it from leaders of one build only: from others than `drained`.
     async fn snapshot_reaches(&mut self, build: &PathBuf, drained: &[u64]) -> anyhow::Result<u64> {
         self.drain(drained, false).await?;
-        self.load.talk(PAST_THE_LOG, TALK_WITHIN).await?;
+        let mut past = false;
+        let cut = async || {
+            let status = self.cluster.overview().await.ok()?;
+            past |= status.data_shards().all(|shard| shard.applied.is_some_and(|index| index > PAST_THE_LOG));
+            past.then_some(())
+        };
+        wait::until("the logs are long enough to be cut", PAST_THE_LOG_WITHIN, cut).await?;
+        wait::pause(CUT_BY).await;
         let senders: Vec<u64> =
             self.cluster.members().map(|node| node.number).filter(|node| !drained.contains(node)).collect();
         let sent = |cluster: &Cluster| -> usize {
