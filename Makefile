@@ -98,6 +98,10 @@ fix: setup ## format the code and lower the numbers in scripts/tidy-exceptions.t
 chaos: build-tests ## run only the tests with real processes and faults
 	@cargo nextest run $(CARGO_FLAGS) -E 'package(chaos-tests)' $(ARGS)
 
+.PHONY: api-test
+api-test: build ## ask one node whatever its OpenAPI document allows and does not (ARGS goes to schemathesis)
+	@scripts/api-test.sh $(ARGS)
+
 ##@ measure
 
 .PHONY: bench

@@ -35,6 +35,9 @@ pub(crate) fn session(session: SessionId) -> Vec<u8> {
     key(b'S', &[&session.0.to_be_bytes()])
 }
 
+/// Every session's row begins so.
+pub(crate) const SESSIONS: &[u8] = b"S";
+
 /// A run of events that starts at `first_seq`: `BlockRow`.
 pub(crate) fn block(session: SessionId, first_seq: u64) -> Vec<u8> {
     key(b'E', &[&session.0.to_be_bytes(), &first_seq.to_be_bytes()])

@@ -3,7 +3,10 @@
 #[path = "../../proto/tests/bytes/golden.rs"]
 mod golden;
 
-use crate::meta::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow};
+use crate::meta::{
+    AgentRow, ApiTokenRow, ClusterRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1, SettingRow, SiteRow,
+    TokenRow,
+};
 use crate::node::Identity;
 use crate::raft::types::{Data, Entry, TypeConfig, from_log, log_id, membership, to_log, vote};
 use crate::raft::wire::{get_append, put_append};
@@ -14,7 +17,7 @@ use openraft::raft::AppendEntriesRequest;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proto::codec::{CodecError, Frozen, decode, encode};
-use proto::command::{Batch, Command, NodeAddress, NodeState};
+use proto::command::{Batch, Command, NodeAddress, NodeState, OnceAnswer, Role};
 use proto::ids::{NodeId, ReplicaId, ShardId, SiteId};
 use proto::peer::{LogPoint, MembershipRow, VoteRow};
 use std::fmt::Debug;
@@ -70,6 +73,19 @@ fn rows_of_meta_are_stored_as_their_golden_bytes() {
     is_golden("site-row", vec![("site", SiteRow { name: "demo".into() })]);
     let agent = AgentRow { site: SiteId(7), name: "ada".into(), password: "$argon2id$".into() };
     is_golden("agent-account-row", vec![("agent", agent)]);
+}
+
+#[test]
+fn rows_of_the_admin_api_are_stored_as_their_golden_bytes() {
+    let token =
+        ApiTokenRow { name: "ci".into(), role: Role::Operator, created_ms: 1_763_700_000_000, expires_ms: None };
+    let expires = ApiTokenRow { role: Role::Admin, expires_ms: Some(1_763_700_000_001), ..token.clone() };
+    is_golden("api-token-row", vec![("for ever", token), ("expires", expires)]);
+    is_golden("setting-row", vec![("setting", SettingRow { value: "9".into() })]);
+    let held = OnceRow { request: [0xcd; 32], holder: 1 << 100, at_ms: 1_763_700_000_000, answer: None };
+    let secret = OnceRow { answer: Some(OnceAnswer { status: 200, body: None }), ..held.clone() };
+    let told = OnceRow { answer: Some(OnceAnswer { status: 422, body: Some("{}".into()) }), ..held.clone() };
+    is_golden("once-row", vec![("held", held), ("secret", secret), ("told", told)]);
 }
 
 #[test]

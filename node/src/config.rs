@@ -62,6 +62,9 @@ pub struct Config {
     /// Host that other nodes and clients are told where this node listens on all addresses (0.0.0.0).
     #[arg(long, env = "EVERDESK_ADVERTISE_HOST", value_name = "HOST")]
     pub advertise_host: Option<String>,
+    /// Let administrators cause faults on purpose, each for a bounded time, to see a fail-over. Not for a cluster that serves.
+    #[arg(long, env = "EVERDESK_ALLOW_DRILLS")]
+    pub allow_drills: bool,
     #[command(flatten)]
     pub log: LogConfig,
 }

@@ -17,3 +17,4 @@ pub mod push;
 pub mod run;
 pub mod session;
 pub mod telemetry;
+pub mod trace;

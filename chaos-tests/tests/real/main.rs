@@ -16,3 +16,5 @@ mod clients;
 mod storage;
 
 mod malformed;
+
+mod admin_api;

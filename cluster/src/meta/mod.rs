@@ -1,12 +1,17 @@
-//! Owns the meta group: nodes, replicas, join tokens, sites, accounts. Does not hold anything per session.
+//! Owns the meta group: nodes, replicas, tokens, sites, accounts, settings. Does not hold anything per session.
 //! Invariant: a replica id, once allotted, never names another replica.
 
+mod access;
 mod machine;
 mod plan;
 mod rows;
 mod state;
 
+pub use access::ONCE_BODY_BYTES_MAX;
 pub use machine::MetaMachine;
 pub use plan::{GroupPlan, missing_replicas, next_move, preferred_leaders, replicas_on};
-pub use rows::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow};
+pub use rows::{
+    AgentRow, ApiTokenRow, ClusterRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1, SettingRow, SiteRow,
+    TokenRow,
+};
 pub use state::MetaState;

@@ -1,7 +1,7 @@
 //! Owns the stored form of the meta group's state. Does not change it. Invariant: layouts are frozen under their tags.
 
 use bincode::{Decode, Encode};
-use proto::command::{NodeAddress, NodeState, TokenHash};
+use proto::command::{NodeAddress, NodeState, OnceAnswer, Role, TokenHash};
 use proto::ids::{NodeId, ShardId, SiteId};
 
 /// What there is one of.
@@ -106,6 +106,33 @@ pub struct AgentRow {
     pub password: String,
 }
 
+/// A token for the admin API.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ApiTokenRow {
+    pub name: String,
+    pub role: Role,
+    pub created_ms: u64,
+    /// `None`: until it is revoked.
+    pub expires_ms: Option<u64>,
+}
+
+/// A setting that somebody set.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SettingRow {
+    pub value: String,
+}
+
+/// A write that may be repeated under one key.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct OnceRow {
+    /// Hash over method, path and body.
+    pub request: TokenHash,
+    pub holder: u128,
+    pub at_ms: u64,
+    /// `None`: under way.
+    pub answer: Option<OnceAnswer>,
+}
+
 proto::frozen!(
     ClusterRow = 60,
     NodeRowV1 = 61,
@@ -114,5 +141,8 @@ proto::frozen!(
     SiteRow = 64,
     AgentRow = 65,
     NodeRow = 66,
-    ReplicaRow = 67
+    ReplicaRow = 67,
+    ApiTokenRow = 90,
+    SettingRow = 91,
+    OnceRow = 92
 );

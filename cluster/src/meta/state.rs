@@ -1,7 +1,10 @@
 //! Owns the meta group's rules: pure and deterministic. Does not do I/O. Invariant: a refused command changes nothing.
 
 use super::plan::{GroupPlan, REPLICATION};
-use super::rows::{AgentRow, ClusterRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow};
+use super::rows::{
+    AgentRow, ApiTokenRow, ClusterRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1, SettingRow, SiteRow,
+    TokenRow,
+};
 use crate::raft::Halt;
 use crate::raft::machine::RowChanges;
 use proto::codec::{self, Frozen};
@@ -32,14 +35,17 @@ pub struct MetaState {
     pub tokens: BTreeMap<TokenHash, TokenRow>,
     pub sites: BTreeMap<SiteId, SiteRow>,
     pub agents: BTreeMap<AgentId, AgentRow>,
+    pub api_tokens: BTreeMap<TokenHash, ApiTokenRow>,
+    pub settings: BTreeMap<String, SettingRow>,
+    pub(super) once: BTreeMap<TokenHash, OnceRow>,
     dirty: BTreeSet<Vec<u8>>,
 }
 
-fn refused(reason: &str) -> MetaReply {
+pub(super) fn refused(reason: &str) -> MetaReply {
     MetaReply::Refused { reason: reason.to_string() }
 }
 
-fn good_name(name: &str) -> bool {
+pub(super) fn good_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= NAME_BYTES_MAX
         && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@'))
@@ -67,6 +73,13 @@ impl MetaState {
             MetaCommand::SetNodeZone { .. } => refused("a zone's name has at most 64 bytes"),
             MetaCommand::RetireExcess { replica } => self.retire_excess(replica),
             MetaCommand::MoveReplica { replica, to } => self.move_replica(replica, to),
+            MetaCommand::CreateApiToken { token, name, role, expires_ms } => {
+                self.create_api_token(token, ApiTokenRow { name, role, created_ms: now_ms, expires_ms })
+            }
+            MetaCommand::RevokeApiToken { name } => self.revoke_api_token(&name),
+            MetaCommand::SetSetting { name, value } => self.set_setting(name, value),
+            MetaCommand::BeginOnce { key, request, holder } => self.begin_once(now_ms, key, request, holder),
+            MetaCommand::EndOnce { key, holder, answer } => self.end_once(key, holder, answer),
         }
     }
 
@@ -333,6 +346,10 @@ impl MetaState {
         keys.into_iter().map(|key| (self.row(&key), key)).map(|(row, key)| (key, row)).collect()
     }
 
+    pub(super) fn changed(&mut self, kind: u8, id: &[u8]) {
+        self.dirty.insert(key(kind, id));
+    }
+
     pub fn mark_dirty(&mut self, keys: impl Iterator<Item = Vec<u8>>) {
         self.dirty.extend(keys);
     }
@@ -354,6 +371,9 @@ impl MetaState {
             b'T' => put(self.tokens.get::<TokenHash>(id.try_into().ok()?)),
             b'S' => put(self.sites.get(&SiteId(number(id)?))),
             b'A' => put(self.agents.get(&AgentId(u64::from_be_bytes(id.try_into().ok()?)))),
+            b'P' => put(self.api_tokens.get::<TokenHash>(id.try_into().ok()?)),
+            b'G' => put(self.settings.get(std::str::from_utf8(id).ok()?)),
+            b'O' => put(self.once.get::<TokenHash>(id.try_into().ok()?)),
             _ => None,
         }
     }
@@ -382,6 +402,12 @@ impl MetaState {
                 let id = u64::from_be_bytes(id.try_into().map_err(|_| unknown())?);
                 self.agents.insert(AgentId(id), get(value)?);
             }
+            b'P' => drop(self.api_tokens.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
+            b'G' => {
+                let name = std::str::from_utf8(id).map_err(|_| unknown())?;
+                self.settings.insert(name.to_owned(), get(value)?);
+            }
+            b'O' => drop(self.once.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
             _ => return Err(unknown()),
         }
         Ok(())

@@ -81,6 +81,19 @@ impl NodeInbound {
     }
 }
 
+impl NodeInbound {
+    fn node_call(node: &Arc<ClusterNode>, peer: &Arc<Peer>, message: Message) {
+        let (answer, peer) = (node.hooks.asked(message.body), peer.clone());
+        node.tasks.spawn(async move {
+            let answer = answer.await;
+            // A broken link makes the caller ask again, or say that this node does not answer.
+            let _ = peer.send(Lane::App, MessageKind::Answer, message.group, message.call, |out| {
+                out.extend_from_slice(&answer);
+            });
+        });
+    }
+}
+
 impl Inbound for NodeInbound {
     fn messages(&self, peer: &Arc<Peer>, link: u64, messages: Vec<Message>) {
         let Some(node) = self.node.upgrade() else { return };
@@ -102,6 +115,7 @@ impl Inbound for NodeInbound {
                 MessageKind::Leads => {
                     node.router.leader_announced(ShardId(message.group), peer.node, Epoch(message.call));
                 }
+                MessageKind::NodeCall => Self::node_call(&node, peer, message),
                 MessageKind::Answer => {}
             }
         }

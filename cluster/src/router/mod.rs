@@ -104,6 +104,11 @@ impl Router {
         async move { rx.await.unwrap_or(ShardReply::Unknown) }
     }
 
+    /// The last leader that the node above was told of.
+    pub fn told_leader(&self, shard: ShardId) -> Option<(NodeId, Epoch)> {
+        self.told.lock().get(&shard).copied()
+    }
+
     /// Where the lane thinks that the shard's leader is.
     pub fn leader(&self, shard: ShardId) -> Option<NodeId> {
         self.lane(shard).and_then(|lane| lane.leader())

@@ -39,12 +39,14 @@ pub enum MessageKind {
     MetaCall = 10,
     /// The sender leads the group, in the epoch that stands where calls have their number.
     Leads = 11,
+    /// A question of an administrator to this one node, in the form that the node above gave it.
+    NodeCall = 12,
 }
 
 impl MessageKind {
     fn from_byte(byte: u8) -> Option<Self> {
         use MessageKind as K;
-        const ALL: [MessageKind; 12] = [
+        const ALL: [MessageKind; 13] = [
             K::Answer,
             K::Append,
             K::Vote,
@@ -57,6 +59,7 @@ impl MessageKind {
             K::Pushes,
             K::MetaCall,
             K::Leads,
+            K::NodeCall,
         ];
         ALL.get(usize::from(byte)).copied()
     }
