@@ -42,7 +42,7 @@ pub fn id_of<T: std::str::FromStr>(name: &str, asked: Option<&str>) -> Result<Op
 #[serde(deny_unknown_fields)]
 pub struct SitesQuery {
     /// The last site of the page before.
-    #[param(pattern = "^site[1-9][0-9]{0,8}$", nullable = false)]
+    #[param(pattern = "^site(0|[1-9][0-9]{0,9})$", nullable = false)]
     after: Option<String>,
     #[param(minimum = 1, maximum = 1000, nullable = false)]
     limit: Option<u32>,
@@ -86,7 +86,7 @@ fn cut<T>(page: &mut Vec<T>, limit: usize) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct NewSite {
     /// 1 to 64 letters, digits or -_.@
-    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.@-]+$", example = "shop")]
+    #[schema(min_length = 1, max_length = 64, example = "shop")]
     pub name: String,
 }
 
@@ -110,7 +110,7 @@ pub struct AgentsQuery {
     #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.@-]+$", nullable = false)]
     site: Option<String>,
     /// The last agent of the page before.
-    #[param(pattern = "^a[1-9][0-9]{0,8}$", nullable = false)]
+    #[param(pattern = "^a(0|[1-9][0-9]{0,18})$", nullable = false)]
     after: Option<String>,
     #[param(minimum = 1, maximum = 1000, nullable = false)]
     limit: Option<u32>,
@@ -155,13 +155,13 @@ pub async fn agents(app: Data<App>, query: Query<AgentsQuery>) -> Answer<Agents>
 #[serde(deny_unknown_fields)]
 pub struct NewAgent {
     /// The site's name.
-    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.@-]+$", example = "demo")]
+    #[schema(min_length = 1, max_length = 64, example = "demo")]
     pub site: String,
     /// 1 to 64 letters, digits or -_.@
-    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.@-]+$", example = "ann")]
+    #[schema(min_length = 1, max_length = 64, example = "ann")]
     pub name: String,
     /// 8 to 1024 bytes.
-    #[schema(min_length = 8, max_length = 256, pattern = "^[ -~]+$", format = "password", write_only)]
+    #[schema(max_length = 1024, format = "password", write_only)]
     pub password: String,
 }
 

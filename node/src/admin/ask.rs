@@ -9,7 +9,7 @@ use super::sockets::Sockets;
 use crate::hooks::Local;
 use crate::run::App;
 use cluster::node::{ClusterNode, TransferError};
-use proto::ids::{NodeId, SessionId, ShardId};
+use proto::ids::{META_SHARD, NodeId, SessionId, ShardId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -120,7 +120,7 @@ pub async fn ask_all<T: DeserializeOwned>(app: &App, question: impl Fn() -> Ask)
 /// # Errors
 /// Nobody leads it just now.
 pub fn leader_of(app: &App, shard: ShardId) -> Result<NodeId, Problem> {
-    let meta = || app.cluster.status().shards.first().and_then(|meta| meta.leader);
-    let leader = if shard == proto::ids::META_SHARD { meta() } else { app.cluster.router.leader(shard) };
+    let cluster = &app.cluster;
+    let leader = if shard == META_SHARD { cluster.meta_leader() } else { cluster.router.leader(shard) };
     leader.ok_or_else(|| Problem::unavailable(format!("{shard} has no leader just now, try again")))
 }

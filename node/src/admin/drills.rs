@@ -68,16 +68,16 @@ pub struct DrillBody {
     #[schema(minimum = 100, maximum = 20_000)]
     pub for_ms: u64,
     #[serde(default)]
-    #[schema(value_type = String, pattern = "^g[1-9][0-9]{0,8}$", nullable = false, required = false)]
+    #[schema(value_type = Option<String>, pattern = "^g[1-9][0-9]{0,8}$")]
     pub shard: Option<ShardId>,
     #[serde(default)]
-    #[schema(value_type = String, pattern = "^n[1-9][0-9]{0,8}$", nullable = false, required = false)]
+    #[schema(value_type = Option<String>, pattern = "^n[1-9][0-9]{0,8}$")]
     pub node: Option<NodeId>,
     #[serde(default)]
-    #[schema(value_type = String, pattern = "^n[1-9][0-9]{0,8}$", nullable = false, required = false)]
+    #[schema(value_type = Option<String>, pattern = "^n[1-9][0-9]{0,8}$")]
     pub peer: Option<NodeId>,
     #[serde(default)]
-    #[schema(minimum = 1, maximum = 2_000, nullable = false)]
+    #[schema(minimum = 1, maximum = 2_000)]
     pub delay_ms: Option<u64>,
 }
 

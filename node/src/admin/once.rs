@@ -75,8 +75,8 @@ enum Begun {
 
 async fn begin(app: &Data<App>, bearer: Bearer, request: &mut ServiceRequest) -> Result<Begun, Problem> {
     let text = request.headers().get(HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if text.is_empty() || text.len() > KEY_BYTES_MAX {
-        return Err(Problem::bad_request("an Idempotency-Key has 1 to 255 printable characters"));
+    if text.is_empty() || text.len() > KEY_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Problem::bad_request("an Idempotency-Key has 1 to 255 printable characters without blanks"));
     }
     let key = hash(&[&bearer.hash, text.as_bytes()]);
     let Ok(body) = request.extract::<Bytes>().await else { return Err(too_large()) };

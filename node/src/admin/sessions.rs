@@ -41,7 +41,7 @@ pub struct SessionsQuery {
     #[param(inline, nullable = false)]
     state: Option<SessionState>,
     /// Only those whose open or last conversation is this agent's.
-    #[param(pattern = "^a[1-9][0-9]{0,8}$", nullable = false)]
+    #[param(pattern = "^a(0|[1-9][0-9]{0,18})$", nullable = false)]
     agent: Option<String>,
     #[param(pattern = "^[0-9a-f]{32}$", nullable = false)]
     visitor: Option<String>,

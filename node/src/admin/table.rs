@@ -239,6 +239,7 @@ fn of_settings_and_drills() -> Vec<Route> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::route::role_name;
     use super::*;
     use std::collections::BTreeSet;
 
@@ -249,6 +250,29 @@ mod tests {
         let places: BTreeSet<(&str, &str)> = table.iter().map(|route| (route.path, route.method.name())).collect();
         assert_eq!((words.len(), places.len()), (table.len(), table.len()));
         assert!(table.iter().all(|route| route.words.split(' ').count() == 2 && route.path.starts_with("/admin/v1/")));
+    }
+
+    /// The rows of the table in docs/ADMIN.md.
+    fn rows() -> String {
+        let row = |route: Route| {
+            let refusals: Vec<String> = route.refusals().iter().map(u16::to_string).collect();
+            format!(
+                "| {} | `{}` | {} | `{}` | {} | {} |\n",
+                route.method.name(),
+                route.path,
+                role_name(route.role),
+                route.words,
+                route.success.0,
+                refusals.join(" ")
+            )
+        };
+        table().into_iter().map(row).collect()
+    }
+
+    #[test]
+    fn the_guide_holds_the_table_of_routes() {
+        let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/ADMIN.md")).unwrap();
+        assert!(guide.contains(&rows()), "docs/ADMIN.md must hold:\n{}", rows());
     }
 
     #[test]

@@ -64,11 +64,11 @@ impl From<Role> for RoleName {
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
     /// 1 to 64 letters, digits or -_.@
-    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.@-]+$", example = "ci")]
+    #[schema(min_length = 1, max_length = 64, example = "ci")]
     pub name: String,
     pub role: RoleName,
     /// How long it is good; for ever unless given.
-    #[schema(nullable = false, minimum = 1, maximum = 315_360_000)]
+    #[schema(minimum = 1, maximum = 315_360_000)]
     #[serde(default)]
     pub expires_in_s: Option<u64>,
 }
