@@ -4,6 +4,7 @@ use super::Answer;
 use super::accounts::{LIMIT_MAX, limit};
 use super::ask::{Ask, ask};
 use super::nodes::known;
+use super::problem::Problem;
 use crate::connection::{Socket, Who};
 use crate::hooks::Local;
 use crate::run::App;
@@ -92,5 +93,9 @@ fn view(socket: &Socket) -> SocketView {
 pub async fn list(app: Data<App>, node: Path<String>, query: Query<SocketsQuery>) -> Answer<Sockets> {
     let node = known(&app, &node)?;
     let limit = limit(query.limit)?;
-    Ok(Json(ask(&app, node, &Ask::Sockets { after: query.after.unwrap_or(0), limit }).await?))
+    let after = query.after.unwrap_or(0);
+    if after > i64::MAX as u64 {
+        return Err(Problem::bad_request("after is no number of a socket"));
+    }
+    Ok(Json(ask(&app, node, &Ask::Sockets { after, limit }).await?))
 }

@@ -68,6 +68,7 @@ fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
         Value::String(text) => text.clone(),
+        Value::Array(values) if values.is_empty() => "-".into(),
         Value::Array(values) => values.iter().map(cell).collect::<Vec<_>>().join(", "),
         Value::Object(object) => {
             let facts = object.iter().filter(|(_, value)| !value.is_null());
