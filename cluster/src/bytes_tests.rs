@@ -154,6 +154,7 @@ fn messages_of_a_link_are_their_golden_bytes() {
         ("pushes", MessageKind::Pushes),
         ("meta call", MessageKind::MetaCall),
         ("leads", MessageKind::Leads),
+        ("node call", MessageKind::NodeCall),
     ];
     let message = |kind| {
         let mut out = Vec::new();

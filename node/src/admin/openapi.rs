@@ -27,7 +27,7 @@ pub fn document() -> OpenApi {
     let mut paths = PathsBuilder::new();
     for route in &table {
         let shapes = route.body.iter().chain(match &route.success.1 {
-            Success::Json(shape) => Some(shape),
+            Success::Json(shape) => Some(shape.as_ref()),
             _ => None,
         });
         for shape in shapes {

@@ -5,7 +5,7 @@ use super::problem::Problem;
 use crate::run::App;
 use actix_web::web::{self, Data, Query};
 use actix_web::{HttpResponse, http::StatusCode};
-use pprof_util::{Mapping, StackProfile, WeightedStack};
+use pprof_util::{StackProfile, WeightedStack};
 use serde::Deserialize;
 use std::fmt::Write;
 use std::time::Duration;
@@ -77,7 +77,7 @@ pub async fn cpu(app: Data<App>, query: Query<CpuQuery>) -> Result<HttpResponse,
     drop(guard);
     let mut profile = StackProfile::default();
     for mapping in mappings::MAPPINGS.as_deref().unwrap_or_default() {
-        profile.push_mapping(Mapping::from(mapping.clone()));
+        profile.push_mapping(mapping.clone());
     }
     for (frames, count) in report.data {
         let addrs = frames.frames.iter().map(|frame| frame.ip() as usize).collect();

@@ -46,7 +46,7 @@ impl Shape {
 
 /// What stands in the body of a success.
 pub enum Content {
-    Json(Shape),
+    Json(Box<Shape>),
     /// Of these types, as the query asks.
     Other(&'static [&'static str]),
     Nothing,
@@ -136,7 +136,7 @@ impl Route {
     }
 
     pub fn answers<T: ToSchema>(mut self, status: u16) -> Route {
-        self.success = (status, Content::Json(Shape::of::<T>()));
+        self.success = (status, Content::Json(Box::new(Shape::of::<T>())));
         self
     }
 
