@@ -102,6 +102,20 @@ chaos: build-tests ## run only the tests with real processes and faults
 api-test: build ## ask one node whatever its OpenAPI document allows and does not (ARGS goes to schemathesis)
 	@scripts/api-test.sh $(ARGS)
 
+.PHONY: s3
+s3: build-tests ## back up to an S3-compatible store and restore from it; the store is moto, from PyPI
+	@scripts/s3.sh cargo nextest run $(CARGO_FLAGS) -E 'test(s3_compatible_store)' --no-capture $(ARGS)
+
+# The build that stands for the next release is made first and kept aside: both builds go by the same name.
+NEXT_BIN := $(BIN_DIR)/everdesk-next
+.PHONY: upgrade-test
+upgrade-test: setup ## upgrade a cluster node by node, old build to next, while visitors talk (about 4 minutes after the builds)
+	@cargo build $(CARGO_FLAGS) --bin everdesk --features node/next
+	@mkdir -p '$(BIN_DIR)' && install -m 755 "$(CARGO_TARGET_DIR)/release/everdesk" '$(NEXT_BIN)'
+	@cargo build $(CARGO_FLAGS) --bins
+	$(keep_binaries)
+	@EVERDESK_NEXT_BIN='$(NEXT_BIN)' cargo nextest run $(CARGO_FLAGS) --features chaos-tests/upgrade -E 'binary(upgrade)' --no-capture $(ARGS)
+
 ##@ measure
 
 .PHONY: bench
@@ -117,3 +131,23 @@ docs: setup-build ## build the API documentation of the crates and check the lin
 	cargo doc $(CARGO_FLAGS) --no-deps
 	python3 scripts/tidy.py --only links
 	@echo 'open $(CARGO_TARGET_DIR)/doc/everdesk/index.html, or start with docs/ARCHITECTURE.md'
+
+##@ packages
+
+.PHONY: test-packages
+test-packages: ## render and check the Helm chart, and check the systemd unit
+	@scripts/setup.sh packages
+	@'$(EVERDESK_CACHE)/tools/venv/bin/python' docker/helm/test.py
+	@bash docker/systemd/test.sh
+
+.PHONY: docker-test
+docker-test: build ## build the image, compose three nodes, chat, kill one (root; ARGS="--compile" builds all stages)
+	@bash docker/test.sh $(ARGS)
+
+.PHONY: deb
+deb: build ## make the .deb of this machine's architecture
+	@bash docker/deb/build.sh
+
+.PHONY: cross
+cross: ## build the binary for aarch64 and run it under qemu-user (RocksDB: half an hour on two cores)
+	@bash docker/cross.sh

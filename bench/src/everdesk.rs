@@ -24,22 +24,29 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// The cluster does not start, or a node broke a promise.
 pub async fn measure(load: &Load, args: &TargetArgs) -> anyhow::Result<Vec<Level>> {
     let target = Target::open(args).await?;
-    let clients = target.clients();
     let mut levels = Vec::new();
     for in_flight in load.levels() {
-        let sockets = load.sockets(in_flight);
-        let mut lanes = Vec::with_capacity(sockets);
-        for number in 0..sockets {
-            let addr = &clients[number % clients.len()];
-            let visitor = create_visitors(addr, 1).await?.pop().context("no visitor")?;
-            let (line, wire) = connect(addr, &visitor, load.size).await?;
-            lanes.push(Lane::new(line, wire));
-        }
-        let level = closed_loop::run(in_flight, lanes, load, async || target.counters().await).await?;
+        let level = measure_level(&target, load, in_flight).await?;
         eprintln!("everdesk {level}");
         levels.push(level);
     }
     Ok(levels)
+}
+
+/// Runs one level with fresh sessions.
+/// # Errors
+/// A node broke a promise.
+pub async fn measure_level(target: &Target, load: &Load, in_flight: usize) -> anyhow::Result<Level> {
+    let clients = target.clients();
+    let sockets = load.sockets(in_flight);
+    let mut lanes = Vec::with_capacity(sockets);
+    for number in 0..sockets {
+        let addr = &clients[number % clients.len()];
+        let visitor = create_visitors(addr, 1).await?.pop().context("no visitor")?;
+        let (line, wire) = connect(addr, &visitor, load.size).await?;
+        lanes.push(Lane::new(line, wire));
+    }
+    closed_loop::run(in_flight, lanes, load, async || target.counters().await).await
 }
 
 /// Makes visitors over one connection.

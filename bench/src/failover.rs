@@ -215,10 +215,11 @@ async fn mend(cluster: &mut Cluster, fault: Fault, victim: u64) -> anyhow::Resul
     cluster.wait_settled().await.context("after a loss")
 }
 
-struct Gaps(Vec<f64>);
+/// Milliseconds, ascending.
+pub struct Gaps(Vec<f64>);
 
 impl Gaps {
-    fn of(mut gaps: Vec<f64>) -> Gaps {
+    pub fn of(mut gaps: Vec<f64>) -> Gaps {
         gaps.sort_by(f64::total_cmp);
         Gaps(gaps)
     }
@@ -228,11 +229,11 @@ impl Gaps {
         self.0.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
     }
 
-    fn json(&self) -> serde_json::Value {
+    pub fn json(&self) -> serde_json::Value {
         json!({ "p50": self.at(0.5), "p99": self.at(0.99), "max": self.at(1.0), "count": self.0.len() })
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         format!("p50 {:.0}  p99 {:.0}  max {:.0} ms over {}", self.at(0.5), self.at(0.99), self.at(1.0), self.0.len())
     }
 }

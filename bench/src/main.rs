@@ -16,7 +16,11 @@ mod compare;
 
 mod failover;
 
+mod drain;
+
 mod idle;
+
+mod backup;
 
 use std::time::Duration;
 
@@ -35,7 +39,11 @@ struct Args {
     #[command(flatten)]
     failover: failover::FailoverArgs,
     #[command(flatten)]
+    drain: drain::DrainArgs,
+    #[command(flatten)]
     idle: idle::IdleArgs,
+    #[command(flatten)]
+    backup: backup::BackupArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -142,6 +150,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         }
         Some(Other::Compare(args)) => compare::run(&args).await,
         None if args.failover.is_asked() => failover::run(&args.failover, &args.target, args.load.json).await,
+        None if args.drain.is_asked() => drain::run(&args.drain, &args.target, args.load.json).await,
+        None if args.backup.is_asked() => backup::run(&args.backup, &args.target, &args.load).await,
         None if args.idle.is_asked() => idle::run(&args.idle, &args.target, args.load.json).await,
         None => {
             args.load.validate()?;

@@ -7,6 +7,8 @@ pub mod workload;
 
 pub mod oracle;
 
+pub mod restored;
+
 pub mod invariants;
 
 pub mod http;

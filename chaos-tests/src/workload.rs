@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use node::client::{ChatClient, Config, Item, ResumePoint, Violation, http};
@@ -18,7 +18,8 @@ use crate::wait;
 
 /// Lines of a client's trail.
 const TRAIL_LEN_MAX: usize = 4_000;
-const PASSWORD: &str = "a password of the tests";
+/// Of every agent.
+pub const PASSWORD: &str = "a password of the tests";
 /// Sends of one visitor that wait for their acks.
 const UNDER_WAY_MAX: usize = 4;
 /// Sends that were under way when the talk stopped must be acked within this.
@@ -61,6 +62,8 @@ pub struct Acked {
     pub session: SessionId,
     pub seq: u64,
     pub text: String,
+    /// From the send to its ack, whatever happened in between.
+    pub took: Duration,
 }
 
 /// What one client saw and was promised.
@@ -169,15 +172,16 @@ impl Workload {
                 if !stopped {
                     let text = format!("v{number} m{count} {}", "x".repeat(150));
                     let pending = client.enqueue(session, text.clone()).await?;
-                    waiting.spawn(async move { (text, pending.acked().await) });
+                    let since = Instant::now();
+                    waiting.spawn(async move { (text, pending.acked().await, since.elapsed()) });
                     wait::pause(pace).await;
                 }
                 while waiting.len() >= UNDER_WAY_MAX || stopped {
                     let Some(done) = waiting.join_next().await else { return Ok(()) };
-                    let (text, ack) = done?;
+                    let (text, ack, took) = done?;
                     let ack = ack.with_context(|| format!("{text:.12} of {session}"))?;
                     acks.fetch_add(1, Ordering::Relaxed);
-                    seen.lock().await.acked.push(Acked { session, seq: ack.seq, text });
+                    seen.lock().await.acked.push(Acked { session, seq: ack.seq, text, took });
                 }
             }
             Ok(())
@@ -255,6 +259,17 @@ impl Workload {
         tokio::time::timeout(LAST_ACKS_WITHIN, ended).await.context("sends without an ack")?
     }
 
+    /// How long sends waited for their acks: the 99th percentile, and the longest.
+    pub async fn waits(&self) -> (Duration, Duration) {
+        let mut took: Vec<Duration> = Vec::new();
+        for seen in self.seen().await {
+            took.extend(seen.acked.iter().map(|acked| acked.took));
+        }
+        took.sort_unstable();
+        let at = |part: usize| took.get(took.len() * part / 1000).or(took.last()).copied().unwrap_or_default();
+        (at(990), at(1000))
+    }
+
     /// What each client saw; visitors and agents.
     pub async fn seen(&self) -> Vec<tokio::sync::OwnedMutexGuard<Seen>> {
         let mut all = Vec::with_capacity(self.clients.len());
@@ -330,10 +345,11 @@ impl Desk {
 
     async fn send(&self, session: SessionId, seq: u64) -> anyhow::Result<()> {
         let text = format!("answer to {session} {seq}");
+        let since = Instant::now();
         match self.client.send(session, text.clone()).await {
             Ok(ack) => {
                 self.acks.fetch_add(1, Ordering::Relaxed);
-                self.seen.lock().await.acked.push(Acked { session, seq: ack.seq, text });
+                self.seen.lock().await.acked.push(Acked { session, seq: ack.seq, text, took: since.elapsed() });
                 Ok(())
             }
             // The conversation ended while the answer was on its way, or went to somebody else.

@@ -8,12 +8,16 @@ use crate::journal::{Journal, Note};
 use crate::keys;
 use crate::outbox::Outbox;
 use crate::outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
-use crate::rows::{self, HeaderRow, QueuedRow, Rows, WantRow};
+use crate::rows::{self, HeaderRow, QueuedRow, Rows, VersionRow, WantRow};
 use crate::session::Session;
 use proto::command::{Command, Event, Mail, Target};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId};
+use proto::version::Versions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// The version of a shard that has not been told of another.
+pub(crate) const VERSION_FIRST: u16 = 1;
 
 /// The state of one data shard: cached objects over rows.
 pub struct Shard {
@@ -36,6 +40,8 @@ pub struct Shard {
 pub(crate) struct Work {
     shards: u32,
     pub clock_ms: u64,
+    /// In force here: what apply may write.
+    pub version: u16,
     /// Counts commands; the age of cached objects.
     pub tick: u64,
     pub journal: Journal,
@@ -75,6 +81,9 @@ impl Shard {
     /// `ApplyError` when the header cannot be read.
     pub fn open(me: ShardId, shards: u32, rows: &dyn Rows) -> Result<Shard, ApplyError> {
         let header: HeaderRow = rows::read(rows, "header", keys::HEADER)?.unwrap_or_default();
+        let version =
+            rows::read::<VersionRow>(rows, "version", keys::VERSION)?.map_or(VERSION_FIRST, |row| row.version);
+        check_version(version)?;
         Ok(Shard {
             me,
             sessions: Table::new(),
@@ -86,6 +95,7 @@ impl Shard {
             work: Work {
                 shards,
                 clock_ms: header.clock_ms,
+                version,
                 tick: 0,
                 journal: Journal::new(header.state_hash),
                 outbox: Outbox::load(&header.outbox)?,
@@ -121,6 +131,14 @@ impl Shard {
                 self.work.journal.note(Note::Acked, &[u64::from(to.0), acked]);
                 Reply::Done
             }
+            Command::SetShardVersion { version } => {
+                check_version(version)?;
+                self.work.version = self.work.version.max(version);
+                self.work.journal.note(Note::Version, &[u64::from(self.work.version)]);
+                Reply::Done
+            }
+            #[cfg(feature = "next")]
+            Command::Tally { session } => self.tally(rows, session)?,
         };
         if let Reply::Rejected(refusal) = &reply {
             let (code, detail) = refusal.code();
@@ -128,6 +146,11 @@ impl Shard {
         }
         self.work.journal.end();
         Ok(Outcome { reply, effects: std::mem::take(&mut self.work.effects) })
+    }
+
+    /// The version in force for this shard.
+    pub fn version(&self) -> u16 {
+        self.work.version
     }
 
     /// Whether apply would read no row. A hint for the caller that must not block; apply is right either way.
@@ -142,7 +165,9 @@ impl Shard {
             Command::AgentLogin { agent, .. } | Command::AgentPresence { agent, .. } => {
                 self.agents.peek(agent).is_some()
             }
-            Command::OutboxAcked { .. } => true,
+            Command::OutboxAcked { .. } | Command::SetShardVersion { .. } => true,
+            #[cfg(feature = "next")]
+            Command::Tally { session } => self.sessions.peek(session).is_some(),
             Command::Inbox { from, seq, message } => {
                 *seq != self.inbox_seen(*from) + 1
                     || match message {
@@ -191,4 +216,9 @@ impl Shard {
         }
         Ok(Reply::Done)
     }
+}
+
+/// A replica whose build does not speak the version in force stops: it must not skip what it cannot read.
+fn check_version(version: u16) -> Result<(), ApplyError> {
+    if version <= Versions::MINE.max { Ok(()) } else { Err(ApplyError::Version { version, speaks: Versions::MINE }) }
 }

@@ -1,9 +1,9 @@
 //! Owns when objects become rows and when they leave memory. Does not write: the caller puts the rows and the applied index
 //! into one batch. Invariant: no outcome depends on when this happens.
 
-use crate::apply::Shard;
+use crate::apply::{Shard, VERSION_FIRST};
 use crate::keys;
-use crate::rows::{self, Changes, HeaderRow};
+use crate::rows::{self, Changes, HeaderRow, VersionRow};
 
 impl Shard {
     /// The rows changed since the last checkpoint (`None`: delete), the header included. The state can be read and applied to
@@ -31,6 +31,9 @@ impl Shard {
             inbox: self.inbox.iter().map(|(from, seen)| (*from, *seen)).collect(),
         };
         rows::save(&mut out, keys::HEADER.to_vec(), &header);
+        if self.work.version > VERSION_FIRST {
+            rows::save(&mut out, keys::VERSION.to_vec(), &VersionRow { version: self.work.version });
+        }
         out
     }
 

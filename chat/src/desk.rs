@@ -50,8 +50,7 @@ type DeskHold<'a> = Hold<'a, SiteId, Desk>;
 impl Desk {
     pub(crate) fn load(rows: &dyn Rows, site: SiteId) -> Result<Desk, ApplyError> {
         let row: Option<DeskRow> = rows::read(rows, "desk", &keys::desk(site))?;
-        let row =
-            row.unwrap_or(DeskRow { seats: Vec::new(), turn: 0, next_ticket: 1, front: 1, queued: 0, nudged: false });
+        let row = row.unwrap_or_else(Desk::empty_row);
         let mut desk = Desk {
             seats: BTreeMap::new(),
             idle: BTreeSet::new(),
@@ -68,6 +67,11 @@ impl Desk {
             desk.change_seat(agent, |seat| *seat = Seat { online, open, last_turn });
         }
         Ok(desk)
+    }
+
+    /// The desk of a site that nobody has asked anything of.
+    pub(crate) fn empty_row() -> DeskRow {
+        DeskRow { seats: Vec::new(), turn: 0, next_ticket: 1, front: 1, queued: 0, nudged: false }
     }
 
     pub(crate) fn save(&self, site: SiteId, out: &mut Changes) {

@@ -21,6 +21,9 @@ pub(crate) enum Note {
     Acked = 11,
     Inbox = 12,
     Roster = 13,
+    Version = 14,
+    #[cfg(feature = "next")]
+    Tally = 240,
 }
 
 /// The chain, and the notes of the command that is being applied.

@@ -6,6 +6,9 @@ use proto::ids::{AgentId, SessionId, ShardId, SiteId};
 
 pub(crate) const HEADER: &[u8] = b"H";
 
+/// The version in force: `VersionRow`; absent at version 1.
+pub(crate) const VERSION: &[u8] = b"V";
+
 fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 + parts.iter().map(|part| part.len()).sum::<usize>());
     out.push(kind);
@@ -34,9 +37,6 @@ fn party_bytes(party: Party) -> ([u8; 9], usize) {
 pub(crate) fn session(session: SessionId) -> Vec<u8> {
     key(b'S', &[&session.0.to_be_bytes()])
 }
-
-/// Every session's row begins so.
-pub(crate) const SESSIONS: &[u8] = b"S";
 
 /// A run of events that starts at `first_seq`: `BlockRow`.
 pub(crate) fn block(session: SessionId, first_seq: u64) -> Vec<u8> {
@@ -102,6 +102,28 @@ pub(crate) fn mail(to: ShardId, seq: u64) -> Vec<u8> {
 /// All mails that wait for shard `to`.
 pub(crate) fn mails(to: ShardId) -> Vec<u8> {
     key(b'O', &[&to.0.to_be_bytes()])
+}
+
+/// Every session's row begins so.
+pub(crate) const SESSIONS: &[u8] = b"S";
+/// Every desk's row begins so.
+pub(crate) const DESKS: &[u8] = b"K";
+/// Every row of a queue begins so.
+pub(crate) const QUEUES: &[u8] = b"Q";
+/// Every want begins so.
+pub(crate) const WANTS: &[u8] = b"W";
+/// Every mail begins so.
+pub(crate) const OUTBOX: &[u8] = b"O";
+
+/// The session of a session's key.
+pub(crate) fn last_session(key: &[u8]) -> Option<SessionId> {
+    key.last_chunk::<16>().map(|bytes| SessionId(u128::from_be_bytes(*bytes)))
+}
+
+/// The site of a desk's or a queue's key; site 0, which no site has, for a key that is too short.
+pub(crate) fn site_of(key: &[u8]) -> SiteId {
+    let site = key.get(1..).and_then(|rest| rest.first_chunk::<4>());
+    SiteId(site.map_or(0, |bytes| u32::from_be_bytes(*bytes)))
 }
 
 /// The number at the end of a block, queue or mail key.

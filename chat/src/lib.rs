@@ -15,10 +15,13 @@ mod keys;
 pub mod limits;
 mod log;
 mod message;
+#[cfg(feature = "next")]
+mod next;
 mod outbox;
 mod outcome;
 mod queue;
 mod reads;
+mod reconcile;
 mod rows;
 mod session;
 #[cfg(test)]
@@ -29,4 +32,5 @@ pub use find::{SessionBrief, SessionsPage};
 pub use history::{HistoryPage, HistoryRange};
 pub use outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
 pub use reads::{AgentView, CursorView, DeskView, OpenView, SessionView};
+pub use reconcile::{IdsSeen, Reconciled, Reconciliation, read_header};
 pub use rows::{Changes, Rows, RowsError};

@@ -80,6 +80,17 @@ impl Log {
         })
     }
 
+    /// When an event was stored; 0 if no row holds it.
+    pub(crate) fn time_of(rows: &dyn Rows, session: SessionId, seq: u64) -> Result<u64, ApplyError> {
+        let mut found = Ok(0);
+        rows.scan(&keys::blocks(session), Some(&keys::block(session, seq)), true, &mut |_, value| {
+            found = rows::decode::<BlockRow>("block", value)
+                .map(|block| block.events.iter().find(|event| event.seq == seq).map_or(0, |event| event.ts_ms));
+            false
+        })?;
+        found
+    }
+
     pub(crate) fn head(&self) -> u64 {
         self.head
     }

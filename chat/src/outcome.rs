@@ -4,6 +4,7 @@
 use crate::rows::RowsError;
 use proto::command::{Event, Party};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId};
+use proto::version::Versions;
 use std::sync::Arc;
 
 /// What one command did.
@@ -114,6 +115,8 @@ pub enum ApplyError {
     Rows(#[from] RowsError),
     #[error("the {row} row is corrupt: {why}")]
     Corrupt { row: &'static str, why: String },
+    #[error("version {version} is in force; this build speaks {speaks}")]
+    Version { version: u16, speaks: Versions },
     #[error("a command for shard {target} reached {here}")]
     Misrouted { here: ShardId, target: ShardId },
 }

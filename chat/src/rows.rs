@@ -172,6 +172,12 @@ pub(crate) enum PlaceRow {
     Assigned { agent: AgentId },
 }
 
+/// The version in force for the shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct VersionRow {
+    pub version: u16,
+}
+
 proto::frozen!(
     HeaderRow = 20,
     SessionRow = 21,
@@ -183,6 +189,7 @@ proto::frozen!(
     DeskRow = 27,
     QueuedRow = 28,
     WantRow = 29,
+    VersionRow = 30,
 );
 
 /// A row's value. `row` names it in the error.

@@ -25,6 +25,8 @@ pub(crate) struct Session {
     pub agent_cursor: CursorRow,
     pub log: Log,
     pub devices: Devices,
+    #[cfg(feature = "next")]
+    pub tally: u64,
 }
 
 pub(crate) type SessionHold<'a> = Hold<'a, SessionId, Session>;
@@ -48,12 +50,33 @@ impl Session {
             agent_cursor: CursorRow::default(),
             log: Log::new(),
             devices: Devices::default(),
+            #[cfg(feature = "next")]
+            tally: 0,
         }
     }
 
     pub(crate) fn load(rows: &dyn Rows, id: SessionId) -> Result<Option<Session>, ApplyError> {
-        let Some(row) = rows::read::<SessionRow>(rows, "session", &keys::session(id))? else { return Ok(None) };
-        Ok(Some(Session {
+        let Some(bytes) = rows.get(&keys::session(id))? else { return Ok(None) };
+        #[cfg(feature = "next")]
+        if bytes.first() == Some(&<crate::next::TalliedRow as proto::codec::Frozen>::TAG) {
+            let row: crate::next::TalliedRow = rows::decode("session", &bytes)?;
+            let session = Session::of_row(rows, id, row.session)?;
+            return Ok(Some(Session { tally: row.tally, ..session }));
+        }
+        Session::of_row(rows, id, rows::decode("session", &bytes)?).map(Some)
+    }
+
+    /// A session's row, whichever version wrote it.
+    pub(crate) fn facts(bytes: &[u8]) -> Result<SessionRow, ApplyError> {
+        #[cfg(feature = "next")]
+        if bytes.first() == Some(&<crate::next::TalliedRow as proto::codec::Frozen>::TAG) {
+            return rows::decode::<crate::next::TalliedRow>("session", bytes).map(|row| row.session);
+        }
+        rows::decode("session", bytes)
+    }
+
+    fn of_row(rows: &dyn Rows, id: SessionId, row: SessionRow) -> Result<Session, ApplyError> {
+        Ok(Session {
             site: row.site,
             visitor: row.visitor,
             tokens: row.tokens,
@@ -64,7 +87,9 @@ impl Session {
             agent_cursor: row.agent_cursor,
             log: Log::load(rows, id, row.head, row.block_first)?,
             devices: Devices::with_total(row.devices),
-        }))
+            #[cfg(feature = "next")]
+            tally: 0,
+        })
     }
 
     pub(crate) fn save(&mut self, id: SessionId, out: &mut Changes) {
@@ -83,6 +108,11 @@ impl Session {
             agent_cursor: self.agent_cursor,
             devices: self.devices.total,
         };
+        #[cfg(feature = "next")]
+        if self.tally > 0 {
+            let row = crate::next::TalliedRow { session: row, tally: self.tally };
+            return rows::save(out, keys::session(id), &row);
+        }
         rows::save(out, keys::session(id), &row);
     }
 

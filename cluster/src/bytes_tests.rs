@@ -4,12 +4,13 @@
 mod golden;
 
 use crate::meta::{
-    AgentRow, ApiTokenRow, ClusterRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1, SettingRow, SiteRow,
-    TokenRow,
+    AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1,
+    SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow,
 };
 use crate::node::Identity;
 use crate::raft::types::{Data, Entry, TypeConfig, from_log, log_id, membership, to_log, vote};
 use crate::raft::wire::{get_append, put_append};
+use crate::tls::{Authority, Credentials};
 use crate::transport::frame::{MessageKind, messages, put_message};
 use bytes::Bytes;
 use openraft::EntryPayload;
@@ -17,9 +18,10 @@ use openraft::raft::AppendEntriesRequest;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proto::codec::{CodecError, Frozen, decode, encode};
-use proto::command::{Batch, Command, NodeAddress, NodeState, OnceAnswer, Role};
+use proto::command::{Batch, Command, NodeAddress, NodeState, OnceAnswer, Role, SecretBytes};
 use proto::ids::{NodeId, ReplicaId, ShardId, SiteId};
 use proto::peer::{LogPoint, MembershipRow, VoteRow};
+use proto::version::Versions;
 use std::fmt::Debug;
 
 fn address() -> NodeAddress {
@@ -73,6 +75,12 @@ fn rows_of_meta_are_stored_as_their_golden_bytes() {
     is_golden("site-row", vec![("site", SiteRow { name: "demo".into() })]);
     let agent = AgentRow { site: SiteId(7), name: "ada".into(), password: "$argon2id$".into() };
     is_golden("agent-account-row", vec![("agent", agent)]);
+    let authority = AuthorityRow { certificate: vec![0x30, 1], key: SecretBytes(vec![0x30, 2]) };
+    is_golden("authority-row", vec![("authority", authority)]);
+    is_golden("versions-row", vec![("versions", VersionsRow { versions: Versions { min: 1, max: 300 } })]);
+    is_golden("trust-row", vec![("trust", TrustRow { trusts: 300, certified: 1 })]);
+    let lineage = LineageRow { name: u128::MAX, before: vec![u128::MAX, 7], at_ms: 1_763_700_000_000, restored: true };
+    is_golden("lineage-row", vec![("restored", lineage)]);
 }
 
 #[test]
@@ -101,6 +109,18 @@ fn the_identity_of_a_node_is_stored_as_its_golden_bytes() {
     };
     let joined = Identity { meta_replica: None, founder: false, peers: Vec::new(), ..founder.clone() };
     is_golden("identity", vec![("founder", founder), ("joined", joined)]);
+}
+
+#[test]
+fn the_credentials_of_a_node_are_stored_as_their_golden_bytes() {
+    let authority = Some(Authority { certificate: vec![0x30, 4], key: vec![0x30, 5] });
+    let (key, certificate, issuer) = (vec![0x30, 1], vec![0x30, 2], vec![0x30, 4]);
+    let founder = Credentials { key, certificate, issuer, trusted: vec![vec![0x30, 4], vec![0x30, 6]], authority };
+    let joined = Credentials { authority: None, ..founder.clone() };
+    let names = ["founder", "joined"];
+    let samples: Vec<_> = names.into_iter().zip([&founder, &joined].map(encode)).collect();
+    golden::check("071-credentials.txt", &samples);
+    assert!(decode::<Credentials>(&encode(&founder)).is_ok_and(|read| read == founder));
 }
 
 fn entries() -> Vec<Entry> {
@@ -154,6 +174,7 @@ fn messages_of_a_link_are_their_golden_bytes() {
         ("pushes", MessageKind::Pushes),
         ("meta call", MessageKind::MetaCall),
         ("leads", MessageKind::Leads),
+        ("cut", MessageKind::Cut),
         ("node call", MessageKind::NodeCall),
     ];
     let message = |kind| {
@@ -191,6 +212,8 @@ proptest! {
         round_trips(&ReplicaRow { leaving: flag, ..row.into() }, cut);
         round_trips(&TokenRow { expires_ms: next_agent, spent: flag.then_some((cluster, node)) }, cut);
         round_trips(&SiteRow { name: name.clone() }, cut);
+        let before = vec![cluster; usize::from(flag)];
+        round_trips(&LineageRow { name: cluster, before, at_ms: next_agent, restored: flag }, cut);
         round_trips(&AgentRow { site: SiteId(next_site), name: name.clone(), password: password.clone() }, cut);
         let peers = peers.into_iter().map(|(id, peer)| (NodeId(id), address(peer))).collect();
         let meta_replica = flag.then_some(ReplicaId(next_replica));

@@ -5,9 +5,11 @@ pub mod config;
 pub mod hooks;
 pub mod meta;
 pub mod node;
+pub mod offline;
 pub mod raft;
 pub mod router;
 pub mod shard;
+pub mod tls;
 pub mod transport;
 
 #[cfg(test)]

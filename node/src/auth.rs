@@ -8,6 +8,8 @@ use proto::command::TokenHash;
 use proto::ids::{AgentId, SessionId};
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::io::Read;
+use std::path::Path;
 use std::sync::LazyLock;
 
 /// Characters of a token's secret part, 6 random bits each: 258 bits.
@@ -17,6 +19,8 @@ const PASSWORD_CHARS: usize = 20;
 /// 64 characters that need no quoting anywhere: base64url's.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 const SALT_BYTES: usize = 16;
+/// Shortest admin token that somebody else drew, in characters: 128 bits as hexadecimal digits.
+const ADMIN_TOKEN_CHARS_MIN: usize = 32;
 /// Shortest password of an agent, in bytes.
 pub const PASSWORD_BYTES_MIN: usize = 8;
 /// Longest password, in bytes.
@@ -44,6 +48,9 @@ pub enum AuthError {
     /// The hash could not be computed; the password is not at fault.
     #[error("password hash: {0}")]
     Hash(String),
+    /// The file that was named as the admin token cannot serve; the text says why.
+    #[error("admin token file {0}")]
+    TokenFile(String),
 }
 
 impl Secret {
@@ -91,6 +98,24 @@ pub fn mint_token(bearer: Bearer) -> Result<Secret, AuthError> {
 /// `NoRandomness`.
 pub fn mint_plain_token(kind: &str) -> Result<Secret, AuthError> {
     Ok(Secret(format!("{kind}.{}", random_text(SECRET_CHARS)?)))
+}
+
+/// Reads an admin token that somebody else drew; blanks around it do not count.
+/// # Errors
+/// `TokenFile`.
+pub fn read_admin_token(file: &Path) -> Result<Secret, AuthError> {
+    let wrong = |why: &str| AuthError::TokenFile(format!("{}: {why}", file.display()));
+    let mut text = String::new();
+    let opened = std::fs::File::open(file).map_err(|error| wrong(&error.to_string()))?;
+    opened.take(4 << 10).read_to_string(&mut text).map_err(|error| wrong(&error.to_string()))?;
+    let token = text.trim();
+    if !(ADMIN_TOKEN_CHARS_MIN..=TOKEN_BYTES_MAX).contains(&token.len()) {
+        return Err(wrong(&format!("an admin token has {ADMIN_TOKEN_CHARS_MIN} to {TOKEN_BYTES_MAX} characters")));
+    }
+    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(wrong("an admin token has no blanks and only ASCII characters"));
+    }
+    Ok(Secret::new(token.to_owned()))
 }
 
 /// Draws a password for a person.
@@ -219,6 +244,28 @@ mod tests {
         assert!(!verify_password("correct horsf", Some(&hash)).expect("verify"));
         assert!(!verify_password("", None).expect("verify"), "the stand-in is nobody's");
         assert!(verify_password("x", Some("plain")).is_err());
+    }
+
+    #[test]
+    fn an_admin_token_from_a_file_is_long_and_plain() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("token");
+        let read = |text: &str| {
+            std::fs::write(&file, text).expect("written");
+            read_admin_token(&file).map(|token| token.expose().to_owned()).map_err(|error| error.to_string())
+        };
+        let good = "0123456789abcdef0123456789abcdef";
+        assert_eq!(read(&format!("{good}\n")), Ok(good.to_owned()));
+        for (text, why) in [
+            ("", "32 to"),
+            ("short", "32 to"),
+            (&good[1..], "32 to"),
+            ("0123456789abcdef 0123456789abcdef", "no blanks"),
+            (&"x".repeat(TOKEN_BYTES_MAX + 1), "32 to"),
+        ] {
+            assert!(read(text).is_err_and(|error| error.contains(why)), "{text}");
+        }
+        assert!(read_admin_token(&dir.path().join("none")).is_err());
     }
 
     #[test]

@@ -62,6 +62,10 @@ pub struct Config {
     /// Host that other nodes and clients are told where this node listens on all addresses (0.0.0.0).
     #[arg(long, env = "EVERDESK_ADVERTISE_HOST", value_name = "HOST")]
     pub advertise_host: Option<String>,
+    /// File with the token of the admin API that this node starts with; drawn at random unless given. Read at the first start
+    /// only. The founder's is good at every node, so that who deploys a cluster knows it beforehand.
+    #[arg(long, env = "EVERDESK_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
     /// Let administrators cause faults on purpose, each for a bounded time, to see a fail-over. Not for a cluster that serves.
     #[arg(long, env = "EVERDESK_ALLOW_DRILLS")]
     pub allow_drills: bool,

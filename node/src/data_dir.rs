@@ -30,7 +30,34 @@ fn owner(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
 }
 
+fn in_use(dir: &Path, lock: &mut File) -> ClaimError {
+    let mut pid = String::new();
+    // Who it is only helps; that somebody has it is sure.
+    let _ = lock.read_to_string(&mut pid);
+    ClaimError::InUse { dir: dir.to_owned(), pid: pid.trim().parse().ok() }
+}
+
 impl DataDir {
+    /// Keeps processes from starting in a directory that is read; changes nothing in it.
+    /// # Errors
+    /// `InUse`: a node runs there. `NotADirectory`, `Io`.
+    pub fn hold_still(dir: &Path) -> Result<Option<DataDir>, ClaimError> {
+        let io = |cause| ClaimError::Io { dir: dir.to_owned(), cause };
+        if !dir.is_dir() {
+            return Err(ClaimError::NotADirectory(dir.to_owned()));
+        }
+        let mut lock = match File::open(dir.join(LOCK_NAME)) {
+            // A copy without it: nobody runs there.
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            lock => lock.map_err(io)?,
+        };
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(DataDir { _lock: lock })),
+            Err(TryLockError::WouldBlock) => Err(in_use(dir, &mut lock)),
+            Err(TryLockError::Error(cause)) => Err(io(cause)),
+        }
+    }
+
     /// Makes the directory unless it is there, and claims it.
     /// # Errors
     /// `ClaimError`; nothing but the directory and the lock file was made then.
@@ -44,12 +71,7 @@ impl DataDir {
         let mut lock = open.map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                // Who it is only helps; that somebody has it is sure.
-                let _ = lock.read_to_string(&mut pid);
-                return Err(ClaimError::InUse { dir: dir.to_owned(), pid: pid.trim().parse().ok() });
-            }
+            Err(TryLockError::WouldBlock) => return Err(in_use(dir, &mut lock)),
             Err(TryLockError::Error(cause)) => return Err(io(cause)),
         }
         lock.set_len(0).map_err(io)?;
@@ -69,7 +91,11 @@ mod tests {
         let claim = DataDir::claim(&dir).unwrap();
         let told = DataDir::claim(&dir).err().unwrap().to_string();
         assert!(told.contains("is in use") && told.ends_with(&format!("(pid {})", std::process::id())), "{told}");
+        assert!(matches!(DataDir::hold_still(&dir), Err(ClaimError::InUse { .. })));
         drop(claim);
+        let still = DataDir::hold_still(&dir).unwrap();
+        assert!(still.is_some() && DataDir::claim(&dir).is_err());
+        drop(still);
         assert!(DataDir::claim(&dir).is_ok());
     }
 

@@ -37,8 +37,7 @@ pub async fn ready(app: Data<App>) -> HttpResponse {
 
 pub async fn metrics(app: Data<App>) -> HttpResponse {
     // What is true now, not at the last change: read when it is asked for.
-    let led = app.cluster.router.locals().iter().filter(|shard| shard.serving().is_some()).count();
-    metrics::gauge!("chat_cluster_shards_led_count").set(led as f64);
+    crate::figures::refresh(&app).await;
     metrics::gauge!("chat_cluster_ready_count").set(f64::from(u8::from(unready(&app).is_empty())));
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(app.metrics.render())
 }

@@ -4,11 +4,13 @@
 pub mod admin;
 pub mod agent;
 pub mod auth;
+pub mod backup;
 pub mod cli;
 pub mod client;
 pub mod config;
 pub mod connection;
 pub mod data_dir;
+pub mod figures;
 pub mod gateway;
 pub mod health;
 pub mod hooks;

@@ -43,6 +43,7 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     (Counter, "chat_storage_fsyncs_total", Unit::Count, "Synced writes of the log"),
     (Histogram, "chat_storage_batch_appends_count", Unit::Count, "Appends of all shards per synced write"),
     (Gauge, "chat_session_actors_count", Unit::Count, "Session actors at the shards that this node leads"),
+    (Gauge, "chat_agent_actors_count", Unit::Count, "Agent actors at the shards that this node leads"),
     (
         Counter,
         "chat_session_panics_total",
@@ -57,7 +58,36 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     ),
     (Counter, "chat_gateway_visitors_total", Unit::Count, "Visitors created here"),
     (Counter, "chat_gateway_logins_total", Unit::Count, "Agent logins here, by outcome"),
-    (Gauge, "chat_cluster_shards_led_count", Unit::Count, "Shards that this node leads and serves"),
+    (Gauge, "chat_desk_waiting_count", Unit::Count, "Conversations that wait for an agent, at the desks led here"),
+    (Gauge, "chat_desk_assigned_count", Unit::Count, "Conversations that have an agent, at the desks led here"),
+    (Gauge, "chat_desk_agents_online_count", Unit::Count, "Agents that are online, at the desks led here"),
+    (Gauge, "chat_cluster_shards_count", Unit::Count, "Shards of the cluster, with the meta group"),
+    (
+        Gauge,
+        "chat_cluster_shards_led_count",
+        Unit::Count,
+        "Shards that this node leads and serves, with the meta group",
+    ),
+    (
+        Gauge,
+        "chat_cluster_shards_leaderless_count",
+        Unit::Count,
+        "Shards, with the meta group, of which this node knows no leader",
+    ),
+    (
+        Gauge,
+        "chat_cluster_lag_max_count",
+        Unit::Count,
+        "Log entries that the slowest replica of the shards led here is behind",
+    ),
+    (
+        Gauge,
+        "chat_cluster_nodes_up_count",
+        Unit::Count,
+        "Nodes of the cluster that this node has a link to, and itself",
+    ),
+    (Gauge, "chat_cluster_nodes_down_count", Unit::Count, "Nodes of the cluster that this node has no link to"),
+    (Gauge, "chat_cluster_nodes_dead_count", Unit::Count, "Nodes that counted as dead when this node last heard of it"),
     (Gauge, "chat_cluster_ready_count", Unit::Count, "1 when this node is ready, 0 when not"),
 ];
 

@@ -16,6 +16,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
 use proto::command::{NodeAddress, NodeState, TokenHash};
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +24,8 @@ use tokio::runtime::{Builder, Handle};
 
 /// Longest time that stopping may take.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
+/// The same for a node that is told to stop: it has 10 s in all.
+const STOP_OVER: Duration = Duration::from_secs(1);
 /// Longest time that moving the leaders elsewhere may take.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 
@@ -38,6 +41,8 @@ pub struct App {
     pub metrics: PrometheusHandle,
     /// Of this node's own credential in its data directory.
     pub local_token: TokenHash,
+    /// Backups that this node makes.
+    pub backups: crate::backup::Jobs,
     pub admin: crate::admin::Shared,
 }
 
@@ -79,9 +84,13 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .build()?;
     let handle = runtime.handle().clone();
     let hub = Hub::new(handle.clone());
-    let token = kept_credential(&config).map_or_else(|| auth::mint_plain_token("admin"), Ok)?;
+    let token = match (kept_credential(&config), &config.admin_token_file) {
+        (Some(kept), _) => kept,
+        (None, Some(file)) => auth::read_admin_token(file)?,
+        (None, None) => auth::mint_plain_token("admin")?,
+    };
     // Before the founding: a token that only the cluster knows would be lost.
-    save_credential(&config, &address.admin, &token)?;
+    save_credential(&config.data_dir, &address.admin, &token)?;
     let cluster = start_cluster(&config, address.clone(), peers, &handle, &hub, &token)?;
     hub.attach(&cluster);
     let app = Data::new(App {
@@ -93,6 +102,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         password_seen: Mutex::default(),
         metrics,
         local_token: token.hash(),
+        backups: Default::default(),
         admin: crate::admin::Shared::new(config.allow_drills),
     });
     println!(
@@ -103,12 +113,13 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         address.admin
     );
     serve(&config, app.clone(), clients, admin)?;
+    let reason = app.cluster.watch_end().borrow().clone();
     runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(())
+    reason.map_or(Ok(()), |reason| Err(anyhow::Error::msg(reason)))
 }
 
 /// Address and token of the admin API, for the commands on this machine.
-const CREDENTIAL: &str = "admin.json";
+pub(crate) const CREDENTIAL: &str = "admin.json";
 
 fn start_cluster(
     config: &Config,
@@ -164,17 +175,17 @@ fn kept_credential(config: &Config) -> Option<Secret> {
 }
 
 /// Leaves the credential where the commands on this machine find it, readable by its owner only.
-fn save_credential(config: &Config, admin: &str, token: &Secret) -> anyhow::Result<()> {
+pub(crate) fn save_credential(dir: &Path, admin: &str, token: &Secret) -> anyhow::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let path = config.data_dir.join(CREDENTIAL);
-    let fresh = config.data_dir.join("admin.json.new");
+    let path = dir.join(CREDENTIAL);
+    let fresh = dir.join("admin.json.new");
     let body = serde_json::json!({ "url": format!("http://{admin}"), "token": token.expose() });
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     file.write_all(body.to_string().as_bytes())?;
     file.sync_all()?;
     std::fs::rename(fresh, path)?;
-    std::fs::File::open(&config.data_dir)?.sync_all()?;
+    std::fs::File::open(dir)?.sync_all()?;
     Ok(())
 }
 
@@ -207,6 +218,7 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
             tokio::select! {
                 () = wait_for_signal() => tracing::info!("stopping"),
                 () = removed(&app) => tracing::warn!("this node was removed from the cluster, and ends"),
+                () = must_end(&app) => {}
             }
             // Nobody calls off what has begun.
             follower.abort();
@@ -216,7 +228,7 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
             if let Some(HandedOver { moved, kept }) = handed {
                 tracing::info!(moved, kept, "handed its leaders over");
             }
-            app.hub.drain(drain_retry(&app), Duration::ZERO).await;
+            app.hub.drain(drain_retry(&app), STOP_OVER).await;
             stop_clients.stop(true).await;
             stop_admin.stop(true).await;
             let cluster = app.cluster.clone();
@@ -243,6 +255,13 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
 /// What sockets are told to wait before they connect elsewhere.
 fn drain_retry(app: &App) -> Duration {
     Duration::from_millis(settings::number(&app.cluster, settings::DRAIN_RETRY))
+}
+
+async fn must_end(app: &App) {
+    let mut end = app.cluster.watch_end();
+    if end.wait_for(Option::is_some).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn removed(app: &App) {

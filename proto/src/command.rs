@@ -2,10 +2,21 @@
 //! Does not know how they are applied. Invariant: enums grow only at their end, structs never change.
 
 use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, VisitorId};
+use crate::version::Versions;
 use bincode::{Decode, Encode};
 
 /// SHA-256 of a token; tokens themselves are never stored.
 pub type TokenHash = [u8; 32];
+
+/// Bytes that do not show up in logs.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SecretBytes(pub Vec<u8>);
+
+impl std::fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
 
 /// One raft entry of a data shard: what arrived while the last round was under way.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -42,6 +53,11 @@ pub enum Command {
     Inbox { from: ShardId, seq: u64, message: Mail },
     /// The target has applied every mail up to `upto`: their outbox rows go.
     OutboxAcked { to: ShardId, upto: u64 },
+    /// The version in force for this shard from here on; never back.
+    SetShardVersion { version: u16 },
+    /// Counts in a session's row: what the next release might add.
+    #[cfg(feature = "next")]
+    Tally { session: SessionId },
 }
 
 /// A durable message between actors of different shards.
@@ -141,6 +157,17 @@ pub enum MetaCommand {
     RetireExcess { replica: ReplicaId },
     /// A new replica on `to` shall take the place of this one.
     MoveReplica { replica: ReplicaId, to: NodeId },
+    /// A certificate authority of the cluster (X.509 and PKCS#8, DER): the newest signs, all are trusted. Refused while one
+    /// takes another's place.
+    AddAuthority { certificate: Vec<u8>, key: SecretBytes },
+    /// Ends the trust in all but the newest authority; refused while a member has a certificate of another.
+    DropAuthorities,
+    /// The newest authority that a node trusts, and the one that signed its certificate.
+    SetNodeTrust { node: NodeId, trusts: u32, certified: u32 },
+    /// Which versions the build speaks that runs on a node.
+    SetNodeVersions { node: NodeId, versions: Versions },
+    /// Puts a version in force, for ever; refused while a member does not speak it.
+    Finalize { version: u16 },
     /// Stores the hash of a token for the admin API. Refused while another token has the name.
     CreateApiToken { token: TokenHash, name: String, role: Role, expires_ms: Option<u64> },
     /// The token of that name is good no longer. Idempotent.
@@ -195,7 +222,9 @@ impl Command {
             | Command::Close { session, .. } => Some(Target::Session(*session)),
             Command::AgentLogin { agent, .. } | Command::AgentPresence { agent, .. } => Some(Target::Agent(*agent)),
             Command::Inbox { message, .. } => Some(message.target()),
-            Command::OutboxAcked { .. } => None,
+            Command::OutboxAcked { .. } | Command::SetShardVersion { .. } => None,
+            #[cfg(feature = "next")]
+            Command::Tally { session } => Some(Target::Session(*session)),
         }
     }
 }

@@ -6,3 +6,4 @@ pub mod codec;
 pub mod command;
 pub mod ids;
 pub mod peer;
+pub mod version;

@@ -8,21 +8,26 @@ use bincode::{Decode, Encode};
 /// The first bytes of every peer connection, so that a stray HTTP client is told apart at once.
 pub const MAGIC: [u8; 8] = *b"EVERDESK";
 /// Longest handshake message, in bytes.
-pub const HELLO_BYTES_MAX: usize = 4 << 10;
+pub const HELLO_BYTES_MAX: usize = 32 << 10;
 /// Longest frame on a link, in bytes. A larger length closes the link before anything is allocated.
 pub const FRAME_BYTES_MAX: usize = 24 << 20;
-/// Peer protocol versions that this build speaks.
-pub const PROTOCOL_MIN: u16 = 1;
-/// See [`PROTOCOL_MIN`].
-pub const PROTOCOL_MAX: u16 = 1;
-
-/// What the dialling side says first.
+/// What the dialling side says first. `protocol_min`: the version in force, or a build's oldest one when it joins;
+/// `protocol_max`: the newest one that it speaks. See [`crate::version`].
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Hello {
     /// A node of the cluster opens its link.
     Link { cluster: u128, node: NodeId, to: NodeId, incarnation: u64, protocol_min: u16, protocol_max: u16 },
     /// A new machine asks to become a node. `request` is drawn once and repeated by retries.
     Join { token: String, request: u128, address: NodeAddress, protocol_min: u16, protocol_max: u16 },
+    /// The same, with a certificate request (PKCS#10, DER) for the key by which the node will be known.
+    Enroll {
+        token: String,
+        request: u128,
+        address: NodeAddress,
+        certificate_request: Vec<u8>,
+        protocol_min: u16,
+        protocol_max: u16,
+    },
 }
 
 /// The answer to a hello.
@@ -45,6 +50,22 @@ pub enum HelloReply {
     },
     Refused {
         reason: String,
+    },
+    /// Certificates are X.509, DER; `trusted`: those of the cluster's authorities, the newest last.
+    Enrolled {
+        cluster: u128,
+        node: NodeId,
+        shards: u32,
+        nodes: Vec<(NodeId, NodeAddress)>,
+        certificate: Vec<u8>,
+        issuer: Vec<u8>,
+        trusted: Vec<Vec<u8>>,
+        /// In force in the cluster.
+        version: u16,
+    },
+    /// The cluster is at a version that the caller does not speak: a build that speaks `version` would do.
+    WrongVersion {
+        version: u16,
     },
 }
 
@@ -326,6 +347,38 @@ pub enum MetaReply {
     Once(OnceState),
 }
 
+/// A call for the rows of one group at one moment, for a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum CutCall {
+    /// To the group's leader: holds its rows as they are now, with everything acknowledged before the call.
+    Open { shard: ShardId },
+    /// To the same node: the chunk of that number, counted from 0. The last one given may be asked for again.
+    Next { cut: u64, number: u32 },
+    /// Lets go of the rows; so does a minute without a call.
+    Close { cut: u64 },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum CutReply {
+    Opened {
+        cut: u64,
+        applied: AppliedRow,
+    },
+    /// As a snapshot's: with a checksum of its own.
+    Chunk {
+        rows: Vec<u8>,
+    },
+    /// There is no such chunk: all rows were given.
+    End,
+    Closed,
+    NotLeader {
+        hint: Option<NodeId>,
+    },
+    Failed {
+        reason: String,
+    },
+}
+
 crate::frozen!(
     Hello = 40,
     HelloReply = 41,
@@ -347,4 +400,6 @@ crate::frozen!(
     MetaCall = 57,
     MetaReply = 58,
     LogPoint = 59,
+    CutCall = 91,
+    CutReply = 92,
 );

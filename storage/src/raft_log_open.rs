@@ -19,7 +19,7 @@ use crate::tail::LogEntry;
 use crate::watermark::{Record, Watermarks};
 
 /// What was found, or why the replica must not go on.
-type Verdict<T> = Result<T, String>;
+pub(crate) type Verdict<T> = Result<T, String>;
 
 /// Reads and checks a replica, or gives birth to it.
 pub(crate) fn load(
@@ -125,7 +125,8 @@ fn read_rows(
     failed.map_or(Ok(at_mark), Err)
 }
 
-fn check(inner: &Inner, incarnation: u64, record: Record, at_mark: Option<Point>) -> Verdict<()> {
+/// Whether a log is what its watermark knows of.
+pub(crate) fn check(inner: &Inner, incarnation: u64, record: Record, at_mark: Option<Point>) -> Verdict<()> {
     if incarnation != record.incarnation {
         return Err("the watermark belongs to another incarnation".to_owned());
     }

@@ -81,6 +81,23 @@ impl RocksEngine {
         Ok(Arc::new(RocksEngine { db: Arc::new(db), synced, logged: WriteOptions::default(), buffered }))
     }
 
+    /// Opens the database of a stopped node to read it; no file in `dir` is changed.
+    /// # Errors
+    /// As [`RocksEngine::open`], and when there is no database.
+    pub fn open_read_only(dir: &Path) -> Result<Arc<dyn View>, StorageError> {
+        let options = RocksOptions::default();
+        let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let families = Family::ALL
+            .map(|family| ColumnFamilyDescriptor::new(name(family), family_options(family, &options, &cache)));
+        let mut settings = db_options(&options);
+        settings.create_if_missing(false);
+        settings.create_missing_column_families(false);
+        let db = DB::open_cf_descriptors_read_only(&settings, dir, families, false)
+            .map_err(|error| from_rocks("open", &error))?;
+        let (synced, logged, buffered) = (WriteOptions::default(), WriteOptions::default(), WriteOptions::default());
+        Ok(Arc::new(RocksEngine { db: Arc::new(db), synced, logged, buffered }))
+    }
+
     fn handle(&self, family: Family) -> &ColumnFamily {
         Families::of(&self.db).handle(family)
     }

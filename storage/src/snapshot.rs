@@ -86,10 +86,12 @@ impl StateSnapshot {
 }
 
 /// Called with the key and the value of each row of a chunk.
-type RowSink<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StorageError>;
+pub type RowSink<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), StorageError>;
 
 /// Gives each row of a chunk to `row`. The checksum is verified before the first.
-pub(crate) fn decode_chunk(chunk: &[u8], row: RowSink<'_>) -> Result<(), StorageError> {
+/// # Errors
+/// `Corrupt` for a chunk that is not what [`StateSnapshot::next_chunk`] made; what `row` returns.
+pub fn decode_chunk(chunk: &[u8], row: RowSink<'_>) -> Result<(), StorageError> {
     if chunk.len() > CHUNK_BYTES_MAX {
         return Err(StorageError::corrupt("snapshot chunk: too long"));
     }

@@ -85,6 +85,13 @@ pub(crate) fn decode(slot: &[u8]) -> Result<(u64, Records), StorageError> {
     Ok((sequence, records))
 }
 
+/// The valid slot with the higher sequence.
+fn newest(bytes: &[u8]) -> (u64, Records) {
+    let (first, second) = bytes.split_at(bytes.len().min(SLOT_LEN));
+    let valid = [first, second].into_iter().filter_map(|slot| decode(slot).ok());
+    valid.max_by_key(|(sequence, _)| *sequence).unwrap_or_default()
+}
+
 /// Where the slots lie.
 #[derive(Debug)]
 enum Medium {
@@ -116,16 +123,22 @@ impl SlotFile {
         Ok(SlotFile::with(Medium::File(file), &bytes))
     }
 
+    /// The newest valid records of `dir/watermarks`, which is not changed; none when there is no such file.
+    pub(crate) fn read(dir: &Path) -> Result<Records, StorageError> {
+        match std::fs::read(dir.join(FILE_NAME)) {
+            Ok(bytes) => Ok(newest(&bytes).1),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Records::new()),
+            Err(error) => Err(StorageError::io("read of the watermark file", &error)),
+        }
+    }
+
     pub(crate) fn in_memory(file: MemFile) -> (SlotFile, Records) {
         let bytes = file.read();
         SlotFile::with(Medium::Memory(file), &bytes)
     }
 
     fn with(medium: Medium, bytes: &[u8]) -> (SlotFile, Records) {
-        let (first, second) = bytes.split_at(bytes.len().min(SLOT_LEN));
-        let newest =
-            [first, second].into_iter().filter_map(|slot| decode(slot).ok()).max_by_key(|(sequence, _)| *sequence);
-        let (sequence, records) = newest.unwrap_or_default();
+        let (sequence, records) = newest(bytes);
         (SlotFile { medium, sequence, failed: None, buffer: Vec::new() }, records)
     }
 

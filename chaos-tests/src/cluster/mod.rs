@@ -23,7 +23,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 /// A fresh cluster must have all its voters, and leaders must be spread, within this.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 /// One call of the command line.
-const COMMAND_WITHIN: Duration = Duration::from_secs(30);
+const COMMAND_WITHIN: Duration = Duration::from_secs(60);
 
 /// The site that exists on a fresh node.
 pub const SITE: &str = "demo";
@@ -40,6 +40,7 @@ pub struct Node {
     pub peer: String,
     pub admin: String,
     process: Option<NodeProcess>,
+    binary: PathBuf,
     /// Where it says that it stands.
     zone: String,
     /// It was removed from the cluster: nothing is asked of it any more.
@@ -104,10 +105,52 @@ impl Cluster {
             peer: addr()?,
             admin: addr()?,
             process: None,
+            binary: self.binary.clone(),
             zone: String::new(),
             removed: false,
         });
         Ok(number)
+    }
+
+    /// Makes a node known that holds `data_dir` and listens where node `number` of another cluster did, which must not run.
+    /// # Errors
+    /// None of this cluster's own; see `add_node`.
+    pub fn add_in_place_of(&mut self, data_dir: PathBuf, other: &Cluster, number: u64) -> anyhow::Result<u64> {
+        let added = self.add_node(Some(data_dir))?;
+        let (client, peer, admin) = {
+            let before = other.node(number);
+            (before.client.clone(), before.peer.clone(), before.admin.clone())
+        };
+        let node = self.node_mut(added);
+        (node.client, node.peer, node.admin) = (client, peer, admin);
+        Ok(added)
+    }
+
+    /// Where this cluster's own files lie; removed with it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Runs a command that asks no node, and returns what it prints.
+    /// # Errors
+    /// It fails; with what it printed and said.
+    pub async fn offline(&self, args: &[&str], input: &str) -> anyhow::Result<String> {
+        let mut child = tokio::process::Command::new(&self.binary)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A command that has failed already does not read.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+        let out = tokio::time::timeout(COMMAND_WITHIN, child.wait_with_output()).await;
+        let out = out.with_context(|| format!("`everdesk {}` hangs", args.join(" ")))??;
+        let (said, printed) = (String::from_utf8_lossy(&out.stderr), String::from_utf8_lossy(&out.stdout));
+        anyhow::ensure!(out.status.success(), "`everdesk {}`: {}: {printed}{said}", args.join(" "), out.status);
+        Ok(printed.into_owned())
     }
 
     /// Starts one more node in a zone, and waits until it is ready.
@@ -133,6 +176,25 @@ impl Cluster {
     /// It is not executable, or nobody gives a token.
     pub async fn spawn(&mut self, number: u64) -> anyhow::Result<()> {
         let is_new = !self.node(number).data_dir.join(".member").exists();
+        let token = match is_new && number > 1 {
+            true => Some(self.join_token().await?),
+            false => None,
+        };
+        self.spawn_with(number, token.as_deref())
+    }
+
+    /// A token with which one node may join.
+    /// # Errors
+    /// Node 1 gives none.
+    pub async fn join_token(&self) -> anyhow::Result<String> {
+        let token = self.command(&["token", "create"], "").await?;
+        Ok(token.lines().last().context("no token was printed")?.to_owned())
+    }
+
+    /// Starts a node without waiting; with a token it joins.
+    /// # Errors
+    /// It is not executable.
+    pub fn spawn_with(&mut self, number: u64, token: Option<&str>) -> anyhow::Result<()> {
         let node = self.node(number);
         let mut args = vec!["start".to_owned(), "--data-dir".to_owned(), node.data_dir.display().to_string()];
         for (flag, value) in
@@ -141,16 +203,19 @@ impl Cluster {
             args.extend([flag.to_owned(), value.clone()]);
         }
         args.extend(["--zone".to_owned(), node.zone.clone()]);
-        if is_new && number > 1 {
+        if let Some(token) = token {
             let founder = self.node(1).peer.clone();
-            let token = self.command(&["token", "create"], "").await?;
-            let token = token.lines().last().context("no token was printed")?.to_owned();
-            args.extend(["--join".to_owned(), founder, "--token".to_owned(), token]);
+            args.extend(["--join".to_owned(), founder, "--token".to_owned(), token.to_owned()]);
         }
         args.extend(self.args.iter().cloned());
-        let process = NodeProcess::start(&self.binary, &args, &self.node(number).log)?;
+        let process = NodeProcess::start(&self.node(number).binary, &args, &self.node(number).log)?;
         self.node_mut(number).process = Some(process);
         Ok(())
+    }
+
+    /// From its next start on, a node runs this binary.
+    pub fn use_binary(&mut self, number: u64, binary: &Path) {
+        binary.clone_into(&mut self.node_mut(number).binary);
     }
 
     /// Waits for `/health/ready`.
@@ -306,6 +371,12 @@ impl Cluster {
     pub fn clients_from(&self, first: usize) -> Vec<String> {
         let count = self.nodes.len();
         (0..count).map(|step| self.nodes[(first + step) % count].client.clone()).collect()
+    }
+
+    /// Lines of a node's log that hold `part`.
+    pub fn log_lines_with(&self, number: u64, part: &str) -> usize {
+        let text = std::fs::read(&self.node(number).log).unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().filter(|line| line.contains(part)).count()
     }
 
     /// The last lines of a node's log.

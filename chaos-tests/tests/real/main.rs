@@ -11,10 +11,19 @@ mod presence;
 
 mod deposed;
 
+mod certificates;
 mod clients;
 
 mod storage;
 
+mod backups;
+
+mod recover;
+
 mod malformed;
+
+mod figures;
+
+mod deployed;
 
 mod admin_api;

@@ -188,3 +188,21 @@ async fn four_nodes_become_three_and_five_with_a_zone_lost_in_between() -> anyho
     println!("4, 3, a zone lost, 5 nodes: {tally:?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_node_comes_back_as_a_new_one_and_takes_its_own_place_by_itself() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start_with(3, &["--dead-after-s", "3"]).await?;
+    let mut load = Workload::start(&cluster, &Shape::default()).await?;
+    load.talk(1_000, TALK_WITHIN).await?;
+    let wiped = 3;
+    cluster.kill(wiped);
+    std::fs::remove_dir_all(&cluster.node(wiped).data_dir)?;
+    // The same machine at the same addresses; the cluster knows it as n4 from here on.
+    cluster.run(wiped).await?;
+    wait_replaced(&cluster, wiped).await?;
+    load.talk(2_000, TALK_WITHIN).await?;
+    load.stop().await?;
+    let tally = oracle::check(&cluster, &load).await?;
+    println!("n{wiped} was wiped: {tally:?}");
+    Ok(())
+}

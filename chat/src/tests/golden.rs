@@ -90,6 +90,8 @@ fn golden_text() -> String {
         ("want queued", want(PlaceRow::Queued { ticket: 990 })),
         ("want assigned", want(PlaceRow::Assigned { agent: AGENT })),
         ("mail key", keys::mail(ShardId(2), 6)),
+        ("version key", keys::VERSION.to_vec()),
+        ("version", encode(&VersionRow { version: 300 })),
     ];
     lines.iter().map(|(name, bytes)| format!("{name}: {}\n", hex(bytes))).collect()
 }

@@ -8,12 +8,12 @@ use proto::command::{Command, EventBody, Mail, Party, Target};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, VisitorId};
 use std::collections::BTreeMap;
 
-const SHARDS: u32 = 3;
-const SESSIONS: u128 = 9;
-const AGENTS: u64 = 5;
+pub(super) const SHARDS: u32 = 3;
+pub(super) const SESSIONS: u128 = 9;
+pub(super) const AGENTS: u64 = 5;
 
 #[derive(Debug, Clone)]
-enum Step {
+pub(super) enum Step {
     Say(u128),
     AgentSays(u128, u64),
     Close(u128, u8),
@@ -37,7 +37,7 @@ enum Step {
     Chill(u32),
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let shard = || 1..=SHARDS;
     let step = prop_oneof![
         8 => (0..SESSIONS).prop_map(Step::Say),
@@ -58,13 +58,13 @@ fn site_of(id: u64) -> SiteId {
     SiteId(1 + (id % 2) as u32)
 }
 
-struct Cluster {
-    worlds: BTreeMap<ShardId, World>,
-    said: BTreeMap<(SessionId, Party), u64>,
+pub(super) struct Cluster {
+    pub worlds: BTreeMap<ShardId, World>,
+    pub said: BTreeMap<(SessionId, Party), u64>,
 }
 
 impl Cluster {
-    fn new() -> Cluster {
+    pub(super) fn new() -> Cluster {
         let worlds = (1..=SHARDS).map(|id| (ShardId(id), World::of(ShardId(id), SHARDS))).collect();
         let mut cluster = Cluster { worlds, said: BTreeMap::new() };
         for id in 0..SESSIONS {
@@ -91,14 +91,14 @@ impl Cluster {
         self.world(shard.0).apply(command)
     }
 
-    fn say(&mut self, id: u128, from: Party) {
+    pub(super) fn say(&mut self, id: u128, from: Party) {
         let n = self.said.get(&(SessionId(id), from)).copied().unwrap_or(0) + 1;
         if matches!(self.apply(say(id, from, n, "x")).reply, Reply::Sent { dup: false, .. }) {
             self.said.insert((SessionId(id), from), n);
         }
     }
 
-    fn mails(&self, from: u32, to: u32, after: u64) -> Vec<(u64, Mail)> {
+    pub(super) fn mails(&self, from: u32, to: u32, after: u64) -> Vec<(u64, Mail)> {
         let world = &self.worlds[&ShardId(from)];
         world.shard.outbox(&world.rows, ShardId(to), after, 99).unwrap()
     }
@@ -117,7 +117,7 @@ impl Cluster {
         new
     }
 
-    fn step(&mut self, step: Step) {
+    pub(super) fn step(&mut self, step: Step) {
         match step {
             Step::Say(id) => self.say(id, Party::Visitor),
             Step::AgentSays(id, agent) => self.say(id, Party::Agent(AgentId(agent))),
@@ -148,7 +148,7 @@ impl Cluster {
     }
 
     /// Delivers until no mail waits anywhere.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             let pairs = (1..=SHARDS).flat_map(|from| (1..=SHARDS).map(move |to| (from, to)));
             if pairs.map(|(from, to)| self.deliver(from, to, 99, 1)).sum::<usize>() == 0 {
@@ -158,7 +158,7 @@ impl Cluster {
     }
 
     /// Who holds which conversation, as the agents believe.
-    fn believed(&self) -> BTreeMap<(SessionId, u64), AgentId> {
+    pub(super) fn believed(&self) -> BTreeMap<(SessionId, u64), AgentId> {
         let mut believed = BTreeMap::new();
         for agent in (0..AGENTS).map(AgentId) {
             let world = self.at(Target::Agent(agent));
@@ -170,7 +170,7 @@ impl Cluster {
     }
 
     /// Open conversations by session.
-    fn open(&self) -> BTreeMap<(SessionId, u64), (SiteId, Option<AgentId>)> {
+    pub(super) fn open(&self) -> BTreeMap<(SessionId, u64), (SiteId, Option<AgentId>)> {
         let open = |id: SessionId| {
             let world = self.at(Target::Session(id));
             let view = world.shard.session(&world.rows, id).unwrap().unwrap();
@@ -180,7 +180,7 @@ impl Cluster {
     }
 
     /// In a session's own history each conversation is given at most once, before it is closed, with gapless seqs.
-    fn check_histories(&self) {
+    pub(super) fn check_histories(&self) {
         for id in (0..SESSIONS).map(SessionId) {
             let world = self.at(Target::Session(id));
             let page = world.shard.history(&world.rows, id, HistoryRange::After(0), usize::MAX, usize::MAX).unwrap();
@@ -204,7 +204,7 @@ impl Cluster {
     }
 
     /// When no mail is under way, all sides say the same.
-    fn check_settled(&self) {
+    pub(super) fn check_settled(&self) {
         let open = self.open();
         let assigned = open.iter().filter_map(|(talk, (_, agent))| agent.map(|agent| (*talk, agent)));
         assert_eq!(self.believed(), assigned.collect::<BTreeMap<_, _>>());

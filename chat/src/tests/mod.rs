@@ -5,5 +5,6 @@ mod desk;
 mod golden;
 mod mails;
 mod messages;
+mod reconcile;
 mod sessions;
 pub(crate) mod world;

@@ -5,11 +5,13 @@ use super::state::MetaState;
 use crate::raft::machine::RowChanges;
 use crate::raft::types::Applied;
 use crate::raft::{Halt, Machine};
+use crate::transport::version_text;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::codec;
 use proto::command::MetaBatch;
 use proto::peer::LogPoint;
+use proto::version::Versions;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use storage::StateTable;
@@ -47,6 +49,14 @@ impl MetaMachine {
     }
 }
 
+/// A replica whose build does not speak the version in force stops.
+fn check_version(state: &MetaState) -> Result<(), Halt> {
+    match &state.cluster {
+        Some(row) if row.version > Versions::MINE.max => Err(Halt(version_text(row.version))),
+        _ => Ok(()),
+    }
+}
+
 fn load(table: &StateTable) -> Result<MetaState, Halt> {
     let mut state = MetaState::default();
     let mut failed = None;
@@ -59,6 +69,7 @@ fn load(table: &StateTable) -> Result<MetaState, Halt> {
             }
         })
         .map_err(|error| Halt(error.to_string()))?;
+    check_version(&state)?;
     failed.map_or(Ok(state), Err)
 }
 
@@ -67,7 +78,9 @@ impl Machine for MetaMachine {
         let batch: MetaBatch =
             codec::decode(body).map_err(|error| Halt(format!("entry {} of meta: {error}", at.index)))?;
         let mut state = self.state.lock();
-        Ok(Applied::Meta(batch.commands.into_iter().map(|command| state.apply(batch.now_ms, command)).collect()))
+        let replies = batch.commands.into_iter().map(|command| state.apply(batch.now_ms, command)).collect();
+        check_version(&state)?;
+        Ok(Applied::Meta(replies))
     }
 
     fn round_done(&self) {

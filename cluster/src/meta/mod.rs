@@ -5,13 +5,17 @@ mod access;
 mod machine;
 mod plan;
 mod rows;
+mod start_over;
 mod state;
+mod trust;
+mod versions;
 
 pub use access::ONCE_BODY_BYTES_MAX;
 pub use machine::MetaMachine;
 pub use plan::{GroupPlan, missing_replicas, next_move, preferred_leaders, replicas_on};
 pub use rows::{
-    AgentRow, ApiTokenRow, ClusterRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1, SettingRow, SiteRow,
-    TokenRow,
+    AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1,
+    SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow,
 };
-pub use state::MetaState;
+pub use start_over::Fresh;
+pub use state::{MetaState, SECRET_KINDS};

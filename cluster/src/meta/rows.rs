@@ -1,8 +1,9 @@
 //! Owns the stored form of the meta group's state. Does not change it. Invariant: layouts are frozen under their tags.
 
 use bincode::{Decode, Encode};
-use proto::command::{NodeAddress, NodeState, OnceAnswer, Role, TokenHash};
+use proto::command::{NodeAddress, NodeState, OnceAnswer, Role, SecretBytes, TokenHash};
 use proto::ids::{NodeId, ShardId, SiteId};
+use proto::version::Versions;
 
 /// What there is one of.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -106,6 +107,39 @@ pub struct AgentRow {
     pub password: String,
 }
 
+/// See [`crate::tls::Authority`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AuthorityRow {
+    pub certificate: Vec<u8>,
+    pub key: SecretBytes,
+}
+
+/// Numbers of authorities: the newest that a node trusts, and the one that signed its certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct TrustRow {
+    pub trusts: u32,
+    pub certified: u32,
+}
+
+/// Which versions the build of a node speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct VersionsRow {
+    pub versions: Versions,
+}
+
+/// What a cluster was before it was recovered or restored; a cluster that was founded has no such row.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct LineageRow {
+    /// The id of the cluster that was founded: what operators call it, whatever became of it.
+    pub name: u128,
+    /// The ids that it had, oldest first.
+    pub before: Vec<u128>,
+    /// When it was started over, milliseconds since 1970.
+    pub at_ms: u64,
+    /// Out of a backup; else out of what its nodes had left.
+    pub restored: bool,
+}
+
 /// A token for the admin API.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct ApiTokenRow {
@@ -142,7 +176,11 @@ proto::frozen!(
     AgentRow = 65,
     NodeRow = 66,
     ReplicaRow = 67,
-    ApiTokenRow = 90,
-    SettingRow = 91,
-    OnceRow = 92
+    AuthorityRow = 68,
+    TrustRow = 69,
+    VersionsRow = 72,
+    LineageRow = 90,
+    ApiTokenRow = 100,
+    SettingRow = 101,
+    OnceRow = 102
 );

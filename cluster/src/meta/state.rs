@@ -2,8 +2,8 @@
 
 use super::plan::{GroupPlan, REPLICATION};
 use super::rows::{
-    AgentRow, ApiTokenRow, ClusterRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1, SettingRow, SiteRow,
-    TokenRow,
+    AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1,
+    SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow,
 };
 use crate::raft::Halt;
 use crate::raft::machine::RowChanges;
@@ -11,6 +11,7 @@ use proto::codec::{self, Frozen};
 use proto::command::{MetaCommand, NodeAddress, NodeState, TokenHash};
 use proto::ids::{AgentId, META_SHARD, NodeId, ReplicaId, ShardId, SiteId};
 use proto::peer::MetaReply;
+use proto::version::Versions;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes of one cluster.
@@ -26,6 +27,10 @@ const NAME_BYTES_MAX: usize = 64;
 /// The site of a fresh cluster.
 const FIRST_SITE: &str = "demo";
 
+/// Kinds of rows, the first byte of their keys, that hold secrets in plain form. No backup has them: a cluster that is restored
+/// makes its own.
+pub const SECRET_KINDS: &[u8] = b"K";
+
 /// The whole state; small enough to stay in memory.
 #[derive(Debug, Default, Clone)]
 pub struct MetaState {
@@ -38,7 +43,12 @@ pub struct MetaState {
     pub api_tokens: BTreeMap<TokenHash, ApiTokenRow>,
     pub settings: BTreeMap<String, SettingRow>,
     pub(super) once: BTreeMap<TokenHash, OnceRow>,
-    dirty: BTreeSet<Vec<u8>>,
+    pub lineage: Option<LineageRow>,
+    /// By number, which is never used again: the last is the newest.
+    pub authorities: BTreeMap<u32, AuthorityRow>,
+    pub trust: BTreeMap<NodeId, TrustRow>,
+    pub versions: BTreeMap<NodeId, Versions>,
+    pub(super) dirty: BTreeSet<Vec<u8>>,
 }
 
 pub(super) fn refused(reason: &str) -> MetaReply {
@@ -73,6 +83,11 @@ impl MetaState {
             MetaCommand::SetNodeZone { .. } => refused("a zone's name has at most 64 bytes"),
             MetaCommand::RetireExcess { replica } => self.retire_excess(replica),
             MetaCommand::MoveReplica { replica, to } => self.move_replica(replica, to),
+            MetaCommand::AddAuthority { certificate, key } => self.add_authority(certificate, key),
+            MetaCommand::DropAuthorities => self.drop_authorities(),
+            MetaCommand::SetNodeVersions { node, versions } => self.set_versions(node, versions),
+            MetaCommand::Finalize { version } => self.finalize(version),
+            MetaCommand::SetNodeTrust { node, trusts, certified } => self.set_trust(node, trusts, certified),
             MetaCommand::CreateApiToken { token, name, role, expires_ms } => {
                 self.create_api_token(token, ApiTokenRow { name, role, created_ms: now_ms, expires_ms })
             }
@@ -371,11 +386,38 @@ impl MetaState {
             b'T' => put(self.tokens.get::<TokenHash>(id.try_into().ok()?)),
             b'S' => put(self.sites.get(&SiteId(number(id)?))),
             b'A' => put(self.agents.get(&AgentId(u64::from_be_bytes(id.try_into().ok()?)))),
+            b'K' => put(self.authorities.get(&number(id)?)),
+            b'H' => put(self.trust.get(&NodeId(number(id)?))),
+            b'V' => put(self
+                .versions
+                .get(&NodeId(number(id)?))
+                .map(|versions| VersionsRow { versions: *versions })
+                .as_ref()),
+            b'L' => put(self.lineage.as_ref()),
             b'P' => put(self.api_tokens.get::<TokenHash>(id.try_into().ok()?)),
             b'G' => put(self.settings.get(std::str::from_utf8(id).ok()?)),
             b'O' => put(self.once.get::<TokenHash>(id.try_into().ok()?)),
             _ => None,
         }
+    }
+
+    /// The whole state as rows.
+    pub fn rows(&self) -> RowChanges {
+        let one = [vec![b'C'], vec![b'L']].into_iter();
+        let nodes = self.nodes.keys().copied().map(node_key);
+        let replicas = self.replicas.keys().copied().map(replica_key);
+        let accounts = self.sites.keys().copied().map(site_key).chain(self.agents.keys().copied().map(agent_key));
+        let of_nodes = |kind, id: &NodeId| key(kind, &id.0.to_be_bytes());
+        let trust = self.trust.keys().map(|id| of_nodes(b'H', id));
+        let versions = self.versions.keys().map(|id| of_nodes(b'V', id));
+        let authorities = self.authorities.keys().map(|number| key(b'K', &number.to_be_bytes()));
+        let tokens = self.api_tokens.keys().map(|hash| key(b'P', hash));
+        let settings = self.settings.keys().map(|name| key(b'G', name.as_bytes()));
+        let once = self.once.keys().map(|hash| key(b'O', hash));
+        let of_admin = tokens.chain(settings).chain(once);
+        let accounts = accounts.chain(trust).chain(versions).chain(authorities).chain(of_admin);
+        let keys = one.chain(nodes).chain(replicas).chain(self.tokens.keys().map(token_key)).chain(accounts);
+        keys.filter_map(|key| Some((self.row(&key)?, key))).map(|(row, key)| (key, Some(row))).collect()
     }
 
     /// Takes one stored row.
@@ -397,11 +439,15 @@ impl MetaState {
             b'N' => drop(self.nodes.insert(NodeId(number(id)?), get_either::<NodeRowV1, _>(value)?)),
             b'R' => drop(self.replicas.insert(ReplicaId(number(id)?), get_either::<ReplicaRowV1, _>(value)?)),
             b'T' => drop(self.tokens.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
+            b'K' => drop(self.authorities.insert(number(id)?, get(value)?)),
+            b'V' => drop(self.versions.insert(NodeId(number(id)?), get::<VersionsRow>(value)?.versions)),
+            b'H' => drop(self.trust.insert(NodeId(number(id)?), get(value)?)),
             b'S' => drop(self.sites.insert(SiteId(number(id)?), get(value)?)),
             b'A' => {
                 let id = u64::from_be_bytes(id.try_into().map_err(|_| unknown())?);
                 self.agents.insert(AgentId(id), get(value)?);
             }
+            b'L' => self.lineage = Some(get(value)?),
             b'P' => drop(self.api_tokens.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
             b'G' => {
                 let name = std::str::from_utf8(id).map_err(|_| unknown())?;
@@ -414,7 +460,7 @@ impl MetaState {
     }
 }
 
-fn key(kind: u8, id: &[u8]) -> Vec<u8> {
+pub(super) fn key(kind: u8, id: &[u8]) -> Vec<u8> {
     [&[kind], id].concat()
 }
 fn node_key(id: NodeId) -> Vec<u8> {

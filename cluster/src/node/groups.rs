@@ -149,6 +149,7 @@ impl ClusterNode {
             let full = written_at.elapsed() >= CHECKPOINT_EVERY;
             if full {
                 written_at = Instant::now();
+                self.cuts.drop_unused();
             }
             for replica in &running {
                 let core = replica.group.core.clone();

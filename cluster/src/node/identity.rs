@@ -2,20 +2,15 @@
 //! Invariant: synced before the node acts under it, in a file of its own: a database that lost its write-ahead log must
 //! come back as the node it was, never as the founder of another cluster.
 
+use super::checked_file::{self, FileError};
 use bincode::{Decode, Encode};
 use proto::codec;
 use proto::command::NodeAddress;
 use proto::ids::{NodeId, ReplicaId};
-use sha2::{Digest, Sha256};
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::File;
 use std::path::Path;
 
 const FILE: &str = "identity";
-/// Written first, then renamed over [`FILE`].
-const FRESH: &str = "identity.new";
-/// SHA-256 of the row before it, cut to this.
-const CHECK_LEN: usize = 8;
 
 /// What a removed node is told, by its own directory and by the others.
 pub const REMOVED_TEXT: &str = "this node was removed from the cluster; with an empty data directory it can join anew";
@@ -54,57 +49,23 @@ pub struct Identity {
 proto::frozen!(Identity = 70);
 
 /// Why the file cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
-    #[error("{what} the file `identity` of the data directory: {cause}")]
-    Io { what: &'static str, cause: std::io::Error },
-    #[error("the file `identity` of the data directory is damaged: {0}")]
-    Damaged(String),
-}
+pub type IdentityError = FileError;
 
 impl Identity {
     /// `None`: a new directory.
     /// # Errors
     /// The file cannot be read, or is not what was written.
     pub fn load(data_dir: &Path) -> Result<Option<Identity>, IdentityError> {
-        let bytes = match std::fs::read(data_dir.join(FILE)) {
-            Ok(bytes) => bytes,
-            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(cause) => return Err(IdentityError::Io { what: "cannot read", cause }),
-        };
-        let damaged = |why: String| IdentityError::Damaged(why);
-        let cut = bytes.len().checked_sub(CHECK_LEN).ok_or_else(|| damaged("too short".into()))?;
-        let (row, sum) = bytes.split_at(cut);
-        if check(row) != sum {
-            return Err(damaged("its check sum is wrong".into()));
-        }
-        codec::decode(row).map(Some).map_err(|error| damaged(error.to_string()))
+        let row = checked_file::load(data_dir, FILE)?;
+        row.map(|row| codec::decode(&row).map_err(|error| FileError::damaged(FILE, error))).transpose()
     }
 
     /// Replaces the file in one step; on the disk once this returns.
     /// # Errors
     /// The directory cannot be written.
     pub fn save(&self, data_dir: &Path) -> Result<(), IdentityError> {
-        let mut bytes = codec::encode(self);
-        let sum = check(&bytes);
-        bytes.extend_from_slice(&sum);
-        write_file(data_dir, &bytes).map_err(|cause| IdentityError::Io { what: "cannot write", cause })
+        checked_file::save(data_dir, FILE, &codec::encode(self))
     }
-}
-
-fn check(row: &[u8]) -> [u8; CHECK_LEN] {
-    let mut sum = [0; CHECK_LEN];
-    sum.copy_from_slice(&Sha256::digest(row)[..CHECK_LEN]);
-    sum
-}
-
-fn write_file(data_dir: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let fresh = data_dir.join(FRESH);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&fresh)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(fresh, data_dir.join(FILE))?;
-    File::open(data_dir)?.sync_all()
 }
 
 #[cfg(test)]
@@ -132,7 +93,7 @@ mod tests {
         let next = Identity { incarnation: 4, ..identity() };
         next.save(dir.path()).unwrap();
         assert_eq!(Identity::load(dir.path()).unwrap(), Some(next));
-        assert!(!dir.path().join(FRESH).exists());
+        assert!(!dir.path().join("identity.new").exists());
     }
 
     #[test]
@@ -143,11 +104,11 @@ mod tests {
         let whole = std::fs::read(&path).unwrap();
         for damaged in [&whole[..whole.len() - 1], &whole[..3], &[][..]] {
             std::fs::write(&path, damaged).unwrap();
-            assert!(matches!(Identity::load(dir.path()), Err(IdentityError::Damaged(_))), "{} bytes", damaged.len());
+            assert!(matches!(Identity::load(dir.path()), Err(FileError::Damaged { .. })), "{} bytes", damaged.len());
         }
         let mut flipped = whole.clone();
         flipped[5] ^= 1;
         std::fs::write(&path, flipped).unwrap();
-        assert!(matches!(Identity::load(dir.path()), Err(IdentityError::Damaged(_))));
+        assert!(matches!(Identity::load(dir.path()), Err(FileError::Damaged { .. })));
     }
 }

@@ -5,17 +5,16 @@ use super::ClusterNode;
 use super::identity::REMOVED_TEXT;
 use crate::raft::Group;
 use crate::raft::inbound::{AppendFeed, SnapshotFeed, election, refuse, take_replica, wait_link_down};
-use crate::transport::{Inbound, Lane, Message, MessageKind, Peer};
+use crate::transport::{Inbound, Lane, Message, MessageKind, Peer, version_text};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use proto::codec;
-use proto::command::{MetaCommand, NodeState};
+use proto::command::NodeState;
 use proto::ids::{Epoch, META_SHARD, NodeId, ReplicaId, ShardId};
-use proto::peer::{Hello, HelloReply, MetaCall, MetaReply, PROTOCOL_MAX, PROTOCOL_MIN, Pushes};
-use sha2::Digest;
+use proto::peer::{CutCall, CutReply, Hello, HelloReply, MetaCall, MetaReply, Pushes};
+use proto::version::VERSION_MIN;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 /// The transport's view of the node.
 pub struct NodeInbound {
@@ -82,6 +81,20 @@ impl NodeInbound {
 }
 
 impl NodeInbound {
+    fn cut_call(node: &Arc<ClusterNode>, peer: &Arc<Peer>, message: Message) {
+        let (node, peer) = (node.clone(), peer.clone());
+        node.clone().tasks.spawn(async move {
+            let reply = match codec::decode::<CutCall>(&message.body) {
+                Ok(call) => node.serve_cut(call).await,
+                Err(error) => CutReply::Failed { reason: error.to_string() },
+            };
+            // A broken link makes the caller ask again.
+            let _ = peer.send(Lane::Snapshot, MessageKind::Answer, message.group, message.call, |out| {
+                codec::encode_into(&reply, out);
+            });
+        });
+    }
+
     fn node_call(node: &Arc<ClusterNode>, peer: &Arc<Peer>, message: Message) {
         let (answer, peer) = (node.hooks.asked(message.body), peer.clone());
         node.tasks.spawn(async move {
@@ -115,8 +128,11 @@ impl Inbound for NodeInbound {
                 MessageKind::Leads => {
                     node.router.leader_announced(ShardId(message.group), peer.node, Epoch(message.call));
                 }
+                MessageKind::Cut => Self::cut_call(&node, peer, message),
                 MessageKind::NodeCall => Self::node_call(&node, peer, message),
                 MessageKind::Answer => {}
+                #[cfg(feature = "next")]
+                MessageKind::Tallied => metrics::counter!("chat_next_tallied_total").increment(message.call),
             }
         }
     }
@@ -145,6 +161,16 @@ impl Inbound for NodeInbound {
                 None => HelloReply::Refused { reason: "this node is stopping".into() },
             }
         })
+    }
+
+    fn version(&self) -> u16 {
+        self.node.upgrade().map_or(VERSION_MIN, |node| node.version())
+    }
+
+    fn outdated(&self, version: u16) {
+        if let Some(node) = self.node.upgrade() {
+            node.end(&version_text(version));
+        }
     }
 
     fn refusal(&self, id: NodeId) -> Option<&'static str> {
@@ -233,30 +259,5 @@ impl ClusterNode {
                 tracing::error!(%replica, %error, "meta replica does not start");
             }
         });
-    }
-
-    async fn let_join(&self, hello: Hello) -> HelloReply {
-        let refused = |reason: String| HelloReply::Refused { reason };
-        let Hello::Join { token, request, address, protocol_min, protocol_max } = hello else {
-            return refused("not a join request".into());
-        };
-        if protocol_min > PROTOCOL_MAX || protocol_max < PROTOCOL_MIN {
-            return refused(format!("this cluster speaks peer protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}"));
-        }
-        let token = sha2::Sha256::digest(token.as_bytes()).into();
-        match self.meta_propose(MetaCommand::Join { token, request, address }, Duration::from_secs(8)).await {
-            MetaReply::Node { node, shards } => {
-                let (nodes, meta) = self
-                    .with_meta(|state| {
-                        let nodes = state.members().map(|(id, row)| (id, row.address.clone())).collect();
-                        let meta = state.live(META_SHARD).map(|(id, row)| (id, row.node)).collect();
-                        (nodes, meta)
-                    })
-                    .unwrap_or_default();
-                HelloReply::Joined { cluster: self.cluster.0, node, shards, nodes, meta }
-            }
-            MetaReply::Refused { reason } => refused(reason),
-            _ => refused("the cluster has no leader now, try again".into()),
-        }
     }
 }

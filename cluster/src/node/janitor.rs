@@ -35,7 +35,10 @@ impl ClusterNode {
             self.sync_replicas().await;
             self.report_amnesia().await;
             self.report_place(&address, &zone).await;
-            if self.meta_group().is_some_and(|group| group.leadership().serving) {
+            let leads_meta = self.meta_group().is_some_and(|group| group.leadership().serving);
+            self.tend_certificates(leads_meta).await;
+            self.tend_version().await;
+            if leads_meta {
                 self.judge_nodes(&mut unreached).await;
                 self.allot_replicas().await;
             } else {

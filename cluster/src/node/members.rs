@@ -16,6 +16,8 @@ use tokio::sync::watch;
 pub const DEAD_AFTER: &str = "dead_after_s";
 /// One try to tell meta.
 const TELL_WITHIN: Duration = Duration::from_secs(2);
+/// After this, a removed node is cut off whether it has ended itself or not.
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
 /// Longest that one round of a draining node waits for its leaders to move.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 
@@ -102,6 +104,7 @@ impl ClusterNode {
     /// A removed node that is still linked: it must hear of its removal before it is cut off.
     pub(super) fn is_being_told(&self, state: &MetaState, node: NodeId) -> bool {
         let removed = state.nodes.get(&node).is_some_and(|row| row.state == NodeState::Removed);
-        removed && self.transport.peer(node).is_some_and(|peer| peer.is_up())
+        let since = || *self.removals.lock().entry(node).or_insert_with(Instant::now);
+        removed && since().elapsed() < TOLD_WITHIN && self.transport.peer(node).is_some_and(|peer| peer.is_up())
     }
 }

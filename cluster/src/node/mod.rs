@@ -1,21 +1,29 @@
 //! Owns this node's part of the cluster: storage, links, replicas, and the tasks that keep them as meta wants them.
 //! Does not know browsers or actors. Invariant: a replica runs here only under the id that meta allotted to this node.
 
+mod certificates;
+pub(crate) mod checked_file;
+mod cuts;
 mod groups;
 mod handover;
 mod identity;
 mod inbound;
 mod janitor;
+mod join;
 mod members;
 mod meta_calls;
 mod start;
 mod status;
+mod versions;
 
+pub use cuts::{CutError, OpenCut};
 pub use handover::{HandedOver, TransferError};
 pub use identity::{Identity, IdentityError};
 pub use members::DEAD_AFTER;
 pub use start::{Join, NodeConfig, StartError};
 pub use status::{ClusterStatus, NodeStatus, ReplicaStatus, ShardStatus};
+pub use versions::UpgradeStatus;
+pub(crate) use versions::put_mark;
 
 use crate::config::RaftTimings;
 use crate::hooks::Hooks;
@@ -23,6 +31,7 @@ use crate::meta::{MetaMachine, MetaState};
 use crate::raft::Group;
 use crate::router::Router;
 use crate::shard::Shard;
+use crate::tls::{Credentials, Identities};
 use crate::transport::{CallError, Lane, MessageKind, Transport};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -32,8 +41,8 @@ use proto::peer::Pushes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::time::{Duration, Instant};
 use storage::{Engine, LogWriter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +69,14 @@ pub struct ClusterNode {
     pub(crate) hooks: Arc<dyn Hooks>,
     pub(crate) timings: RaftTimings,
     pub(crate) identity: Mutex<Identity>,
+    pub(crate) credentials: Mutex<Credentials>,
+    pub(crate) tls: Arc<Identities>,
+    /// The version that the data directory is marked with.
+    pub(crate) marked: AtomicU16,
+    /// Why this node must end.
+    pub(crate) ended: watch::Sender<Option<String>>,
+    /// Since when this node knows of a node's removal.
+    pub(crate) removals: Mutex<BTreeMap<NodeId, Instant>>,
     pub(crate) running: RwLock<BTreeMap<ReplicaId, Running>>,
     pub(crate) meta: RwLock<Option<Arc<MetaMachine>>>,
     /// Replicas whose log was lost: they never run again and are reported to meta.
@@ -72,6 +89,8 @@ pub struct ClusterNode {
     pub(crate) wanted: watch::Sender<NodeState>,
     /// Whether this start founded the cluster.
     pub(crate) founded: AtomicBool,
+    /// Rows that backups are reading.
+    pub(crate) cuts: cuts::Cuts,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -120,8 +139,30 @@ impl ClusterNode {
         self.meta.read().as_ref().map(|machine| machine.watch())
     }
 
+    /// Follows whether this node must end, and why.
+    pub fn watch_end(&self) -> watch::Receiver<Option<String>> {
+        self.ended.subscribe()
+    }
+
+    pub(crate) fn end(&self, reason: &str) {
+        let is_news = self.ended.send_if_modified(|known| {
+            let is_news = known.is_none();
+            known.get_or_insert_with(|| reason.to_owned());
+            is_news
+        });
+        if is_news {
+            tracing::error!(reason, "this node must end");
+        }
+    }
+
     pub fn running(&self) -> Vec<Running> {
         self.running.read().values().cloned().collect()
+    }
+
+    /// Runs work that ends with this node.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move { stop.run_until_cancelled(work).await });
     }
 
     /// Puts a new identity on the disk.

@@ -1,19 +1,24 @@
 //! Owns how a node comes up: from its disk, by founding a cluster, or by joining one. Does not run it afterwards.
 //! Invariant: the identity is on disk before the first message leaves.
 
+use super::checked_file::FileError;
 use super::identity::{REMOVED_TEXT, was_removed};
-use super::{ClusterNode, Identity, IdentityError, inbound::NodeInbound};
+use super::join::join_cluster;
+use super::versions::{check_mark, put_mark};
+use super::{ClusterNode, Identity, inbound::NodeInbound};
 use crate::config::RaftTimings;
 use crate::hooks::Hooks;
 use crate::router::Router;
-use crate::transport::{Transport, TransportConfig, dial_join};
+use crate::tls::{Credentials, Identities, TlsError};
+use crate::transport::{Transport, TransportConfig};
 use parking_lot::{Mutex, RwLock};
 use proto::command::{MetaCommand, NodeAddress, NodeState, TokenHash};
 use proto::ids::{ClusterId, META_SHARD, NodeId, ReplicaId};
-use proto::peer::{Hello, HelloReply, MetaReply, PROTOCOL_MAX, PROTOCOL_MIN};
+use proto::peer::MetaReply;
+use proto::version::Versions;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 use storage::{Engine, LogWriter, RocksEngine, RocksOptions, StorageError, Watermarks, WriterOptions};
 use tokio::net::TcpListener;
@@ -21,11 +26,15 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// Every cluster begins at this version.
+const VERSION_FIRST: u16 = 1;
+
 /// How to become part of an existing cluster.
 #[derive(Debug, Clone)]
 pub struct Join {
     /// `host:port` of any node's peer listener.
     pub address: String,
+    /// `join.SECRET.PIN`, as `everdesk token create` prints it; with two pins while the authority is renewed.
     pub token: String,
 }
 
@@ -56,21 +65,26 @@ pub enum StartError {
     #[error("{0}")]
     Invalid(String),
     #[error("{0}")]
-    Identity(#[from] IdentityError),
+    File(#[from] FileError),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error(
+        "the data directory belongs to a node but holds no file `tls`: restore that file, or join anew with an empty directory"
+    )]
+    NoCredentials,
     #[error(
         "the data directory holds replicas but no file `identity`: restore that file, or start with an empty directory"
     )]
     NoIdentity,
     #[error("{REMOVED_TEXT}")]
     Removed,
+    #[error("the data directory is at version {version}; this build speaks {speaks}: start one that speaks {version}")]
+    Version { version: u16, speaks: Versions },
     #[error("join refused: {0}")]
     JoinRefused(String),
     #[error("the data directory lost log entries that it had stored ({0}); no other replica can restore them")]
     Amnesia(String),
 }
-
-/// Attempts to reach a node that can let this one join, half a second apart.
-const JOIN_TRIES: u32 = 60;
 
 impl ClusterNode {
     /// Starts the node and returns once its storage is open, its links are served and its replicas run. `admin_password` is
@@ -84,20 +98,30 @@ impl ClusterNode {
         admin_password: impl FnOnce() -> Result<String, String>,
     ) -> Result<Arc<ClusterNode>, StartError> {
         config.timings.validate().map_err(StartError::Invalid)?;
+        let marked = check_mark(&config.data_dir)?;
         let (engine, writer, holds_replicas) = open_storage(&config).await?;
         if was_removed(&config.data_dir) {
             return Err(StartError::Removed);
         }
-        let identity = match Identity::load(&config.data_dir)? {
+        let (identity, credentials, version) = match Identity::load(&config.data_dir)? {
             None if holds_replicas => return Err(StartError::NoIdentity),
-            Some(known) => Identity { incarnation: known.incarnation + 1, ..known },
+            Some(known) => {
+                let credentials = known_credentials(&config, &known)?;
+                (Identity { incarnation: known.incarnation + 1, ..known }, credentials, VERSION_FIRST)
+            }
             None => match &config.join {
                 Some(join) => join_cluster(join, &config.address).await?,
                 None => found(&config)?,
             },
         };
+        // First what the identity needs: it is what makes this directory a node's.
+        let version = marked.unwrap_or(version);
+        if marked.is_none() {
+            put_mark(&config.data_dir, version)?;
+        }
+        credentials.save(&config.data_dir)?;
         identity.save(&config.data_dir)?;
-        let node = assemble(&config, identity.clone(), engine, writer, make_hooks);
+        let node = assemble(&config, (identity.clone(), credentials, version), engine, writer, make_hooks)?;
         for (peer, address) in &identity.peers {
             node.transport.add_peer(*peer, &address.peer);
         }
@@ -140,12 +164,22 @@ impl ClusterNode {
         match self.meta_propose(command, Duration::from_secs(30)).await {
             MetaReply::Done => {
                 self.founded.store(true, Ordering::Release);
+                self.finalize_alone().await;
                 Ok(())
             }
             MetaReply::Refused { reason } if self.identity.lock().incarnation == 1 => Err(StartError::Invalid(reason)),
             // An older node that waits for its peers finds its cluster in meta when they are there.
             _ => Ok(()),
         }
+    }
+
+    /// A cluster that is founded now has no node of an older build to wait for.
+    async fn finalize_alone(&self) {
+        let within = Duration::from_secs(10);
+        let said = MetaCommand::SetNodeVersions { node: self.me, versions: Versions::MINE };
+        self.meta_propose(said, within).await;
+        // Refused when there is nothing newer; an operator can do it at any time.
+        self.finalize(within).await;
     }
 
     fn spawn_tasks(self: Arc<Self>, address: NodeAddress, zone: String) {
@@ -184,14 +218,14 @@ async fn open_storage(config: &NodeConfig) -> Result<(Arc<dyn Engine>, Arc<LogWr
     Ok(opened?)
 }
 
-fn random_u128() -> Result<u128, StartError> {
+pub(super) fn random_u128() -> Result<u128, StartError> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| StartError::Invalid(format!("no randomness: {error}")))?;
     Ok(u128::from_le_bytes(bytes))
 }
 
-fn found(config: &NodeConfig) -> Result<Identity, StartError> {
-    Ok(Identity {
+fn found(config: &NodeConfig) -> Result<(Identity, Credentials, u16), StartError> {
+    let identity = Identity {
         cluster: random_u128()?,
         node: NodeId(1),
         shards: config.shards,
@@ -199,49 +233,31 @@ fn found(config: &NodeConfig) -> Result<Identity, StartError> {
         founder: true,
         incarnation: 1,
         peers: Vec::new(),
-    })
+    };
+    let credentials = Credentials::found(ClusterId(identity.cluster), identity.node)?;
+    Ok((identity, credentials, VERSION_FIRST))
 }
 
-async fn join_cluster(join: &Join, address: &NodeAddress) -> Result<Identity, StartError> {
-    let hello = Hello::Join {
-        token: join.token.clone(),
-        request: random_u128()?,
-        address: address.clone(),
-        protocol_min: PROTOCOL_MIN,
-        protocol_max: PROTOCOL_MAX,
-    };
-    let mut target = join.address.clone();
-    let mut last = String::from("no answer");
-    for _ in 0..JOIN_TRIES {
-        match dial_join(&target, &hello).await {
-            Ok(HelloReply::Joined { cluster, node, shards, nodes, .. }) => {
-                let peers = nodes.into_iter().filter(|(id, _)| *id != node).collect();
-                let (meta_replica, founder, incarnation) = (None, false, 1);
-                return Ok(Identity { cluster, node, shards, meta_replica, founder, incarnation, peers });
-            }
-            Ok(HelloReply::Refused { reason }) => return Err(StartError::JoinRefused(reason)),
-            Ok(HelloReply::Elsewhere { peer }) => target = peer,
-            Ok(HelloReply::Linked { .. }) => return Err(StartError::JoinRefused("unexpected answer".into())),
-            Err(error) => {
-                last = error.to_string();
-                target = join.address.clone();
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+/// A node that has no others to be known by may start with new ones.
+fn known_credentials(config: &NodeConfig, known: &Identity) -> Result<Credentials, StartError> {
+    match Credentials::load(&config.data_dir)? {
+        Some(credentials) => Ok(credentials),
+        None if known.peers.is_empty() => Ok(Credentials::found(ClusterId(known.cluster), known.node)?),
+        None => Err(StartError::NoCredentials),
     }
-    Err(StartError::JoinRefused(format!("{} does not answer: {last}", join.address)))
 }
 
 fn assemble(
     config: &NodeConfig,
-    identity: Identity,
+    (identity, credentials, version): (Identity, Credentials, u16),
     engine: Arc<dyn Engine>,
     writer: Arc<LogWriter>,
     make_hooks: impl FnOnce(std::sync::Weak<ClusterNode>) -> Arc<dyn Hooks>,
-) -> Arc<ClusterNode> {
+) -> Result<Arc<ClusterNode>, StartError> {
     let stop = CancellationToken::new();
     let cluster = ClusterId(identity.cluster);
-    Arc::new_cyclic(|me: &std::sync::Weak<ClusterNode>| {
+    let tls = Arc::new(Identities::new(cluster, &credentials)?);
+    Ok(Arc::new_cyclic(|me: &std::sync::Weak<ClusterNode>| {
         let hooks = make_hooks(me.clone());
         let transport = Transport::new(
             TransportConfig {
@@ -249,6 +265,7 @@ fn assemble(
                 node: identity.node,
                 incarnation: identity.incarnation,
                 keepalive: config.timings.heartbeat,
+                tls: tls.clone(),
             },
             Arc::new(NodeInbound::new(me.clone())),
             stop.clone(),
@@ -266,6 +283,11 @@ fn assemble(
             hooks,
             timings: config.timings.clone(),
             identity: Mutex::new(identity),
+            credentials: Mutex::new(credentials),
+            tls,
+            marked: AtomicU16::new(version),
+            ended: watch::channel(None).0,
+            removals: Mutex::default(),
             running: RwLock::default(),
             meta: RwLock::default(),
             amnesiac: Mutex::default(),
@@ -273,8 +295,9 @@ fn assemble(
             dead_after: config.dead_after,
             wanted: watch::channel(NodeState::Active).0,
             founded: AtomicBool::new(false),
+            cuts: Default::default(),
             tasks: TaskTracker::new(),
             stop,
         }
-    })
+    }))
 }

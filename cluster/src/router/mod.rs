@@ -109,6 +109,11 @@ impl Router {
         self.told.lock().get(&shard).copied()
     }
 
+    #[cfg(feature = "next")]
+    pub(crate) fn peers(&self) -> Vec<Arc<crate::transport::Peer>> {
+        self.transport.peers()
+    }
+
     /// Where the lane thinks that the shard's leader is.
     pub fn leader(&self, shard: ShardId) -> Option<NodeId> {
         self.lane(shard).and_then(|lane| lane.leader())

@@ -40,7 +40,7 @@ pub struct ShardMachine {
 }
 
 /// Rows of the state table, as the rules read them.
-struct TableRows<'a>(&'a StateTable);
+pub(crate) struct TableRows<'a>(pub &'a StateTable);
 
 impl chat::Rows for TableRows<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, chat::RowsError> {

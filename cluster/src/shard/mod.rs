@@ -3,12 +3,15 @@
 
 mod election;
 mod machine;
+#[cfg(feature = "next")]
+mod next;
 mod outbox;
 mod proposer;
 mod reads;
 
 pub use election::fast_election;
 pub use machine::ShardMachine;
+pub(crate) use machine::TableRows;
 pub use proposer::{Proposer, now_ms};
 
 use crate::hooks::Hooks;
@@ -44,6 +47,8 @@ impl Shard {
         router: Weak<Router>,
         tasks: &TaskTracker,
     ) -> Arc<Shard> {
+        #[cfg(feature = "next")]
+        let for_next = router.clone();
         let shard = Arc::new_cyclic(|me: &Weak<Shard>| {
             machine.attach(me.clone());
             Shard {
@@ -58,6 +63,8 @@ impl Shard {
             }
         });
         tasks.spawn(follow(shard.clone()));
+        #[cfg(feature = "next")]
+        tasks.spawn(next::run(Arc::downgrade(&shard), for_next));
         shard
     }
 

@@ -39,14 +39,19 @@ pub enum MessageKind {
     MetaCall = 10,
     /// The sender leads the group, in the epoch that stands where calls have their number.
     Leads = 11,
+    /// A backup asks for rows.
+    Cut = 12,
     /// A question of an administrator to this one node, in the form that the node above gave it.
-    NodeCall = 12,
+    NodeCall = 13,
+    /// Of the next release, in tests of upgrades.
+    #[cfg(feature = "next")]
+    Tallied = 240,
 }
 
 impl MessageKind {
     fn from_byte(byte: u8) -> Option<Self> {
         use MessageKind as K;
-        const ALL: [MessageKind; 13] = [
+        const ALL: &[MessageKind] = &[
             K::Answer,
             K::Append,
             K::Vote,
@@ -59,8 +64,13 @@ impl MessageKind {
             K::Pushes,
             K::MetaCall,
             K::Leads,
+            K::Cut,
             K::NodeCall,
         ];
+        #[cfg(feature = "next")]
+        if byte == K::Tallied as u8 {
+            return Some(K::Tallied);
+        }
         ALL.get(usize::from(byte)).copied()
     }
 }

@@ -15,11 +15,22 @@ pub enum HandshakeError {
     #[error("handshake message not understood: {0}")]
     Codec(#[from] CodecError),
     #[error("connection lost: {0}")]
-    Io(#[from] std::io::Error),
+    Io(std::io::Error),
+    #[error("TLS: {0}")]
+    Tls(rustls::Error),
     #[error("no handshake in time")]
     Timeout,
     #[error("refused: {0}")]
     Refused(String),
+}
+
+impl From<std::io::Error> for HandshakeError {
+    fn from(error: std::io::Error) -> Self {
+        match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+            Some(cause) => HandshakeError::Tls(cause.clone()),
+            None => HandshakeError::Io(error),
+        }
+    }
 }
 
 /// Writes the magic and one message.
@@ -32,6 +43,7 @@ pub async fn write_message<T: Frozen>(socket: &mut (impl AsyncWrite + Unpin), va
     out.extend_from_slice(&(body.len() as u32).to_le_bytes());
     out.extend_from_slice(&body);
     socket.write_all(&out).await?;
+    socket.flush().await?;
     Ok(())
 }
 

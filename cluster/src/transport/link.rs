@@ -4,16 +4,19 @@
 use super::frame::{Message, MessageKind, frame_length, messages};
 use super::hello::{HandshakeError, read_message, write_message};
 use super::peer::Peer;
+use crate::tls::{Identities, Pin, joiner_config};
 use bytes::BytesMut;
 use parking_lot::Mutex;
 use proto::ids::{ClusterId, NodeId, ShardId};
-use proto::peer::{Hello, HelloReply, PROTOCOL_MAX, PROTOCOL_MIN};
+use proto::peer::{Hello, HelloReply};
+use proto::version::{VERSION_MAX, Versions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,7 +32,7 @@ const SILENT_MAX: Duration = Duration::from_secs(5);
 const HANDSHAKES_MAX: usize = 64;
 
 /// Who this node is to its peers.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TransportConfig {
     pub cluster: ClusterId,
     pub node: NodeId,
@@ -37,6 +40,7 @@ pub struct TransportConfig {
     pub incarnation: u64,
     /// A link on which nothing else is sent says so this often.
     pub keepalive: Duration,
+    pub tls: Arc<Identities>,
 }
 
 /// What the transport hands up. Called on the link's reader task: must not block.
@@ -49,6 +53,10 @@ pub trait Inbound: Send + Sync + 'static {
     fn join(&self, hello: Hello) -> futures_util::future::BoxFuture<'static, HelloReply>;
     /// Why a node may not link; `None` for those of the cluster.
     fn refusal(&self, node: NodeId) -> Option<&'static str>;
+    /// The version in force, as far as this node knows.
+    fn version(&self) -> u16;
+    /// A peer is at a version that this build does not speak: this node has been left behind.
+    fn outdated(&self, version: u16);
 }
 
 /// The links of this node.
@@ -125,9 +133,12 @@ impl Transport {
         peer
     }
 
-    /// No longer dials a node, nor sends to it; a link that is up ends by itself.
+    /// No longer dials a node, nor sends to it, and ends its link.
     pub fn forget_peer(&self, node: NodeId) {
-        self.peers.lock().remove(&node);
+        let known = self.peers.lock().remove(&node);
+        if let Some(known) = known {
+            known.peer.gone.cancel();
+        }
     }
 
     /// Accepts links until the stop token fires.
@@ -163,6 +174,12 @@ impl Transport {
             match tokio::time::timeout(HELLO_WITHIN, self.dial(&peer, &target)).await {
                 Ok(Ok(socket)) => self.run_link(&peer, socket).await,
                 Ok(Err(HandshakeError::Io(_))) | Err(_) => {}
+                Ok(Err(HandshakeError::Tls(error))) => {
+                    let text =
+                        "another cluster answers where this peer was: perhaps this one, started over without this node";
+                    tracing::warn!(peer = %peer.node, %error, "{text}");
+                    pause = REFUSED_PAUSE;
+                }
                 Ok(Err(error)) => {
                     tracing::warn!(peer = %peer.node, %error, "peer refused the link");
                     pause = REFUSED_PAUSE;
@@ -175,29 +192,38 @@ impl Transport {
         }
     }
 
-    async fn dial(&self, peer: &Peer, address: &str) -> Result<TcpStream, HandshakeError> {
-        let mut socket = TcpStream::connect(address).await?;
+    async fn dial(&self, peer: &Peer, address: &str) -> Result<TlsStream<TcpStream>, HandshakeError> {
+        let (tls, name) =
+            self.config.tls.connector(peer.node).map_err(|error| HandshakeError::Refused(error.to_string()))?;
+        let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
+        let mut socket = TlsStream::from(tls.connect(name, socket).await?);
         let hello = Hello::Link {
             cluster: self.config.cluster.0,
             node: self.config.node,
             to: peer.node,
             incarnation: self.config.incarnation,
-            protocol_min: PROTOCOL_MIN,
-            protocol_max: PROTOCOL_MAX,
+            protocol_min: self.inbound.version(),
+            protocol_max: VERSION_MAX,
         };
         write_message(&mut socket, &hello).await?;
         match read_message(&mut socket).await? {
             HelloReply::Linked { .. } => Ok(socket),
             HelloReply::Refused { reason } => Err(HandshakeError::Refused(reason)),
+            HelloReply::WrongVersion { version } => {
+                if version > VERSION_MAX {
+                    self.inbound.outdated(version);
+                }
+                Err(HandshakeError::Refused(version_text(version)))
+            }
             _ => Err(HandshakeError::Refused("unexpected answer".into())),
         }
     }
 
-    async fn accept(self: Arc<Self>, mut socket: TcpStream, place: tokio::sync::OwnedSemaphorePermit) {
-        let hello = tokio::time::timeout(HELLO_WITHIN, read_message::<Hello>(&mut socket)).await;
-        let hello = match hello {
-            Ok(Ok(hello)) => hello,
+    async fn accept(self: Arc<Self>, socket: TcpStream, place: tokio::sync::OwnedSemaphorePermit) {
+        let heard = tokio::time::timeout(HELLO_WITHIN, self.hear_hello(socket)).await;
+        let (mut socket, hello) = match heard {
+            Ok(Ok(heard)) => heard,
             Ok(Err(error)) => {
                 tracing::info!(%error, "peer connection closed");
                 return;
@@ -207,7 +233,7 @@ impl Transport {
                 return;
             }
         };
-        let reply = self.welcome(hello.clone()).await;
+        let reply = self.welcome(hello.clone(), &socket).await;
         let linked = matches!(reply, HelloReply::Linked { .. });
         if write_message(&mut socket, &reply).await.is_err() {
             return;
@@ -216,13 +242,18 @@ impl Transport {
         let Hello::Link { node, .. } = hello else { return };
         if linked {
             let peer = self.peer(node).unwrap_or_else(|| self.add_peer(node, ""));
-            if socket.set_nodelay(true).is_ok() {
-                self.run_link(&peer, socket).await;
-            }
+            self.run_link(&peer, socket).await;
         }
     }
 
-    async fn welcome(&self, hello: Hello) -> HelloReply {
+    async fn hear_hello(&self, socket: TcpStream) -> Result<(TlsStream<TcpStream>, Hello), HandshakeError> {
+        socket.set_nodelay(true)?;
+        let mut socket = TlsStream::from(self.config.tls.acceptor().accept(socket).await?);
+        let hello = read_message(&mut socket).await?;
+        Ok((socket, hello))
+    }
+
+    async fn welcome(&self, hello: Hello, socket: &TlsStream<TcpStream>) -> HelloReply {
         let refuse = |reason: &str| HelloReply::Refused { reason: reason.to_string() };
         match &hello {
             Hello::Link { cluster, node, to, protocol_min, protocol_max, .. } => {
@@ -232,24 +263,34 @@ impl Transport {
                 if *to != self.config.node {
                     return refuse("this address belongs to another node");
                 }
-                if *protocol_min > PROTOCOL_MAX || *protocol_max < PROTOCOL_MIN {
-                    return refuse("no peer protocol version in common");
-                }
                 if *node == self.config.node {
                     return refuse("not a member of this cluster");
                 }
                 if let Some(reason) = self.inbound.refusal(*node) {
                     return refuse(reason);
                 }
-                HelloReply::Linked { incarnation: self.config.incarnation, protocol: PROTOCOL_MAX.min(*protocol_max) }
+                if !self.config.tls.is_of(socket.get_ref().1.peer_certificates(), *node) {
+                    return refuse("the certificate is not that of this node");
+                }
+                // Only now: what a stranger says of versions must not end a node.
+                if *protocol_min > VERSION_MAX {
+                    self.inbound.outdated(*protocol_min);
+                    return refuse("this node speaks only older versions, and ends");
+                }
+                let version = self.inbound.version();
+                if *protocol_max < version {
+                    return HelloReply::WrongVersion { version };
+                }
+                HelloReply::Linked { incarnation: self.config.incarnation, protocol: VERSION_MAX.min(*protocol_max) }
             }
-            Hello::Join { .. } => self.inbound.join(hello).await,
+            Hello::Join { .. } => refuse("this cluster asks for a certificate request: join with a newer version"),
+            Hello::Enroll { .. } => self.inbound.join(hello).await,
         }
     }
 
-    async fn run_link(self: &Arc<Self>, peer: &Arc<Peer>, socket: TcpStream) {
+    async fn run_link(self: &Arc<Self>, peer: &Arc<Peer>, socket: TlsStream<TcpStream>) {
         let link = self.next_link.fetch_add(1, Ordering::Relaxed);
-        let (reader, writer) = socket.into_split();
+        let (reader, writer) = tokio::io::split(socket);
         if let Some(old) = peer.current_link()
             && peer.link_down(old)
         {
@@ -262,6 +303,7 @@ impl Transport {
         let end = tokio::select! {
             end = read_loop(&self.inbound, peer, link, reader) => end,
             end = write_loop(peer, link, writer, self.config.keepalive) => end,
+            () = peer.gone.cancelled() => Ok(()),
             () = self.stop.cancelled() => Ok(()),
         };
         if peer.link_down(link) {
@@ -278,11 +320,19 @@ impl Transport {
     }
 }
 
+/// What is told to whoever does not speak the version in force.
+pub(crate) fn version_text(version: u16) -> String {
+    format!(
+        "the cluster is at version {version}; this build speaks {}: start one that speaks {version}",
+        Versions::MINE
+    )
+}
+
 async fn read_loop(
     inbound: &Arc<dyn Inbound>,
     peer: &Arc<Peer>,
     link: u64,
-    mut reader: tokio::net::tcp::OwnedReadHalf,
+    mut reader: ReadHalf<TlsStream<TcpStream>>,
 ) -> std::io::Result<()> {
     let mut buffer = BytesMut::with_capacity(64 << 10);
     loop {
@@ -325,7 +375,7 @@ async fn read_loop(
 async fn write_loop(
     peer: &Peer,
     link: u64,
-    mut writer: tokio::net::tcp::OwnedWriteHalf,
+    mut writer: WriteHalf<TlsStream<TcpStream>>,
     keepalive: Duration,
 ) -> std::io::Result<()> {
     let mut frame = Vec::with_capacity(64 << 10);
@@ -341,6 +391,8 @@ async fn write_loop(
             continue;
         }
         writer.write_all(&frame).await?;
+        // TLS keeps what the socket did not take at once.
+        writer.flush().await?;
         if frame.capacity() > (2 << 20) {
             frame.shrink_to(64 << 10);
         }
@@ -348,12 +400,14 @@ async fn write_loop(
     }
 }
 
-/// Asks the node at `address` to let this machine join.
+/// Asks the node at `address`, of the cluster with one of these pins, to let this machine join.
 /// # Errors
-/// The connection or the other side's refusal.
-pub async fn dial_join(address: &str, hello: &Hello) -> Result<HelloReply, HandshakeError> {
+/// The connection or the other side's refusal; `Tls`: another cluster answers there, and it was told nothing.
+pub async fn dial_join(address: &str, pins: &[Pin], hello: &Hello) -> Result<HelloReply, HandshakeError> {
+    let tls = joiner_config(pins.to_vec()).map_err(|error| HandshakeError::Refused(error.to_string()))?;
+    let any = rustls::pki_types::ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
     let ask = async {
-        let mut socket = TcpStream::connect(address).await?;
+        let mut socket = tls.connect(any, TcpStream::connect(address).await?).await?;
         write_message(&mut socket, hello).await?;
         read_message(&mut socket).await
     };

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 /// Why a call got no answer. The outcome is open unless the lane was full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +32,8 @@ pub struct Peer {
     next_call: AtomicU64,
     /// Number of the current link, `None` while there is none.
     link: watch::Sender<Option<u64>>,
+    /// This node forgot the peer: its link ends.
+    pub(super) gone: CancellationToken,
     /// When something came over the link, last.
     heard: Mutex<Instant>,
     /// A drill: nothing is sent or taken until then.
@@ -52,6 +55,7 @@ impl Peer {
             waiting: Mutex::default(),
             next_call: AtomicU64::new(1),
             link: watch::channel(None).0,
+            gone: CancellationToken::new(),
             heard: Mutex::new(Instant::now()),
             paused: watch::channel(None).0,
         }
@@ -149,7 +153,6 @@ impl Peer {
         true
     }
 
-    /// Makes `link` the current one; the caller has ended the one before.
     /// How long nothing has come over the link; the other side says something every heartbeat.
     pub fn silent_for(&self) -> Duration {
         self.heard.lock().elapsed()
@@ -159,6 +162,7 @@ impl Peer {
         *self.heard.lock() = Instant::now();
     }
 
+    /// Makes `link` the current one; the caller has ended the one before.
     pub(super) fn link_up(&self, link: u64) {
         self.hear();
         *self.out.lock() = Outgoing { lanes: Default::default(), link: Some(link) };

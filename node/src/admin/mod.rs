@@ -10,6 +10,7 @@ mod table;
 
 mod accounts;
 mod ask;
+mod backups;
 mod drills;
 mod log;
 mod message_trace;
@@ -20,6 +21,7 @@ pub mod settings;
 mod shards;
 mod sockets;
 mod tokens;
+mod upgrade;
 
 pub use ask::answer;
 pub use guard::guard;

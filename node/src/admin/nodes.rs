@@ -69,6 +69,8 @@ pub struct ClusterView {
     pub node: NodeId,
     /// 32 hex digits.
     pub cluster: String,
+    /// The id of the cluster that was founded, also after it was recovered or restored; 32 hex digits.
+    pub name: Option<String>,
     /// It knows a leader of every shard.
     pub ready: bool,
     pub nodes: Vec<NodeView>,
@@ -92,7 +94,8 @@ async fn all(app: &Data<App>) -> Result<(Vec<NodeView>, Vec<ShardView>), Problem
 pub async fn cluster(app: Data<App>) -> Answer<ClusterView> {
     let (nodes, shards) = all(&app).await?;
     let (node, cluster) = (app.cluster.me, app.cluster.cluster.to_string());
-    Ok(Json(ClusterView { node, cluster, ready: app.cluster.is_ready(), nodes, shards }))
+    let name = app.cluster.with_meta(|state| state.name()).flatten().map(|name| name.to_string());
+    Ok(Json(ClusterView { node, cluster, name, ready: app.cluster.is_ready(), nodes, shards }))
 }
 
 pub async fn list(app: Data<App>) -> Answer<Nodes> {

@@ -53,7 +53,7 @@ const SETTINGS: &[Setting] = &[
     Setting {
         name: DRAIN_RETRY,
         kind: Kind::Number { least: 1, most: 60_000 },
-        default: Some("500"),
+        default: Some("50"),
         about: "Milliseconds that those clients are told to wait before they connect elsewhere.",
     },
     Setting {

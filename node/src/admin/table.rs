@@ -2,7 +2,9 @@
 //! docs/ADMIN.md follow from it. Invariant: a route that is not here does not exist.
 
 use super::route::Route;
-use super::{accounts, drills, log, message_trace, nodes, profile, sessions, settings, shards, sockets, tokens};
+use super::{
+    accounts, backups, drills, log, message_trace, nodes, profile, sessions, settings, shards, sockets, tokens, upgrade,
+};
 use actix_web::web;
 use proto::command::Role::{Admin, Operator, Viewer};
 
@@ -13,6 +15,7 @@ pub fn table() -> Vec<Route> {
     table.extend(of_sessions());
     table.extend(of_one_node());
     table.extend(of_settings_and_drills());
+    table.extend(of_backups_and_builds());
     table
 }
 
@@ -234,6 +237,54 @@ fn of_settings_and_drills() -> Vec<Route> {
         )
         .takes::<drills::DrillBody>()
         .answers::<drills::DrillReport>(200),
+    ]
+}
+
+fn of_backups_and_builds() -> Vec<Route> {
+    vec![
+        Route::get(
+            "/admin/v1/backups",
+            Viewer,
+            "backups last",
+            "The last backup that the node made that is asked",
+            || web::get().to(backups::last),
+        )
+        .answers::<backups::LastBackup>(200),
+        Route::post("/admin/v1/backups", Admin, "backups create", "Begin a backup", || web::post().to(backups::create))
+            .takes::<backups::NewBackup>()
+            .answers::<backups::Begun>(202),
+        Route::get(
+            "/admin/v1/upgrade",
+            Viewer,
+            "versions show",
+            "The version in force, and what the nodes speak",
+            || web::get().to(upgrade::show),
+        )
+        .answers::<upgrade::UpgradeView>(200),
+        Route::post(
+            "/admin/v1/upgrade/finalize",
+            Admin,
+            "versions finalize",
+            "Put the next version in force, for ever",
+            || web::post().to(upgrade::finalize),
+        )
+        .answers::<upgrade::Finalized>(200),
+        Route::get(
+            "/admin/v1/certificates",
+            Viewer,
+            "trust show",
+            "The authorities, and whose certificate each node has",
+            || web::get().to(upgrade::certificates),
+        )
+        .answers::<upgrade::Certificates>(200),
+        Route::post(
+            "/admin/v1/certificates/renew",
+            Admin,
+            "trust renew",
+            "Draw a new authority; every node gets a new certificate",
+            || web::post().to(upgrade::renew_certificates),
+        )
+        .answers::<upgrade::Authorities>(202),
     ]
 }
 

@@ -21,7 +21,8 @@ pub struct JoinToken {
 }
 
 pub async fn create_join(app: Data<App>) -> Answer<JoinToken> {
-    let token = auth::mint_plain_token("join").map_err(|_| Problem::fault("no randomness"))?;
+    let secret = auth::mint_plain_token("join").map_err(|_| Problem::fault("no randomness"))?;
+    let token = auth::Secret::new(format!("{}.{}", secret.expose(), app.cluster.join_pins()));
     let expires_in_s = settings::number(&app.cluster, settings::JOIN_TOKEN_LIFE);
     let expires_ms = now_ms() + expires_in_s * 1_000;
     propose(&app, MetaCommand::CreateJoinToken { token: token.hash(), expires_ms }).await?;

@@ -65,6 +65,7 @@ impl Agents {
         let spawned = ractor::ActorRuntime::spawn_linked_instant(None, Agent, arguments, supervisor);
         let (actor, _) = spawned.map_err(|error| tracing::error!(%error, "agent actor does not start")).ok()?;
         active.insert(agent, Active { actor: actor.clone(), shard: shard.id });
+        metrics::gauge!("chat_agent_actors_count").set(active.len() as f64);
         Some(actor)
     }
 
@@ -92,6 +93,7 @@ impl Agents {
             }
             one.shard != shard
         });
+        metrics::gauge!("chat_agent_actors_count").set(active.len() as f64);
     }
 
     /// A node's sockets are gone: agents that were only there may have left.
@@ -103,7 +105,9 @@ impl Agents {
     }
 
     fn ended(&self, who: ractor::ActorId) {
-        self.active.lock().retain(|_, one| one.actor.get_id() != who);
+        let mut active = self.active.lock();
+        active.retain(|_, one| one.actor.get_id() != who);
+        metrics::gauge!("chat_agent_actors_count").set(active.len() as f64);
     }
 }
 

@@ -1,15 +1,22 @@
 //! Owns the command line. Does not do the work of a node. Invariant: an error is one line on standard error.
 
 mod admin;
+mod backup;
 mod call;
+mod health;
+mod recover;
 mod show;
+mod upgrade;
 
 use crate::client::terminal;
 use crate::config::Config;
-use anyhow::Context;
+use crate::data_dir::DataDir;
+use anyhow::{Context, bail};
 use call::{Target, call};
 use clap::{CommandFactory, FromArgMatches};
+use cluster::offline::Drafted;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Everdesk: a customer-service desk that loses nothing.
@@ -51,6 +58,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Back the cluster up, check backups, and restore them.
+    Backup {
+        #[command(subcommand)]
+        command: backup::BackupCommand,
+    },
+    Recover(recover::RecoverArgs),
+    /// Whether a node serves: exit status 0, or 1 and why not.
+    Health(health::HealthArgs),
     /// Talk in the terminal.
     Chat(terminal::ChatArgs),
     /// Prints completions for a shell.
@@ -123,6 +138,16 @@ enum AdminCommand {
         #[command(flatten)]
         target: Target,
     },
+    /// Versions: what is in force, and what the nodes speak.
+    Upgrade {
+        #[command(subcommand)]
+        command: upgrade::UpgradeCommand,
+    },
+    /// The certificates by which nodes know each other.
+    Certificates {
+        #[command(subcommand)]
+        command: upgrade::CertificatesCommand,
+    },
 }
 
 /// The whole command line, with a command below `admin` for each route of the admin API.
@@ -168,7 +193,12 @@ fn run(line: Line) -> anyhow::Result<()> {
             })
         }
         Command::Admin { command: AdminCommand::Remove { node, target } } => set_node_state(&target, &node, "leaving"),
+        Command::Admin { command: AdminCommand::Upgrade { command } } => upgrade::upgrade(command),
+        Command::Admin { command: AdminCommand::Certificates { command } } => upgrade::certificates(command),
         Command::Status { target, json } => status(&target, json),
+        Command::Backup { command } => backup::main(command),
+        Command::Recover(args) => recover::main(args),
+        Command::Health(args) => health::check(&args),
         Command::Chat(args) => chat(args),
         Command::Version => {
             println!("everdesk {}", env!("CARGO_PKG_VERSION"));
@@ -218,6 +248,7 @@ fn status(target: &Target, json: bool) -> anyhow::Result<()> {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
+    println!("cluster {}", text(&body["name"]));
     println!("{:<6} {:<22} {:<22} {:<9} {:<9} zone", "node", "clients", "peers", "state", "seen");
     for node in body["nodes"].as_array().into_iter().flatten() {
         let seen = match (node["up"] == true, node["dead"] == true) {
@@ -255,4 +286,38 @@ fn status(target: &Target, json: bool) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// Makes and claims a directory that must hold nothing.
+fn new_directory(dir: &Path) -> anyhow::Result<DataDir> {
+    let claim = DataDir::claim(dir)?;
+    let others = std::fs::read_dir(dir)?.flatten().filter(|entry| entry.file_name() != "everdesk.lock").count();
+    if others > 0 {
+        bail!("{} is not empty: name a new directory", dir.display());
+    }
+    Ok(claim)
+}
+
+fn random_u128() -> anyhow::Result<u128> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    Ok(u128::from_le_bytes(bytes))
+}
+
+fn time_text(ms: Option<u64>) -> String {
+    let at = ms.and_then(|ms| jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok());
+    at.map_or_else(|| "-".into(), |at| at.strftime("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+/// What was made, and what to do with it.
+fn print_drafted(drafted: &Drafted, dir: &Path) {
+    let told = drafted.told;
+    println!(
+        "cluster {} of one node, {}: {} sessions; {} conversations with agents, {} waiting; {} mails under way were settled",
+        drafted.name, drafted.node, told.sessions, told.assigned, told.waiting, told.mails
+    );
+    if !drafted.unknown_agents.is_empty() {
+        println!("agents without an account, whose conversations nobody can take up: {:?}", drafted.unknown_agents);
+    }
+    println!("Start it with `everdesk start --data-dir {}`, then let new nodes join.", dir.display());
 }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proto::command::*;
 use proto::ids::*;
 use proto::peer::*;
+use proto::version::Versions;
 
 pub fn session() -> impl Strategy<Value = SessionId> {
     any::<u128>().prop_map(SessionId)
@@ -33,6 +34,10 @@ pub fn text() -> impl Strategy<Value = String> {
 }
 pub fn word() -> impl Strategy<Value = String> {
     ".{0,9}"
+}
+
+pub fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    vec(any::<u8>(), 0..40)
 }
 
 pub fn address() -> impl Strategy<Value = NodeAddress> {
@@ -63,6 +68,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         (agent(), any::<bool>()).prop_map(|(agent, online)| Command::AgentPresence { agent, online }),
         (shard(), any::<u64>(), mail()).prop_map(|(from, seq, message)| Command::Inbox { from, seq, message }),
         (shard(), any::<u64>()).prop_map(|(to, upto)| Command::OutboxAcked { to, upto }),
+        any::<u16>().prop_map(|version| Command::SetShardVersion { version }),
     ]
 }
 
@@ -136,6 +142,17 @@ pub fn meta_command() -> impl Strategy<Value = MetaCommand> {
         (node(), text()).prop_map(|(node, zone)| MetaCommand::SetNodeZone { node, zone }),
         replica().prop_map(|replica| MetaCommand::RetireExcess { replica }),
         (replica(), node()).prop_map(|(replica, to)| MetaCommand::MoveReplica { replica, to }),
+        (bytes(), bytes())
+            .prop_map(|(certificate, key)| { MetaCommand::AddAuthority { certificate, key: SecretBytes(key) } }),
+        Just(MetaCommand::DropAuthorities),
+        (node(), any::<(u16, u16)>())
+            .prop_map(|(node, (min, max))| { MetaCommand::SetNodeVersions { node, versions: Versions { min, max } } }),
+        any::<u16>().prop_map(|version| MetaCommand::Finalize { version }),
+        (node(), any::<(u32, u32)>()).prop_map(|(node, (trusts, certified))| MetaCommand::SetNodeTrust {
+            node,
+            trusts,
+            certified
+        }),
         (token(), word(), role(), option::of(any::<u64>())).prop_map(|(token, name, role, expires_ms)| {
             MetaCommand::CreateApiToken { token, name, role, expires_ms }
         }),
@@ -178,6 +195,7 @@ pub fn meta_batch() -> impl Strategy<Value = MetaBatch> {
 pub fn hello() -> impl Strategy<Value = Hello> {
     let link = (any::<(u128, u64)>(), node(), node(), any::<(u16, u16)>());
     let join = (text(), any::<u128>(), address(), any::<(u16, u16)>());
+    let enroll = (text(), any::<u128>(), address(), bytes(), any::<(u16, u16)>());
     prop_oneof![
         link.prop_map(|((cluster, incarnation), node, to, (protocol_min, protocol_max))| Hello::Link {
             cluster,
@@ -194,11 +212,26 @@ pub fn hello() -> impl Strategy<Value = Hello> {
             protocol_min,
             protocol_max
         }),
+        enroll.prop_map(|(token, request, address, certificate_request, (protocol_min, protocol_max))| Hello::Enroll {
+            token,
+            request,
+            address,
+            certificate_request,
+            protocol_min,
+            protocol_max
+        }),
     ]
 }
 
 pub fn hello_reply() -> impl Strategy<Value = HelloReply> {
     let joined = (any::<(u128, u32)>(), node(), vec((node(), address()), 0..4), vec((replica(), node()), 0..4));
+    let enrolled = (
+        any::<(u128, u32)>(),
+        node(),
+        vec((node(), address()), 0..4),
+        (bytes(), bytes()),
+        (vec(bytes(), 0..3), any::<u16>()),
+    );
     prop_oneof![
         any::<(u64, u16)>().prop_map(|(incarnation, protocol)| HelloReply::Linked { incarnation, protocol }),
         joined.prop_map(|((cluster, shards), node, nodes, meta)| {
@@ -206,6 +239,10 @@ pub fn hello_reply() -> impl Strategy<Value = HelloReply> {
         }),
         word().prop_map(|peer| HelloReply::Elsewhere { peer }),
         text().prop_map(|reason| HelloReply::Refused { reason }),
+        enrolled.prop_map(|((cluster, shards), node, nodes, (certificate, issuer), (trusted, version))| {
+            HelloReply::Enrolled { cluster, node, shards, nodes, certificate, issuer, trusted, version }
+        }),
+        any::<u16>().prop_map(|version| HelloReply::WrongVersion { version }),
     ]
 }
 
@@ -285,6 +322,24 @@ pub fn snapshot_reply() -> impl Strategy<Value = SnapshotReply> {
         vote().prop_map(|vote| SnapshotReply::Installed { vote }),
         vote().prop_map(|vote| SnapshotReply::HigherVote { vote }),
         text().prop_map(|reason| SnapshotReply::Failed { reason }),
+    ]
+}
+
+pub fn cut_call() -> impl Strategy<Value = CutCall> {
+    prop_oneof![
+        any::<u32>().prop_map(|shard| CutCall::Open { shard: ShardId(shard) }),
+        any::<(u64, u32)>().prop_map(|(cut, number)| CutCall::Next { cut, number }),
+        any::<u64>().prop_map(|cut| CutCall::Close { cut }),
+    ]
+}
+
+pub fn cut_reply() -> impl Strategy<Value = CutReply> {
+    prop_oneof![
+        (any::<u64>(), applied()).prop_map(|(cut, applied)| CutReply::Opened { cut, applied }),
+        vec(any::<u8>(), 0..300).prop_map(|rows| CutReply::Chunk { rows }),
+        prop::sample::select(vec![CutReply::End, CutReply::Closed]),
+        option::of(node()).prop_map(|hint| CutReply::NotLeader { hint }),
+        text().prop_map(|reason| CutReply::Failed { reason }),
     ]
 }
 

@@ -61,6 +61,8 @@ any_value_round_trips! {
     meta_calls_round_trip: meta_call,
     meta_replies_round_trip: meta_reply,
     log_points_round_trip: point,
+    cut_calls_round_trip: cut_call,
+    cut_replies_round_trip: cut_reply,
 }
 
 proptest! {

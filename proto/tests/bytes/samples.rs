@@ -4,6 +4,7 @@ use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
 use proto::ids::*;
 use proto::peer::*;
+use proto::version::Versions;
 use std::fmt::Debug;
 
 pub const SESSION: SessionId = SessionId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
@@ -79,6 +80,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         ("agent presence", Command::AgentPresence { agent: AGENT, online: true }),
         ("inbox", Command::Inbox { from: ShardId(2), seq: 1, message }),
         ("outbox acked", Command::OutboxAcked { to: ShardId(6), upto: u64::MAX }),
+        ("set shard version", Command::SetShardVersion { version: 300 }),
     ]
 }
 
@@ -125,6 +127,11 @@ pub fn meta_commands() -> Vec<(&'static str, MetaCommand)> {
         ("set node zone", MetaCommand::SetNodeZone { node: NODE, zone: "rack 2".into() }),
         ("retire excess", MetaCommand::RetireExcess { replica }),
         ("move replica", MetaCommand::MoveReplica { replica, to: NODE }),
+        ("add authority", MetaCommand::AddAuthority { certificate: vec![0x30, 1], key: SecretBytes(vec![0x30, 2]) }),
+        ("drop authorities", MetaCommand::DropAuthorities),
+        ("set node trust", MetaCommand::SetNodeTrust { node: NODE, trusts: 2, certified: 300 }),
+        ("set node versions", MetaCommand::SetNodeVersions { node: NODE, versions: Versions { min: 1, max: 300 } }),
+        ("finalize", MetaCommand::Finalize { version: 300 }),
         ("create api token", create_api_token()),
         ("revoke api token", MetaCommand::RevokeApiToken { name: "ci".into() }),
         ("set setting", MetaCommand::SetSetting { name: "drain_over_s".into(), value: Some("9".into()) }),
@@ -145,14 +152,35 @@ fn handshake_kinds() -> Vec<Kind> {
     let (protocol_min, protocol_max, cluster, incarnation) = (1, 300, u128::MAX, 77);
     let link = Hello::Link { cluster, node: NODE, to: NodeId(1), incarnation, protocol_min, protocol_max };
     let join = Hello::Join { token: "t".into(), request: 1 << 100, address: address(), protocol_min, protocol_max };
+    let enroll = Hello::Enroll {
+        token: "t".into(),
+        request: 1 << 100,
+        address: address(),
+        certificate_request: vec![0x30, 3],
+        protocol_min,
+        protocol_max,
+    };
     let (nodes, meta) = (vec![(NODE, address())], vec![(ReplicaId(1), NODE)]);
+    let (certificate, issuer, trusted) = (vec![0x30, 1], vec![0x30, 2], vec![vec![0x30, 2], vec![0x30, 4]]);
+    let enrolled = HelloReply::Enrolled {
+        cluster,
+        node: NODE,
+        shards: 6,
+        nodes: nodes.clone(),
+        certificate,
+        issuer,
+        trusted,
+        version: 300,
+    };
     let replies = vec![
         ("linked", HelloReply::Linked { incarnation, protocol: 1 }),
         ("joined", HelloReply::Joined { cluster, node: NODE, shards: 6, nodes, meta }),
         ("elsewhere", HelloReply::Elsewhere { peer: "n1:7001".into() }),
         ("refused", HelloReply::Refused { reason: "unknown join token".into() }),
+        ("enrolled", enrolled),
+        ("wrong version", HelloReply::WrongVersion { version: 300 }),
     ];
-    vec![kind("hello", vec![("link", link), ("join", join)]), kind("hello-reply", replies)]
+    vec![kind("hello", vec![("link", link), ("join", join), ("enroll", enroll)]), kind("hello-reply", replies)]
 }
 
 fn applied() -> AppliedRow {
@@ -301,5 +329,26 @@ fn call_kinds() -> Vec<Kind> {
         kind("pushes", each(pushes(), |push| round(vec![push]))),
         kind("meta-call", meta_calls),
         kind("meta-reply", meta_replies),
+        kind("cut-call", cut_calls()),
+        kind("cut-reply", cut_replies()),
+    ]
+}
+
+fn cut_calls() -> Vec<(&'static str, CutCall)> {
+    vec![
+        ("open", CutCall::Open { shard: ShardId(6) }),
+        ("next", CutCall::Next { cut: 70_000, number: 3 }),
+        ("close", CutCall::Close { cut: 70_000 }),
+    ]
+}
+
+fn cut_replies() -> Vec<(&'static str, CutReply)> {
+    vec![
+        ("opened", CutReply::Opened { cut: 70_000, applied: applied() }),
+        ("chunk", CutReply::Chunk { rows: vec![1, 2, 255] }),
+        ("end", CutReply::End),
+        ("closed", CutReply::Closed),
+        ("not leader", CutReply::NotLeader { hint: Some(NODE) }),
+        ("failed", CutReply::Failed { reason: "disk".into() }),
     ]
 }

@@ -15,4 +15,6 @@ mod rocks;
 
 mod state;
 
+mod survey;
+
 mod writer;

@@ -6,12 +6,16 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use chaos_tests::cluster::{Cluster, free_port};
 use chaos_tests::wait;
+use cluster::tls::{Credentials, Identities, Pin, joiner_config, request};
 use proto::codec;
 use proto::command::NodeAddress;
-use proto::ids::NodeId;
-use proto::peer::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, Hello, HelloReply, MAGIC, PROTOCOL_MAX, PROTOCOL_MIN};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use proto::ids::{ClusterId, NodeId};
+use proto::peer::{FRAME_BYTES_MAX, HELLO_BYTES_MAX, Hello, HelloReply, MAGIC};
+use proto::version::{VERSION_MAX, VERSION_MIN};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::{Report, SOON, check_growth, check_still_serves, peaks};
 
@@ -19,6 +23,33 @@ use super::{Report, SOON, check_growth, check_still_serves, peaks};
 const SILENCE: Duration = Duration::from_secs(10);
 /// Connections that announce too much at the same time.
 const LIARS: usize = 32;
+
+/// A connection, with TLS or without.
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+type Stream = Box<dyn Duplex>;
+
+/// How to open one.
+#[derive(Clone)]
+enum Way {
+    Plain,
+    /// As a machine that wants to join, or as a member.
+    Tls(TlsConnector, ServerName<'static>),
+}
+
+impl Way {
+    async fn open_and_write(&self, addr: &str, bytes: &[u8]) -> anyhow::Result<Stream> {
+        let stream = TcpStream::connect(addr).await?;
+        let mut stream: Stream = match self {
+            Way::Plain => Box::new(stream),
+            Way::Tls(connector, name) => Box::new(connector.connect(name.clone(), stream).await?),
+        };
+        // The node may close before it has taken everything.
+        let _ = stream.write_all(bytes).await;
+        let _ = stream.flush().await;
+        Ok(stream)
+    }
+}
 
 /// The lines that a node logs about its peers.
 struct Log<'a> {
@@ -45,18 +76,29 @@ async fn the_peer_port_closes_on_what_is_no_peer_and_allocates_nothing_for_it() 
     let addr = cluster.node(1).peer.clone();
     let mut silent = TcpStream::connect(&addr).await?;
     let before = peaks(&mut cluster)?;
-    for (name, bytes, reason) in stray_cases() {
-        report.same(name, reason, closes(&cluster, &addr, &bytes, reason).await);
+    for (name, bytes, reason) in plain_cases() {
+        report.same(name, reason, closes(&cluster, &Way::Plain, &bytes, reason).await);
     }
-    let liars = (0..LIARS).map(|_| open_and_write(&addr, stray_of(u32::MAX, b"")));
+    let token = cluster.command(&["token", "create"], "").await?.trim().to_owned();
+    let stranger = stranger(&token)?;
+    for (name, bytes, reason) in stray_cases() {
+        report.same(name, reason, closes(&cluster, &stranger, &bytes, reason).await);
+    }
+    let lie = stray_of(u32::MAX, b"");
+    let liars = (0..LIARS).map(|_| stranger.open_and_write(&addr, &lie));
     let liars = futures_util::future::try_join_all(liars).await?;
     for mut liar in liars {
         until_closed(&mut liar, SOON).await?;
     }
-    let member = Member::join(&cluster).await?;
+    let member = Member::join(&cluster, token, stranger).await?;
     for (name, hello, wanted) in member.hellos() {
-        report.same(name, wanted, member.reason(&hello).await);
+        report.holds(name, wanted, member.reason(&member.way, &hello).await);
     }
+    let hello = link_hello(member.cluster, member.node, NodeId(1));
+    let (name, wanted) = ("a member's link without its certificate", "the certificate is not that of this node");
+    report.same(name, wanted, member.reason(&member.stranger, &hello).await);
+    let told = "WrongVersion { version: 1 } WrongVersion { version: 1 }";
+    report.same("builds that are too old or too new", told, member.of_an_old_build().await);
     for (name, bytes, reason) in link_cases() {
         report.same(name, reason, member.closes(&cluster, &bytes, reason).await);
     }
@@ -80,7 +122,26 @@ fn message_of(body: &[u8]) -> Vec<u8> {
     stray_of(body.len() as u32, body)
 }
 
-/// Name, bytes, what the node logs when it closes.
+/// Whoever knows the pins, which are in every join token, gets so far.
+fn stranger(token: &str) -> anyhow::Result<Way> {
+    let pins = token.split('.').skip(2).map(|pin| pin.parse::<Pin>().map_err(anyhow::Error::msg));
+    let connector = joiner_config(pins.collect::<Result<_, _>>()?)?;
+    Ok(Way::Tls(connector, ServerName::try_from("any.internal")?))
+}
+
+/// Without TLS: name, bytes, what the node logs when it closes.
+fn plain_cases() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let hello = message_of(&codec::encode(&link_hello(1, NodeId(2), NodeId(1))));
+    let garbage: Vec<u8> = (0..4_000u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    vec![
+        ("garbage", garbage, "TLS: received corrupt message"),
+        ("HTTP", b"GET /v1/ws HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "TLS: received corrupt message"),
+        ("a handshake without TLS", hello, "TLS: received corrupt message"),
+        ("half of TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), "connection lost: tls handshake eof"),
+    ]
+}
+
+/// Behind TLS: name, bytes, what the node logs when it closes.
 fn stray_cases() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let no_peer = "not an everdesk peer: wrong first bytes";
     let hello = codec::encode(&link_hello(1, NodeId(2), NodeId(1)));
@@ -93,17 +154,16 @@ fn stray_cases() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     vec![
         ("garbage", garbage, no_peer),
         ("HTTP", b"GET /v1/ws HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), no_peer),
-        ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), no_peer),
         ("the magic in lower case", lower, no_peer),
         (
             "a length of 4 GiB",
             stray_of(u32::MAX, b"x"),
-            "handshake message of 4294967295 bytes is longer than the limit of 4096",
+            "handshake message of 4294967295 bytes is longer than the limit of 32768",
         ),
         (
             "a length just above the limit",
             stray_of(HELLO_BYTES_MAX as u32 + 1, &[0; HELLO_BYTES_MAX + 1]),
-            "handshake message of 4097 bytes is longer than the limit of 4096",
+            "handshake message of 32769 bytes is longer than the limit of 32768",
         ),
         ("half a handshake", stray_of(hello.len() as u32, &hello[..hello.len() / 2]), "connection lost: early eof"),
         ("half the magic", MAGIC[..4].to_vec(), "connection lost: early eof"),
@@ -142,21 +202,14 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 fn link_hello(cluster: u128, node: NodeId, to: NodeId) -> Hello {
-    Hello::Link { cluster, node, to, incarnation: 1, protocol_min: PROTOCOL_MIN, protocol_max: PROTOCOL_MAX }
-}
-
-async fn open_and_write(addr: &str, bytes: Vec<u8>) -> anyhow::Result<TcpStream> {
-    let mut stream = TcpStream::connect(addr).await?;
-    // The node may close before it has taken everything.
-    let _ = stream.write_all(&bytes).await;
-    Ok(stream)
+    Hello::Link { cluster, node, to, incarnation: 1, protocol_min: VERSION_MIN, protocol_max: VERSION_MAX }
 }
 
 /// The reason, once the node has closed and logged it.
-async fn closes(cluster: &Cluster, addr: &str, bytes: &[u8], reason: &str) -> anyhow::Result<String> {
+async fn closes(cluster: &Cluster, way: &Way, bytes: &[u8], reason: &str) -> anyhow::Result<String> {
     let log = Log { cluster };
     let before = log.lines_with(reason);
-    let mut stream = open_and_write(addr, bytes.to_vec()).await?;
+    let mut stream = way.open_and_write(&cluster.node(1).peer, bytes).await?;
     // For those that are cut short: nothing more comes.
     let _ = stream.shutdown().await;
     until_closed(&mut stream, SOON).await?;
@@ -165,7 +218,7 @@ async fn closes(cluster: &Cluster, addr: &str, bytes: &[u8], reason: &str) -> an
 }
 
 /// Reads past what the node says, to the end.
-async fn until_closed(stream: &mut TcpStream, within: Duration) -> anyhow::Result<()> {
+async fn until_closed(stream: &mut (impl AsyncRead + Unpin), within: Duration) -> anyhow::Result<()> {
     let mut bytes = [0; 4096];
     let closing = async {
         // An error is a close as well: a reset tells that bytes were left unread.
@@ -174,7 +227,7 @@ async fn until_closed(stream: &mut TcpStream, within: Duration) -> anyhow::Resul
     tokio::time::timeout(within, closing).await.context("the connection stays open")
 }
 
-async fn read_reply(stream: &mut TcpStream) -> anyhow::Result<HelloReply> {
+async fn read_reply(stream: &mut Stream) -> anyhow::Result<HelloReply> {
     let reading = async {
         let mut head = [0; MAGIC.len()];
         stream.read_exact(&mut head).await?;
@@ -193,40 +246,48 @@ struct Member {
     node: NodeId,
     token: String,
     address: NodeAddress,
+    certificate_request: Vec<u8>,
+    stranger: Way,
+    /// With the member's certificate.
+    way: Way,
 }
 
 impl Member {
     /// Joins as a node would, with a token; nobody listens at its addresses.
-    async fn join(cluster: &Cluster) -> anyhow::Result<Member> {
-        let token = cluster.command(&["token", "create"], "").await?.trim().to_owned();
+    async fn join(cluster: &Cluster, token: String, stranger: Way) -> anyhow::Result<Member> {
         let nowhere = || Ok::<_, anyhow::Error>(format!("127.0.0.1:{}", free_port()?));
         let address = NodeAddress { peer: nowhere()?, client: nowhere()?, admin: nowhere()? };
         let addr = cluster.node(1).peer.clone();
-        let mut member = Member { addr, cluster: 0, node: NodeId(0), token, address };
-        match member.ask(&member.join_hello(&member.token, 1)).await? {
-            HelloReply::Joined { cluster, node, .. } => (member.cluster, member.node) = (cluster, node),
+        let way = stranger.clone();
+        let (key, certificate_request) = request()?;
+        let (cluster, node) = (0, NodeId(0));
+        let mut member = Member { addr, cluster, node, token, address, certificate_request, stranger, way };
+        match member.ask(&member.join_hello(&member.token, 1, member.certificate_request.clone())).await? {
+            HelloReply::Enrolled { cluster, node, certificate, issuer, trusted, .. } => {
+                (member.cluster, member.node) = (cluster, node);
+                let credentials = Credentials { key, certificate, issuer, trusted, authority: None };
+                let (connector, name) = Identities::new(ClusterId(cluster), &credentials)?.connector(NodeId(1))?;
+                member.way = Way::Tls(connector, name);
+            }
             other => bail!("a good token gets {other:?}"),
         }
         Ok(member)
     }
 
-    fn join_hello(&self, token: &str, request: u128) -> Hello {
+    fn join_hello(&self, token: &str, request: u128, certificate_request: Vec<u8>) -> Hello {
         let (token, address) = (token.to_owned(), self.address.clone());
-        Hello::Join { token, request, address, protocol_min: PROTOCOL_MIN, protocol_max: PROTOCOL_MAX }
+        let (protocol_min, protocol_max) = (VERSION_MIN, VERSION_MAX);
+        Hello::Enroll { token, request, address, certificate_request, protocol_min, protocol_max }
     }
 
     /// Name, handshake, reason of the refusal.
     fn hellos(&self) -> Vec<(&'static str, Hello, &'static str)> {
         let (founder, stranger) = (NodeId(1), NodeId(77));
         let link = |cluster, node, to| link_hello(cluster, node, to);
-        let future = Hello::Link {
-            cluster: self.cluster,
-            node: self.node,
-            to: founder,
-            incarnation: 1,
-            protocol_min: PROTOCOL_MAX + 1,
-            protocol_max: PROTOCOL_MAX + 1,
-        };
+        let (token, address) = (self.token.clone(), self.address.clone());
+        let (protocol_min, protocol_max) = (VERSION_MIN, VERSION_MAX);
+        let old_join = Hello::Join { token, request: 1, address, protocol_min, protocol_max };
+        let no_request = "the certificate request is of no use";
         vec![
             (
                 "a foreign cluster id",
@@ -240,27 +301,47 @@ impl Member {
             ),
             ("a link of a stranger", link(self.cluster, stranger, founder), "not a member of this cluster"),
             ("a link of the node itself", link(self.cluster, founder, founder), "not a member of this cluster"),
-            ("a protocol of the future", future, "no peer protocol version in common"),
-            ("a join token that was never made", self.join_hello("join.x", 2), "unknown join token"),
-            ("a join token that was spent", self.join_hello(&self.token, 2), "this join token was used already"),
+            (
+                "a join token that was never made",
+                self.join_hello("join.x", 2, self.certificate_request.clone()),
+                "unknown join token",
+            ),
+            (
+                "a join token that was spent",
+                self.join_hello(&self.token, 2, self.certificate_request.clone()),
+                "this join token was used already",
+            ),
+            ("a repeat without a certificate request", self.join_hello(&self.token, 1, Vec::new()), no_request),
+            ("a join without a certificate request", old_join, "this cluster asks for a certificate request"),
         ]
     }
 
+    /// A build that is older than the version in force.
+    async fn of_an_old_build(&self) -> anyhow::Result<String> {
+        let (cluster, node, to) = (self.cluster, self.node, NodeId(1));
+        let link = Hello::Link { cluster, node, to, incarnation: 1, protocol_min: 0, protocol_max: 0 };
+        let (token, address) = (String::from("join.x"), self.address.clone());
+        let (certificate_request, protocol_min) = (self.certificate_request.clone(), VERSION_MAX + 1);
+        let join =
+            Hello::Enroll { token, request: 3, address, certificate_request, protocol_min, protocol_max: protocol_min };
+        Ok(format!("{:?} {:?}", self.ask(&link).await?, self.ask(&join).await?))
+    }
+
     async fn ask(&self, hello: &Hello) -> anyhow::Result<HelloReply> {
-        read_reply(&mut open_and_write(&self.addr, message_of(&codec::encode(hello))).await?).await
+        read_reply(&mut self.way.open_and_write(&self.addr, &message_of(&codec::encode(hello))).await?).await
     }
 
     /// Why the node refuses this handshake; it must close behind its answer.
-    async fn reason(&self, hello: &Hello) -> anyhow::Result<String> {
-        let mut stream = open_and_write(&self.addr, message_of(&codec::encode(hello))).await?;
+    async fn reason(&self, way: &Way, hello: &Hello) -> anyhow::Result<String> {
+        let mut stream = way.open_and_write(&self.addr, &message_of(&codec::encode(hello))).await?;
         let HelloReply::Refused { reason } = read_reply(&mut stream).await? else { bail!("it was let in") };
         until_closed(&mut stream, SOON).await?;
         Ok(reason)
     }
 
-    async fn link(&self) -> anyhow::Result<TcpStream> {
+    async fn link(&self) -> anyhow::Result<Stream> {
         let hello = link_hello(self.cluster, self.node, NodeId(1));
-        let mut stream = open_and_write(&self.addr, message_of(&codec::encode(&hello))).await?;
+        let mut stream = self.way.open_and_write(&self.addr, &message_of(&codec::encode(&hello))).await?;
         match read_reply(&mut stream).await? {
             HelloReply::Linked { .. } => Ok(stream),
             other => bail!("a member's link gets {other:?}"),
@@ -273,6 +354,7 @@ impl Member {
         let before = log.lines_with(reason);
         let mut stream = self.link().await?;
         stream.write_all(bytes).await?;
+        stream.flush().await?;
         until_closed(&mut stream, SOON).await?;
         log.line_after(before, reason).await?;
         Ok(reason.to_owned())
@@ -282,6 +364,7 @@ impl Member {
     async fn announces(&self, length: u32) -> anyhow::Result<String> {
         let mut stream = self.link().await?;
         stream.write_all(&length.to_le_bytes()).await?;
+        stream.flush().await?;
         let closed = until_closed(&mut stream, Duration::from_millis(300)).await;
         ensure!(closed.is_err(), "the node closed the link");
         Ok("closed by this side".to_owned())
@@ -295,6 +378,7 @@ impl Member {
         for _ in 0..2 {
             stream.write_all(&message(7, b"\xff\xff garbage")).await?;
         }
+        stream.flush().await?;
         log.line_after(before + 1, part).await?;
         Ok(part.to_owned())
     }

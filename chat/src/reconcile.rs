@@ -1,0 +1,277 @@
+//! Owns the repair of a cluster whose shards were cut at different moments: desks and agents follow the sessions again. Does
+//! not touch a session. Invariant: a session alone knows its open conversation and who has it; all else is derived from that.
+//!
+//! Cuts of two shards at different times break their mail in both directions. A source that is newer may have forgotten mails
+//! which its older target never saw; a target that is newer has seen seqs that its older source will give to other mails. So
+//! no outbox is kept. What each kind of mail would have told is told by the rows themselves.
+
+use crate::agent;
+use crate::desk::Desk;
+use crate::keys;
+use crate::log::Log;
+use crate::outcome::ApplyError;
+use crate::rows::{self, AgentRow, Changes, DeskRow, HeaderRow, PlaceRow, QueuedRow, Rows, SeatRow, WantRow};
+use crate::session::Session;
+use proto::command::{Mail, Target};
+use proto::ids::{AgentId, SessionId, ShardId, SiteId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What was read of all shards, and what follows from it. Memory grows with open conversations and agents, not with messages.
+pub struct Reconciliation {
+    shards: u32,
+    /// Open conversations by site.
+    talks: BTreeMap<SiteId, Vec<Talk>>,
+    desks: BTreeMap<SiteId, DeskRow>,
+    /// Tickets that the desks had given.
+    tickets: BTreeMap<(SiteId, SessionId, u64), u64>,
+    agents: BTreeSet<AgentId>,
+    sessions: u64,
+}
+
+/// An open conversation, as its session has it.
+struct Talk {
+    session: SessionId,
+    number: u64,
+    agent: Option<AgentId>,
+    /// When it was opened; only of one that waits.
+    since_ms: u64,
+}
+
+/// What came out, for the operator.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reconciled {
+    pub sessions: u64,
+    /// Conversations that are open: with an agent, and waiting.
+    pub assigned: u64,
+    pub waiting: u64,
+    /// Mails that were under way between shards, and are told by the rows now.
+    pub mails: u64,
+}
+
+/// The highest ids in use, so that none is given out again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct IdsSeen {
+    pub agent: u64,
+    pub site: u32,
+}
+
+impl Reconciliation {
+    pub fn new(shards: u32) -> Reconciliation {
+        Reconciliation {
+            shards,
+            talks: BTreeMap::new(),
+            desks: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            agents: BTreeSet::new(),
+            sessions: 0,
+        }
+    }
+
+    /// Takes in one shard. Read every shard before the first call of [`Reconciliation::changes`].
+    /// # Errors
+    /// `ApplyError` when a row cannot be read.
+    pub fn read(&mut self, rows: &dyn Rows) -> Result<(), ApplyError> {
+        let mut waiting = Vec::new();
+        each(rows, keys::SESSIONS, &mut |key, value| {
+            let row = Session::facts(value)?;
+            self.sessions += 1;
+            let Some(open) = row.open else { return Ok(()) };
+            let session = keys::last_session(key).ok_or_else(|| rows::corrupt("session", "its key is too short"))?;
+            let talk = Talk { session, number: open.number, agent: open.agent, since_ms: 0 };
+            match talk.agent {
+                None => waiting.push((row.site, open.first_seq, talk)),
+                Some(_) => self.talks.entry(row.site).or_default().push(talk),
+            }
+            Ok(())
+        })?;
+        for (site, first_seq, talk) in waiting {
+            let since_ms = Log::time_of(rows, talk.session, first_seq)?;
+            self.talks.entry(site).or_default().push(Talk { since_ms, ..talk });
+        }
+        each(rows, keys::AGENTS, &mut |key, _| {
+            self.agents.insert(AgentId(keys::last_number(key).unwrap_or(0)));
+            Ok(())
+        })?;
+        each(rows, keys::DESKS, &mut |key, value| {
+            self.desks.insert(keys::site_of(key), rows::decode("desk", value)?);
+            Ok(())
+        })?;
+        each(rows, keys::QUEUES, &mut |key, value| {
+            let QueuedRow { session, conversation } = rows::decode("queue", value)?;
+            let ticket = keys::last_number(key).unwrap_or(0);
+            self.tickets.insert((keys::site_of(key), session, conversation), ticket);
+            Ok(())
+        })
+    }
+
+    /// The highest ids that any row names.
+    pub fn ids(&self) -> IdsSeen {
+        let of_talks = self.talks.values().flatten().filter_map(|talk| talk.agent);
+        let of_desks = self.desks.values().flat_map(|desk| &desk.seats).map(|seat| seat.agent);
+        let agent = self.agents.iter().copied().chain(of_talks).chain(of_desks).map(|id| id.0).max();
+        let site = self.talks.keys().chain(self.desks.keys()).map(|id| id.0).max();
+        IdsSeen { agent: agent.unwrap_or(0), site: site.unwrap_or(0) }
+    }
+
+    /// The agents that have a row or a conversation.
+    pub fn agents(&self) -> impl Iterator<Item = AgentId> {
+        let of_talks = self.talks.values().flatten().filter_map(|talk| talk.agent);
+        self.agents.iter().copied().chain(of_talks).collect::<BTreeSet<AgentId>>().into_iter()
+    }
+
+    /// What must change in the rows of `shard`; in order, and all of it before the shard is opened. `name` knows the accounts: an
+    /// agent may have taken a conversation without having a row in an older cut.
+    /// # Errors
+    /// `ApplyError` when a row cannot be read.
+    pub fn changes(
+        &self,
+        shard: ShardId,
+        rows: &dyn Rows,
+        name: &dyn Fn(AgentId) -> Option<String>,
+    ) -> Result<(Changes, Reconciled), ApplyError> {
+        let mut out = BTreeMap::new();
+        let mut told = Reconciled::default();
+        for kind in [keys::QUEUES, keys::WANTS, keys::OUTBOX] {
+            each(rows, kind, &mut |key, value| {
+                if kind == keys::OUTBOX {
+                    told.mails += 1;
+                    is_told_by_rows(&rows::decode("mail", value)?);
+                }
+                out.insert(key.to_vec(), None);
+                Ok(())
+            })?;
+        }
+        let sites: BTreeSet<SiteId> = self.talks.keys().chain(self.desks.keys()).copied().collect();
+        for site in sites.into_iter().filter(|site| Target::Desk(*site).shard(self.shards) == shard) {
+            self.settle_desk(site, &mut out, &mut told);
+        }
+        self.settle_agents(shard, rows, name, &mut out)?;
+        if let Some(header) = rows::read::<HeaderRow>(rows, "header", keys::HEADER)? {
+            // The seqs of mails begin anew on both sides.
+            let header = HeaderRow { outbox: Vec::new(), inbox: Vec::new(), ..header };
+            out.insert(keys::HEADER.to_vec(), Some(proto::codec::encode(&header)));
+        }
+        told.sessions = self.sessions;
+        Ok((out.into_iter().collect(), told))
+    }
+
+    /// Roster and line of a site. Who waited keeps the place; who is new to the desk comes after, by age.
+    fn settle_desk(&self, site: SiteId, out: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>, told: &mut Reconciled) {
+        let none = Vec::new();
+        let talks = self.talks.get(&site).unwrap_or(&none);
+        let mut row = self.desks.get(&site).cloned().unwrap_or_else(Desk::empty_row);
+        let mut seats: BTreeMap<AgentId, SeatRow> =
+            row.seats.iter().map(|seat| (seat.agent, SeatRow { online: false, open: 0, ..seat.clone() })).collect();
+        let mut line = Vec::new();
+        for talk in talks {
+            let Some(agent) = talk.agent else {
+                let ticket = self.tickets.get(&(site, talk.session, talk.number)).copied().unwrap_or(u64::MAX);
+                line.push((ticket, talk.since_ms, talk.session, talk.number));
+                continue;
+            };
+            seats.entry(agent).or_insert(SeatRow { agent, online: false, open: 0, last_turn: 0 }).open += 1;
+            put_want(out, site, talk.session, talk.number, PlaceRow::Assigned { agent });
+            told.assigned += 1;
+        }
+        line.sort_unstable();
+        row.front = row.next_ticket;
+        row.queued = line.len() as u64;
+        told.waiting += row.queued;
+        for (_, _, session, conversation) in line {
+            let ticket = row.next_ticket;
+            row.next_ticket += 1;
+            let queued = QueuedRow { session, conversation };
+            out.insert(keys::queued(site, ticket), Some(proto::codec::encode(&queued)));
+            put_want(out, site, session, conversation, PlaceRow::Queued { ticket });
+        }
+        row.nudged = false;
+        row.seats = seats.into_values().collect();
+        out.insert(keys::desk(site), Some(proto::codec::encode(&row)));
+    }
+
+    /// The agents of a shard have what the sessions say, and nobody has a socket yet.
+    fn settle_agents(
+        &self,
+        shard: ShardId,
+        rows: &dyn Rows,
+        name: &dyn Fn(AgentId) -> Option<String>,
+        out: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    ) -> Result<(), ApplyError> {
+        let mut open: BTreeMap<AgentId, (SiteId, Vec<(SessionId, u64)>)> = BTreeMap::new();
+        for (site, talk) in self.talks.iter().flat_map(|(site, talks)| talks.iter().map(move |talk| (*site, talk))) {
+            if let Some(agent) = talk.agent.filter(|agent| Target::Agent(*agent).shard(self.shards) == shard) {
+                open.entry(agent).or_insert((site, Vec::new())).1.push((talk.session, talk.number));
+            }
+        }
+        let here = self.agents.iter().filter(|agent| Target::Agent(**agent).shard(self.shards) == shard);
+        let all: BTreeSet<AgentId> = here.chain(open.keys()).copied().collect();
+        for id in all {
+            let (site, mut theirs) = open.remove(&id).unwrap_or_default();
+            theirs.sort_unstable();
+            let known = agent::load(rows, id)?;
+            let row = known.clone().unwrap_or_else(|| AgentRow {
+                site,
+                name: name(id).unwrap_or_else(|| id.to_string()),
+                tokens: Vec::new(),
+                online: false,
+                version: 0,
+                open: Vec::new(),
+            });
+            let version = row.version + u64::from(row.open != theirs);
+            let settled = AgentRow { online: false, version, open: theirs, ..row };
+            if known.as_ref() != Some(&settled) {
+                out.insert(keys::agent(id), Some(proto::codec::encode(&settled)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Every kind of mail must be told by the rows of sessions and agents, or it would be lost here. A new kind stops the build.
+fn is_told_by_rows(mail: &Mail) {
+    match mail {
+        // An open conversation without agent waits; one that is not open is nowhere on the desk.
+        Mail::Want { .. } | Mail::Done { .. } => {}
+        // Nobody has a socket when a cluster begins anew; agents say so when they come.
+        Mail::AgentState { .. } => {}
+        // A session that was not told yet still waits.
+        Mail::Assign { .. } => {}
+        // The agent's set is read off the sessions.
+        Mail::Assigned { .. } | Mail::Unassigned { .. } => {}
+    }
+}
+
+fn put_want(
+    out: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    site: SiteId,
+    session: SessionId,
+    conversation: u64,
+    place: PlaceRow,
+) {
+    out.insert(keys::want(site, session), Some(proto::codec::encode(&WantRow { conversation, place })));
+}
+
+/// Visits all rows of a kind; the first error ends it.
+fn each(
+    rows: &dyn Rows,
+    prefix: &[u8],
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), ApplyError>,
+) -> Result<(), ApplyError> {
+    let mut failed = None;
+    rows.scan(prefix, None, false, &mut |key, value| {
+        failed = visit(key, value).err();
+        failed.is_none()
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
+/// Clock and state hash of a shard, from its header row; `None` for a row of another kind.
+/// # Errors
+/// `ApplyError` for a header that cannot be read.
+pub fn read_header(key: &[u8], value: &[u8]) -> Result<Option<(u64, u64)>, ApplyError> {
+    if key != keys::HEADER {
+        return Ok(None);
+    }
+    let header: HeaderRow = rows::decode("header", value)?;
+    Ok(Some((header.clock_ms, header.state_hash)))
+}

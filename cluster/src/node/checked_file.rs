@@ -1,0 +1,65 @@
+//! Owns small files that must be whole or absent: a row and its check sum, replaced in one step.
+//! Does not know what the row says. Invariant: on the disk, under its name, once `save` returns; readable by its owner only.
+
+use sha2::{Digest, Sha256};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// SHA-256 of the row before it, cut to this.
+const CHECK_LEN: usize = 8;
+
+/// Why a file cannot be read or written; the text names it.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("{what} the file `{file}` of the data directory: {cause}")]
+    Io { what: &'static str, file: &'static str, cause: std::io::Error },
+    #[error("the file `{file}` of the data directory is damaged: {why}")]
+    Damaged { file: &'static str, why: String },
+}
+
+impl FileError {
+    pub fn damaged(file: &'static str, why: impl ToString) -> FileError {
+        FileError::Damaged { file, why: why.to_string() }
+    }
+}
+
+/// The row as it was written; `None`: there is no such file.
+/// # Errors
+/// `Damaged` when it is not what was written.
+pub fn load(dir: &Path, file: &'static str) -> Result<Option<Vec<u8>>, FileError> {
+    let mut bytes = match std::fs::read(dir.join(file)) {
+        Ok(bytes) => bytes,
+        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(FileError::Io { what: "cannot read", file, cause }),
+    };
+    let cut = bytes.len().checked_sub(CHECK_LEN).ok_or_else(|| FileError::damaged(file, "too short"))?;
+    if check(&bytes[..cut]) != bytes[cut..] {
+        return Err(FileError::damaged(file, "its check sum is wrong"));
+    }
+    bytes.truncate(cut);
+    Ok(Some(bytes))
+}
+
+/// # Errors
+/// The directory cannot be written.
+pub fn save(dir: &Path, file: &'static str, row: &[u8]) -> Result<(), FileError> {
+    write(dir, file, row).map_err(|cause| FileError::Io { what: "cannot write", file, cause })
+}
+
+fn write(dir: &Path, file: &str, row: &[u8]) -> std::io::Result<()> {
+    let fresh = dir.join(format!("{file}.new"));
+    let mut open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    open.write_all(row)?;
+    open.write_all(&check(row))?;
+    open.sync_all()?;
+    std::fs::rename(fresh, dir.join(file))?;
+    File::open(dir)?.sync_all()
+}
+
+fn check(row: &[u8]) -> [u8; CHECK_LEN] {
+    let mut sum = [0; CHECK_LEN];
+    sum.copy_from_slice(&Sha256::digest(row)[..CHECK_LEN]);
+    sum
+}

@@ -1,0 +1,151 @@
+//! Owns this node's part in upgrades: the mark on its directory, what it tells meta it speaks, and how a version comes into force.
+//! Does not know what a version changes. Invariant: a build never touches a directory whose version it does not speak.
+
+use super::checked_file::FileError;
+use super::{ClusterNode, Running, StartError};
+use crate::router::ReplyTo;
+use proto::command::{Command, MetaCommand};
+use proto::ids::{NodeId, ShardId};
+use proto::peer::MetaReply;
+use proto::version::{VERSION_MIN, Versions};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// One line of text, so that people can read it, and builds of any age.
+const FILE: &str = "version";
+const BEFORE: &str = "everdesk data directory, version ";
+
+/// What an operator sees of an upgrade.
+#[derive(Debug, Clone)]
+pub struct UpgradeStatus {
+    /// In force in the cluster.
+    pub version: u16,
+    /// What each node's build speaks; `None`: it has not said yet.
+    pub nodes: Vec<(NodeId, Option<Versions>)>,
+    /// In force for this node's replicas.
+    pub shards: Vec<(ShardId, u16)>,
+    /// What could be put in force now.
+    pub next: Option<u16>,
+}
+
+/// The version of a directory; `None`: it has no mark yet.
+/// # Errors
+/// The mark cannot be read, or says nothing; `Version` when this build does not speak it.
+pub(super) fn check_mark(data_dir: &Path) -> Result<Option<u16>, StartError> {
+    let text = match std::fs::read_to_string(data_dir.join(FILE)) {
+        Ok(text) => text,
+        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(FileError::Io { what: "cannot read", file: FILE, cause }.into()),
+    };
+    let version = text.trim_end().strip_prefix(BEFORE).and_then(|version| version.parse().ok());
+    match version {
+        Some(version) if Versions::MINE.speaks(version) => Ok(Some(version)),
+        Some(version) => Err(StartError::Version { version, speaks: Versions::MINE }),
+        None => Err(FileError::damaged(FILE, "it names no version").into()),
+    }
+}
+
+/// On the disk once this returns.
+pub(crate) fn put_mark(data_dir: &Path, version: u16) -> Result<(), FileError> {
+    let io = |cause| FileError::Io { what: "cannot write", file: FILE, cause };
+    let fresh = data_dir.join("version.new");
+    std::fs::write(&fresh, format!("{BEFORE}{version}\n")).map_err(io)?;
+    std::fs::File::open(&fresh).and_then(|file| file.sync_all()).map_err(io)?;
+    std::fs::rename(fresh, data_dir.join(FILE)).map_err(io)?;
+    std::fs::File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(io)
+}
+
+impl ClusterNode {
+    /// The version in force in the cluster, as far as this node knows.
+    pub fn version(&self) -> u16 {
+        let told = self.with_meta(|state| state.cluster.as_ref().map_or(VERSION_MIN, |row| row.version));
+        told.unwrap_or(VERSION_MIN).max(self.marked.load(Ordering::Acquire))
+    }
+
+    pub fn upgrade_status(&self) -> UpgradeStatus {
+        let (nodes, next) = self
+            .with_meta(|state| {
+                let said = |node: &NodeId| state.versions.get(node).copied();
+                let nodes = state.members().map(|(node, _)| (node, said(&node))).collect();
+                (nodes, state.next_version())
+            })
+            .unwrap_or_default();
+        let version = |running: &Running| running.shard.as_ref().map(|shard| shard.peek(|state, _| state.version()));
+        let shards =
+            self.running().iter().filter_map(|running| Some((running.group.shard, version(running)?))).collect();
+        UpgradeStatus { version: self.version(), nodes, shards, next }
+    }
+
+    /// Puts the newest version that every node speaks in force. The way back ends here.
+    pub async fn finalize(&self, within: Duration) -> MetaReply {
+        // What was said last counts: a node may have just come back with another build.
+        self.meta_catch_up(within).await;
+        match self.with_meta(|state| state.next_version()).flatten() {
+            Some(version) => self.meta_propose(MetaCommand::Finalize { version }, within).await,
+            None => MetaReply::Refused { reason: self.why_not_next() },
+        }
+    }
+
+    fn why_not_next(&self) -> String {
+        let behind = self.with_meta(|state| state.behind()).unwrap_or_default();
+        let names: Vec<String> = behind.iter().map(ToString::to_string).collect();
+        let version = self.version();
+        if names.is_empty() || !Versions::MINE.speaks(version + 1) {
+            return format!("no newer version than {version} is spoken by every node");
+        }
+        format!("{} do not speak a newer version than {version}: upgrade them first", names.join(", "))
+    }
+
+    /// One round: marks the directory, tells meta what this build speaks, and brings led shards to the version in force.
+    pub(super) async fn tend_version(&self) {
+        let version = self.version();
+        if version > self.marked.load(Ordering::Acquire) {
+            let dir = self.data_dir.clone();
+            let marked = tokio::task::spawn_blocking(move || put_mark(&dir, version)).await;
+            match marked {
+                Ok(Ok(())) => self.marked.store(version, Ordering::Release),
+                Ok(Err(error)) => tracing::error!(%error, "the data directory could not be marked with its version"),
+                Err(_) => return,
+            }
+        }
+        let node = self.me;
+        let said = self.with_meta(|state| state.nodes.contains_key(&node).then(|| state.versions.get(&node).copied()));
+        if let Some(Some(said)) = said
+            && said != Some(Versions::MINE)
+        {
+            self.tell_meta(MetaCommand::SetNodeVersions { node, versions: Versions::MINE }).await;
+        }
+        let finalized = self.with_meta(|state| state.cluster.as_ref().map_or(VERSION_MIN, |row| row.version));
+        let Some(version) = finalized else { return };
+        for running in self.running() {
+            let Some(shard) = running.shard else { continue };
+            if shard.serving().is_some() && shard.peek(|state, _| state.version()) < version {
+                // Asked again in the next round if it is lost; the same version twice changes nothing.
+                shard.propose(&Command::SetShardVersion { version }, ReplyTo::Nobody);
+                tracing::info!(shard = %shard.id, version, "brings the shard to the version in force");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_another_version_is_refused_and_the_text_says_which_build_would_do() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(check_mark(dir.path()), Ok(None)));
+        put_mark(dir.path(), Versions::MINE.max).unwrap();
+        assert!(matches!(check_mark(dir.path()), Ok(Some(version)) if version == Versions::MINE.max));
+        for wrong in [0, Versions::MINE.max + 1] {
+            put_mark(dir.path(), wrong).unwrap();
+            let text = check_mark(dir.path()).unwrap_err().to_string();
+            assert!(text.contains(&format!("start one that speaks {wrong}")), "{text}");
+        }
+        std::fs::write(dir.path().join(FILE), "garbage").unwrap();
+        assert!(check_mark(dir.path()).unwrap_err().to_string().contains("names no version"));
+    }
+}
