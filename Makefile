@@ -98,6 +98,10 @@ fix: setup ## format the code and lower the numbers in scripts/tidy-exceptions.t
 chaos: build-tests ## run only the tests with real processes and faults
 	@cargo nextest run $(CARGO_FLAGS) -E 'package(chaos-tests)' $(ARGS)
 
+.PHONY: api-test
+api-test: build ## ask one node whatever its OpenAPI document allows and does not (ARGS goes to schemathesis)
+	@scripts/api-test.sh $(ARGS)
+
 .PHONY: s3
 s3: build-tests ## back up to an S3-compatible store and restore from it; the store is moto, from PyPI
 	@scripts/s3.sh cargo nextest run $(CARGO_FLAGS) -E 'test(s3_compatible_store)' --no-capture $(ARGS)

@@ -8,6 +8,7 @@ mod cache;
 mod checkpoint;
 mod desk;
 mod device;
+mod find;
 mod history;
 mod journal;
 mod keys;
@@ -27,6 +28,7 @@ mod session;
 mod tests;
 
 pub use apply::Shard;
+pub use find::{SessionBrief, SessionsPage};
 pub use history::{HistoryPage, HistoryRange};
 pub use outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
 pub use reads::{AgentView, CursorView, DeskView, OpenView, SessionView};

@@ -4,8 +4,8 @@
 mod golden;
 
 use crate::meta::{
-    AgentRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow,
-    TrustRow, VersionsRow,
+    AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1,
+    SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow,
 };
 use crate::node::Identity;
 use crate::raft::types::{Data, Entry, TypeConfig, from_log, log_id, membership, to_log, vote};
@@ -18,7 +18,7 @@ use openraft::raft::AppendEntriesRequest;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proto::codec::{CodecError, Frozen, decode, encode};
-use proto::command::{Batch, Command, NodeAddress, NodeState, SecretBytes};
+use proto::command::{Batch, Command, NodeAddress, NodeState, OnceAnswer, Role, SecretBytes};
 use proto::ids::{NodeId, ReplicaId, ShardId, SiteId};
 use proto::peer::{LogPoint, MembershipRow, VoteRow};
 use proto::version::Versions;
@@ -81,6 +81,19 @@ fn rows_of_meta_are_stored_as_their_golden_bytes() {
     is_golden("trust-row", vec![("trust", TrustRow { trusts: 300, certified: 1 })]);
     let lineage = LineageRow { name: u128::MAX, before: vec![u128::MAX, 7], at_ms: 1_763_700_000_000, restored: true };
     is_golden("lineage-row", vec![("restored", lineage)]);
+}
+
+#[test]
+fn rows_of_the_admin_api_are_stored_as_their_golden_bytes() {
+    let token =
+        ApiTokenRow { name: "ci".into(), role: Role::Operator, created_ms: 1_763_700_000_000, expires_ms: None };
+    let expires = ApiTokenRow { role: Role::Admin, expires_ms: Some(1_763_700_000_001), ..token.clone() };
+    is_golden("api-token-row", vec![("for ever", token), ("expires", expires)]);
+    is_golden("setting-row", vec![("setting", SettingRow { value: "9".into() })]);
+    let held = OnceRow { request: [0xcd; 32], holder: 1 << 100, at_ms: 1_763_700_000_000, answer: None };
+    let secret = OnceRow { answer: Some(OnceAnswer { status: 200, body: None }), ..held.clone() };
+    let told = OnceRow { answer: Some(OnceAnswer { status: 422, body: Some("{}".into()) }), ..held.clone() };
+    is_golden("once-row", vec![("held", held), ("secret", secret), ("told", told)]);
 }
 
 #[test]
@@ -162,6 +175,7 @@ fn messages_of_a_link_are_their_golden_bytes() {
         ("meta call", MessageKind::MetaCall),
         ("leads", MessageKind::Leads),
         ("cut", MessageKind::Cut),
+        ("node call", MessageKind::NodeCall),
     ];
     let message = |kind| {
         let mut out = Vec::new();

@@ -3,7 +3,9 @@
 
 use crate::router::ReplyTo;
 use crate::shard::Shard;
+use bytes::Bytes;
 use chat::Effect;
+use futures_util::future::BoxFuture;
 use proto::ids::{Epoch, NodeId, ShardId};
 use proto::peer::{Pushes, ShardCall};
 use std::sync::Arc;
@@ -14,7 +16,8 @@ pub trait Hooks: Send + Sync + 'static {
     fn call(&self, shard: &Arc<Shard>, caller: NodeId, call: Arc<ShardCall>, reply: ReplyTo);
     /// Applies at a serving leader had these effects, in order. With each goes the node whose call caused it, if it was
     /// called: that node learns of the effect from its answer and needs no push.
-    fn effects(&self, shard: &Arc<Shard>, epoch: Epoch, effects: Vec<(Option<NodeId>, Effect)>);
+    /// `index`: of the entry, when it was proposed here.
+    fn effects(&self, shard: &Arc<Shard>, epoch: Epoch, index: Option<u64>, effects: Vec<(Option<NodeId>, Effect)>);
     /// This node began (`Some`) or ceased to serve the shard.
     fn serving(&self, shard: &Arc<Shard>, epoch: Option<Epoch>);
     /// A shard's leader pushed to this node's subscribers. Also called for pushes of this node itself.
@@ -23,4 +26,6 @@ pub trait Hooks: Send + Sync + 'static {
     fn leader_changed(&self, shard: ShardId, leader: NodeId);
     /// The link to a peer came up or broke; its subscriptions are gone when it broke.
     fn peer_changed(&self, peer: NodeId, up: bool);
+    /// Answers an administrator's question that another node passes on. The future runs on a task of its own.
+    fn asked(&self, question: Bytes) -> BoxFuture<'static, Vec<u8>>;
 }

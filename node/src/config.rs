@@ -66,6 +66,9 @@ pub struct Config {
     /// only. The founder's is good at every node, so that who deploys a cluster knows it beforehand.
     #[arg(long, env = "EVERDESK_ADMIN_TOKEN_FILE", value_name = "FILE")]
     pub admin_token_file: Option<PathBuf>,
+    /// Let administrators cause faults on purpose, each for a bounded time, to see a fail-over. Not for a cluster that serves.
+    #[arg(long, env = "EVERDESK_ALLOW_DRILLS")]
+    pub allow_drills: bool,
     #[command(flatten)]
     pub log: LogConfig,
 }

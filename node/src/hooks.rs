@@ -4,15 +4,19 @@
 use crate::agent::Agents;
 use crate::push::{Hub, Missed, Subscribers};
 use crate::session::Sessions;
+use crate::trace::Step;
+use bytes::Bytes;
 use chat::Effect;
 use cluster::hooks::Hooks;
 use cluster::node::ClusterNode;
 use cluster::router::ReplyTo;
 use cluster::shard::Shard;
+use futures_util::future::BoxFuture;
 use proto::command::{Command, Target};
 use proto::ids::{AgentId, Epoch, NodeId, SessionId, ShardId};
 use proto::peer::{Push, Pushes, ShardCall};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 use tokio::runtime::Handle;
@@ -26,6 +30,7 @@ pub struct NodeHooks {
     agents: Arc<Agents>,
     missed: Arc<Missed>,
     runtime: Handle,
+    drills: AtomicBool,
 }
 
 impl NodeHooks {
@@ -34,7 +39,59 @@ impl NodeHooks {
         let sessions = Sessions::start(subscribers.clone(), node.clone(), &runtime);
         let agents = Agents::start(subscribers.clone(), &runtime);
         let missed = Missed::start(node.clone(), &hub);
-        Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, missed, runtime })
+        Arc::new(NodeHooks {
+            node,
+            hub,
+            subscribers,
+            sessions,
+            agents,
+            missed,
+            runtime,
+            drills: AtomicBool::new(false),
+        })
+    }
+}
+
+/// What an administrator may look at on this node.
+pub struct Local {
+    pub node: Weak<ClusterNode>,
+    pub hub: Arc<Hub>,
+    pub subscribers: Arc<Subscribers>,
+    pub sessions: Arc<Sessions>,
+    pub allow_drills: bool,
+}
+
+impl NodeHooks {
+    /// Faults may be caused here on purpose.
+    pub fn allow_drills(&self) {
+        self.drills.store(true, Ordering::Relaxed);
+    }
+
+    pub fn local(&self) -> Local {
+        Local {
+            node: self.node.clone(),
+            hub: self.hub.clone(),
+            subscribers: self.subscribers.clone(),
+            sessions: self.sessions.clone(),
+            allow_drills: self.drills.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Remembers what an effect means for the trace; session and seq if it is an event.
+    fn note(&self, epoch: Epoch, index: Option<u64>, effect: &Effect) -> Option<(SessionId, u64)> {
+        let trace = &self.hub.trace;
+        match effect {
+            Effect::Event { session, event } => {
+                trace.note(*session, event.seq, Step::Committed { epoch: epoch.0, index });
+                Some((*session, event.seq))
+            }
+            Effect::Cursor { session, party, received, read } => {
+                trace.note(*session, *received, Step::Received { by: *party });
+                trace.note(*session, *read, Step::Read { by: *party });
+                None
+            }
+            _ => None,
+        }
     }
 }
 
@@ -68,7 +125,7 @@ impl Hooks for NodeHooks {
         }
     }
 
-    fn effects(&self, shard: &Arc<Shard>, epoch: Epoch, effects: Vec<(Option<NodeId>, Effect)>) {
+    fn effects(&self, shard: &Arc<Shard>, epoch: Epoch, index: Option<u64>, effects: Vec<(Option<NodeId>, Effect)>) {
         let started = Instant::now();
         let mut rounds: BTreeMap<NodeId, Vec<Push>> = BTreeMap::new();
         let Some(node) = self.node.upgrade() else { return };
@@ -76,7 +133,11 @@ impl Hooks for NodeHooks {
             if let Effect::AgentPresence { agent, online, .. } = effect {
                 presence(&node, shard, agent, online, &mut rounds);
             }
-            self.subscribers.route(shard, told, effect, &mut rounds);
+            let message = self.note(epoch, index, &effect);
+            let routed = self.subscribers.route(shard, told, effect, &mut rounds);
+            if let Some((session, seq)) = message {
+                self.hub.trace.note(session, seq, Step::Routed { nodes: routed });
+            }
         }
         for (to, items) in rounds {
             let pushes = Pushes { shard: shard.id, epoch: epoch.0, items };
@@ -85,6 +146,11 @@ impl Hooks for NodeHooks {
             }
         }
         metrics::histogram!("chat_stage_push_seconds").record(started.elapsed().as_secs_f64());
+    }
+
+    fn asked(&self, question: Bytes) -> BoxFuture<'static, Vec<u8>> {
+        let local = self.local();
+        Box::pin(async move { crate::admin::answer(&local, &question).await })
     }
 
     fn serving(&self, shard: &Arc<Shard>, epoch: Option<Epoch>) {

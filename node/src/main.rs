@@ -1,10 +1,8 @@
 //! Owns the process: allocator, command line, exit code.
 
-use clap::Parser;
-
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> std::process::ExitCode {
-    node::cli::main(node::cli::Line::parse())
+    node::cli::main()
 }

@@ -1,6 +1,7 @@
 //! Owns the life of a node process: runtimes, listeners, start and stop. Does not serve requests itself.
 //! Invariant: the cluster runs on its own runtime; HTTP threads only hand work over to it.
 
+use crate::admin::settings;
 use crate::auth::{self, Secret};
 use crate::config::{Config, half_the_cores};
 use crate::data_dir::DataDir;
@@ -23,14 +24,10 @@ use tokio::runtime::{Builder, Handle};
 
 /// Longest time that stopping may take.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
-/// How long the clients of a node that is drained take to leave it.
-const DRAIN_OVER: Duration = Duration::from_secs(5);
 /// The same for a node that is told to stop: it has 10 s in all.
 const STOP_OVER: Duration = Duration::from_secs(1);
 /// Longest time that moving the leaders elsewhere may take.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
-/// What sockets are told to wait before they connect elsewhere: they are told one after the other, so that is soon.
-const DRAIN_RETRY: Duration = Duration::from_millis(50);
 
 /// What every request can reach.
 pub struct App {
@@ -46,6 +43,7 @@ pub struct App {
     pub local_token: TokenHash,
     /// Backups that this node makes.
     pub backups: crate::backup::Jobs,
+    pub admin: crate::admin::Shared,
 }
 
 impl App {
@@ -105,6 +103,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         metrics,
         local_token: token.hash(),
         backups: Default::default(),
+        admin: crate::admin::Shared::new(config.allow_drills),
     });
     println!(
         "everdesk {}: clients http://{} peers {} admin http://{}",
@@ -148,10 +147,16 @@ fn start_cluster(
         admin_token: token.hash(),
     };
     peers.set_nonblocking(true)?;
-    let (hub, runtime) = (hub.clone(), handle.clone());
+    let (hub, runtime, allow_drills) = (hub.clone(), handle.clone(), config.allow_drills);
     let started = handle.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(peers)?;
-        let make_hooks = |weak| NodeHooks::new(weak, hub, runtime) as Arc<_>;
+        let make_hooks = move |weak| {
+            let hooks = NodeHooks::new(weak, hub, runtime);
+            if allow_drills {
+                hooks.allow_drills();
+            }
+            hooks as Arc<_>
+        };
         let password = move || auth::hash_password(founding.expose()).map_err(|error| error.to_string());
         anyhow::Ok(ClusterNode::start(node_config, listener, make_hooks, password).await?)
     });
@@ -199,7 +204,7 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
         let for_admin = app.clone();
         let admin = HttpServer::new(move || {
             let guard = actix_web::middleware::from_fn(crate::admin::guard);
-            HttpApp::new().app_data(for_admin.clone()).wrap(guard).configure(crate::admin::routes)
+            HttpApp::new().app_data(for_admin.clone()).wrap(guard).configure(crate::admin::configure)
         })
         .workers(1)
         .disable_signals()
@@ -208,6 +213,7 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
         .run();
         let (stop_clients, stop_admin) = (server.handle(), admin.handle());
         let follower = actix_web::rt::spawn(follow_wanted(app.clone()));
+        actix_web::rt::spawn(settings::follow_log_filter(app.clone()));
         let stopping = async {
             tokio::select! {
                 () = wait_for_signal() => tracing::info!("stopping"),
@@ -222,7 +228,7 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
             if let Some(HandedOver { moved, kept }) = handed {
                 tracing::info!(moved, kept, "handed its leaders over");
             }
-            app.hub.drain(DRAIN_RETRY, STOP_OVER).await;
+            app.hub.drain(drain_retry(&app), STOP_OVER).await;
             stop_clients.stop(true).await;
             stop_admin.stop(true).await;
             let cluster = app.cluster.clone();
@@ -244,6 +250,11 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
         admin?;
         anyhow::Ok(())
     })
+}
+
+/// What sockets are told to wait before they connect elsewhere.
+fn drain_retry(app: &App) -> Duration {
+    Duration::from_millis(settings::number(&app.cluster, settings::DRAIN_RETRY))
 }
 
 async fn must_end(app: &App) {
@@ -269,7 +280,8 @@ async fn follow_wanted(app: Data<App>) {
         let goes = *wanted.borrow_and_update() != NodeState::Active;
         let went = app.draining.swap(goes, Ordering::AcqRel);
         if goes && !went {
-            app.hub.drain(DRAIN_RETRY, DRAIN_OVER).await;
+            let over = Duration::from_secs(settings::number(&app.cluster, settings::DRAIN_OVER));
+            app.hub.drain(drain_retry(&app), over).await;
         }
     }
 }

@@ -2,7 +2,10 @@
 //! Invariant: standard output stays for what the user asked for.
 
 use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
+use std::sync::OnceLock;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// What is logged unless said otherwise; openraft's own reports are for its developers.
 const FILTER_DEFAULT: &str = "info,openraft=error";
@@ -30,10 +33,36 @@ pub enum LogFormat {
 /// The filter cannot be read, as text that names the flag.
 pub fn init(config: &LogConfig) -> Result<(), String> {
     let filter = EnvFilter::try_new(&config.filter).map_err(|error| format!("--log {}: {error}", config.filter))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let started = match config.format {
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => {
+            tracing_subscriber::registry().with(filter).with(lines.json().flatten_event(true)).try_init()
+        }
+        LogFormat::Text => {
+            let lines = lines.with_ansi(std::io::stderr().is_terminal());
+            tracing_subscriber::registry().with(filter).with(lines).try_init()
+        }
     };
-    started.map_err(|error| error.to_string())
+    started.map_err(|error| error.to_string())?;
+    // `try_init` succeeds once per process.
+    let _ = FILTER.set((handle, config.filter.clone()));
+    Ok(())
+}
+
+/// The process has one log, like one standard error: its filter, and what it was at the start.
+static FILTER: OnceLock<(reload::Handle<EnvFilter, Registry>, String)> = OnceLock::new();
+
+/// What is logged now; `None` when logging was not started.
+pub fn filter() -> Option<String> {
+    FILTER.get().and_then(|(handle, _)| handle.with_current(EnvFilter::to_string).ok())
+}
+
+/// Changes what is logged from now on; without a filter to what it was at the start.
+/// # Errors
+/// The filter cannot be read, or logging was not started.
+pub fn set_filter(filter: Option<&str>) -> Result<(), String> {
+    let (handle, first) = FILTER.get().ok_or("this process does not log")?;
+    let filter = EnvFilter::try_new(filter.unwrap_or(first)).map_err(|error| error.to_string())?;
+    handle.reload(filter).map_err(|error| error.to_string())
 }

@@ -168,6 +168,46 @@ pub enum MetaCommand {
     SetNodeVersions { node: NodeId, versions: Versions },
     /// Puts a version in force, for ever; refused while a member does not speak it.
     Finalize { version: u16 },
+    /// Stores the hash of a token for the admin API. Refused while another token has the name.
+    CreateApiToken { token: TokenHash, name: String, role: Role, expires_ms: Option<u64> },
+    /// The token of that name is good no longer. Idempotent.
+    RevokeApiToken { name: String },
+    /// Sets a setting of the cluster; without a value it is as if it had never been set.
+    SetSetting { name: String, value: Option<String> },
+    /// Before a write that a client may repeat under the same key. `holder` is drawn once per try.
+    BeginOnce { key: TokenHash, request: TokenHash, holder: u128 },
+    /// What that write was answered; without an answer the key is free again.
+    EndOnce { key: TokenHash, holder: u128, answer: Option<OnceAnswer> },
+}
+
+/// What the bearer of a token may do; each role may do what the ones before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum Role {
+    /// Reads.
+    Viewer,
+    /// Runs the cluster and its conversations.
+    Operator,
+    /// Everything, tokens included.
+    Admin,
+}
+
+/// The answer that a repeated write gets. Without a body it held a secret, which is told once.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct OnceAnswer {
+    pub status: u16,
+    pub body: Option<String>,
+}
+
+/// What is known of a key when a write begins.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum OnceState {
+    /// Nobody has it: go on.
+    Go,
+    /// A request with it is under way.
+    Held,
+    /// It was used for another request.
+    Other,
+    Answered(OnceAnswer),
 }
 
 crate::frozen!(Batch = 1, Event = 2, MetaBatch = 3, Mail = 4,);

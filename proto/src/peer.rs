@@ -1,7 +1,7 @@
 //! Owns the bytes between nodes: the handshake, the raft messages, the calls to a shard's leader and its pushes.
 //! Does not know sockets or openraft. Invariant: enums grow only at their end, structs never change.
 
-use crate::command::{Command, Event, NodeAddress, Party, TokenHash};
+use crate::command::{Command, Event, NodeAddress, OnceState, Party, TokenHash};
 use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, VisitorId};
 use bincode::{Decode, Encode};
 
@@ -344,6 +344,7 @@ pub enum MetaReply {
     NotLeader { hint: Option<NodeId> },
     Unknown,
     At { index: u64 },
+    Once(OnceState),
 }
 
 /// A call for the rows of one group at one moment, for a backup.

@@ -76,4 +76,7 @@ pub trait Engine: View + 'static {
 
     /// A read point that later writes do not change. It pins disk space until it is dropped.
     fn view(&self) -> Arc<dyn View>;
+
+    /// About how many bytes on the disk the rows with `from <= key < to` take; what is still in memory may be left out.
+    fn bytes_of(&self, family: Family, from: &[u8], to: &[u8]) -> u64;
 }

@@ -278,6 +278,15 @@ impl Engine for MemEngine {
     fn view(&self) -> Arc<dyn View> {
         self.inner.lock().live.clone()
     }
+
+    fn bytes_of(&self, family: Family, from: &[u8], to: &[u8]) -> u64 {
+        let mut bytes = 0;
+        let counted = self.scan(family, from, to, &mut |key, value| {
+            bytes += (key.len() + value.len()) as u64;
+            ControlFlow::Continue(())
+        });
+        if counted.is_ok() { bytes } else { 0 }
+    }
 }
 
 /// Refuses a buffered batch that would leave log or meta rows out of the write-ahead log.

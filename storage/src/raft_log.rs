@@ -113,6 +113,11 @@ impl RaftLog {
         })
     }
 
+    /// About how many bytes on the disk the entries take.
+    pub fn bytes(&self) -> u64 {
+        self.engine.bytes_of(Family::Log, &log_key(self.replica, 0), &log_end(self.replica))
+    }
+
     /// Removes every row of a replica; on the disk when the call returns. Then call [`crate::Watermarks::retire`]. No [`RaftLog`] of
     /// the replica may be in use.
     /// # Errors

@@ -154,6 +154,10 @@ impl Engine for RocksEngine {
     fn view(&self) -> Arc<dyn View> {
         Arc::new(RocksView::new(self.db.clone()))
     }
+
+    fn bytes_of(&self, family: Family, from: &[u8], to: &[u8]) -> u64 {
+        self.db.get_approximate_sizes_cf(self.handle(family), &[rocksdb::Range::new(from, to)]).into_iter().sum()
+    }
 }
 
 /// Finds column families of an open database.

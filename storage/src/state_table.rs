@@ -52,6 +52,11 @@ impl StateTable {
         Ok((Arc::new(table), header))
     }
 
+    /// About how many bytes on the disk the rows take.
+    pub fn bytes(&self) -> u64 {
+        self.engine.bytes_of(Family::State, &state_prefix(self.replica, 0), &state_end(self.replica))
+    }
+
     /// Removes every row of a replica; on the disk when the call returns. No [`StateTable`] of the replica may be in use.
     /// # Errors
     /// `Io`, `NoSpace`.

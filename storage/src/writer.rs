@@ -3,7 +3,7 @@
 //! once, and after the first error nothing is written any more.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -128,7 +128,32 @@ pub struct LogWriter {
     watermarks: Watermarks,
     poison: Arc<Poison>,
     fsyncs: Arc<AtomicU64>,
+    slow: Arc<SlowDisk>,
     threads: Mutex<Option<Threads>>,
+}
+
+/// A drill: every sync takes longer, for a while.
+#[derive(Default)]
+struct SlowDisk {
+    is_on: AtomicBool,
+    /// What each sync takes longer, and until when.
+    delay: Mutex<Option<(Duration, Instant)>>,
+}
+
+impl SlowDisk {
+    fn delay(&self) -> Option<Duration> {
+        if !self.is_on.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut delay = self.delay.lock();
+        let now = Instant::now();
+        let left = delay.filter(|(_, until)| now < *until).map(|(delay, until)| delay.min(until - now));
+        if left.is_none() {
+            *delay = None;
+            self.is_on.store(false, Ordering::Relaxed);
+        }
+        left
+    }
 }
 
 struct Threads {
@@ -151,18 +176,33 @@ impl LogWriter {
         let poison = Arc::new(Poison { cause: OnceLock::new(), on_fatal });
         let fsyncs = Arc::new(AtomicU64::new(0));
         let pace = options.watermark_pace;
-        let worker = Worker::new(engine, watermarks.clone(), options, receiver, poison.clone(), fsyncs.clone());
+        let slow = Arc::new(SlowDisk::default());
+        let mut worker = Worker::new(engine, watermarks.clone(), options, receiver, poison.clone(), fsyncs.clone());
+        worker.slow = slow.clone();
         watermarks.arm();
         let writer = spawn("log-writer", &poison, move || worker.run());
         let (marks, fatal) = (watermarks.clone(), poison.clone());
         let pacer = spawn("watermarks", &poison, move || follow(&marks, &fatal, pace));
-        Arc::new(LogWriter { queue, watermarks, poison, fsyncs, threads: Mutex::new(Some(Threads { writer, pacer })) })
+        Arc::new(LogWriter {
+            queue,
+            watermarks,
+            poison,
+            fsyncs,
+            slow,
+            threads: Mutex::new(Some(Threads { writer, pacer })),
+        })
     }
 
     /// Successful syncs of the database since the start.
     #[must_use]
     pub fn fsyncs(&self) -> u64 {
         self.fsyncs.load(Ordering::Relaxed)
+    }
+
+    /// A drill: until `for_how_long` has passed each sync takes `delay` longer.
+    pub fn slow_down(&self, delay: Duration, for_how_long: Duration) {
+        *self.slow.delay.lock() = Some((delay, Instant::now() + for_how_long));
+        self.slow.is_on.store(true, Ordering::Relaxed);
     }
 
     /// The error that stopped all writing, if there was one.
@@ -278,6 +318,7 @@ struct Worker {
     queue: Receiver<Message>,
     poison: Arc<Poison>,
     fsyncs: Arc<AtomicU64>,
+    slow: Arc<SlowDisk>,
     meters: Meters,
     batch: Batch,
     jobs: Vec<Job>,
@@ -316,6 +357,7 @@ impl Worker {
             queue,
             poison,
             fsyncs,
+            slow: Arc::default(),
             meters,
             batch,
             jobs,
@@ -380,6 +422,10 @@ impl Worker {
             self.watermarks.lower(&self.cuts)?;
         }
         let start = Instant::now();
+        if let Some(delay) = self.slow.delay() {
+            // Nobody wakes this thread; if somebody did, the drill would only be milder.
+            std::thread::park_timeout(delay);
+        }
         self.engine.write_ref(&self.batch, Durability::Synced)?;
         self.last_sync = start.elapsed();
         self.fsyncs.fetch_add(1, Ordering::Relaxed);

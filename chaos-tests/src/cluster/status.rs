@@ -80,6 +80,8 @@ impl Status {
 
 fn read_shard(raw: &Value) -> anyhow::Result<ShardStatus> {
     let replicas = raw["replicas"].as_array().into_iter().flatten();
+    // A node without a replica of the shard knows where they are, but not which of them vote: another one says.
+    let replicas = replicas.filter(|raw| !raw["voter"].is_null());
     let replicas = replicas.map(|raw| {
         Ok(ReplicaStatus {
             replica: number(&raw["replica"]).with_context(|| format!("no replica id in {raw}"))?,

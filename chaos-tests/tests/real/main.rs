@@ -25,3 +25,5 @@ mod malformed;
 mod figures;
 
 mod deployed;
+
+mod admin_api;

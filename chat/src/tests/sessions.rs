@@ -165,3 +165,30 @@ fn a_corrupt_row_stops_the_replica() {
     let found = world.try_apply(say(1, Party::Visitor, 2, "a"));
     assert!(matches!(found, Err(ApplyError::Corrupt { row: "session", .. })));
 }
+
+#[test]
+fn every_session_is_found_once_page_by_page_wherever_it_is() {
+    let mut world = World::alone();
+    for id in 1..=10 {
+        world.apply(open(id));
+        if id == 6 {
+            // The first six have rows, and are not in memory.
+            world.checkpoint();
+            world.chill();
+        }
+    }
+    world.apply(say(3, Party::Visitor, 1, "hello"));
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = world.shard.find_sessions(&world.rows, after, 4, |_| true).unwrap();
+        assert!(page.sessions.len() <= 4);
+        seen.extend(page.sessions.iter().map(|brief| brief.session));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, (1..=10).map(session).collect::<Vec<_>>());
+    let open_ones = world.shard.find_sessions(&world.rows, None, 100, |brief| brief.is_open).unwrap();
+    assert_eq!(open_ones.sessions.iter().map(|brief| brief.session).collect::<Vec<_>>(), vec![session(3)]);
+}

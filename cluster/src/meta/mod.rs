@@ -1,6 +1,7 @@
-//! Owns the meta group: nodes, replicas, join tokens, sites, accounts. Does not hold anything per session.
+//! Owns the meta group: nodes, replicas, tokens, sites, accounts, settings. Does not hold anything per session.
 //! Invariant: a replica id, once allotted, never names another replica.
 
+mod access;
 mod machine;
 mod plan;
 mod rows;
@@ -9,11 +10,12 @@ mod state;
 mod trust;
 mod versions;
 
+pub use access::ONCE_BODY_BYTES_MAX;
 pub use machine::MetaMachine;
 pub use plan::{GroupPlan, missing_replicas, next_move, preferred_leaders, replicas_on};
 pub use rows::{
-    AgentRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow,
-    TrustRow, VersionsRow,
+    AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1,
+    SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow,
 };
 pub use start_over::Fresh;
 pub use state::{MetaState, SECRET_KINDS};

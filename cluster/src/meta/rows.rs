@@ -1,7 +1,7 @@
 //! Owns the stored form of the meta group's state. Does not change it. Invariant: layouts are frozen under their tags.
 
 use bincode::{Decode, Encode};
-use proto::command::{NodeAddress, NodeState, SecretBytes, TokenHash};
+use proto::command::{NodeAddress, NodeState, OnceAnswer, Role, SecretBytes, TokenHash};
 use proto::ids::{NodeId, ShardId, SiteId};
 use proto::version::Versions;
 
@@ -140,6 +140,33 @@ pub struct LineageRow {
     pub restored: bool,
 }
 
+/// A token for the admin API.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ApiTokenRow {
+    pub name: String,
+    pub role: Role,
+    pub created_ms: u64,
+    /// `None`: until it is revoked.
+    pub expires_ms: Option<u64>,
+}
+
+/// A setting that somebody set.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SettingRow {
+    pub value: String,
+}
+
+/// A write that may be repeated under one key.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct OnceRow {
+    /// Hash over method, path and body.
+    pub request: TokenHash,
+    pub holder: u128,
+    pub at_ms: u64,
+    /// `None`: under way.
+    pub answer: Option<OnceAnswer>,
+}
+
 proto::frozen!(
     ClusterRow = 60,
     NodeRowV1 = 61,
@@ -152,5 +179,8 @@ proto::frozen!(
     AuthorityRow = 68,
     TrustRow = 69,
     VersionsRow = 72,
-    LineageRow = 90
+    LineageRow = 90,
+    ApiTokenRow = 100,
+    SettingRow = 101,
+    OnceRow = 102
 );

@@ -2,8 +2,8 @@
 
 use super::plan::{GroupPlan, REPLICATION};
 use super::rows::{
-    AgentRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, ReplicaRow, ReplicaRowV1, SiteRow, TokenRow,
-    TrustRow, VersionsRow,
+    AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1,
+    SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow,
 };
 use crate::raft::Halt;
 use crate::raft::machine::RowChanges;
@@ -40,6 +40,9 @@ pub struct MetaState {
     pub tokens: BTreeMap<TokenHash, TokenRow>,
     pub sites: BTreeMap<SiteId, SiteRow>,
     pub agents: BTreeMap<AgentId, AgentRow>,
+    pub api_tokens: BTreeMap<TokenHash, ApiTokenRow>,
+    pub settings: BTreeMap<String, SettingRow>,
+    pub(super) once: BTreeMap<TokenHash, OnceRow>,
     pub lineage: Option<LineageRow>,
     /// By number, which is never used again: the last is the newest.
     pub authorities: BTreeMap<u32, AuthorityRow>,
@@ -52,7 +55,7 @@ pub(super) fn refused(reason: &str) -> MetaReply {
     MetaReply::Refused { reason: reason.to_string() }
 }
 
-fn good_name(name: &str) -> bool {
+pub(super) fn good_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= NAME_BYTES_MAX
         && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@'))
@@ -85,6 +88,13 @@ impl MetaState {
             MetaCommand::SetNodeVersions { node, versions } => self.set_versions(node, versions),
             MetaCommand::Finalize { version } => self.finalize(version),
             MetaCommand::SetNodeTrust { node, trusts, certified } => self.set_trust(node, trusts, certified),
+            MetaCommand::CreateApiToken { token, name, role, expires_ms } => {
+                self.create_api_token(token, ApiTokenRow { name, role, created_ms: now_ms, expires_ms })
+            }
+            MetaCommand::RevokeApiToken { name } => self.revoke_api_token(&name),
+            MetaCommand::SetSetting { name, value } => self.set_setting(name, value),
+            MetaCommand::BeginOnce { key, request, holder } => self.begin_once(now_ms, key, request, holder),
+            MetaCommand::EndOnce { key, holder, answer } => self.end_once(key, holder, answer),
         }
     }
 
@@ -351,6 +361,10 @@ impl MetaState {
         keys.into_iter().map(|key| (self.row(&key), key)).map(|(row, key)| (key, row)).collect()
     }
 
+    pub(super) fn changed(&mut self, kind: u8, id: &[u8]) {
+        self.dirty.insert(key(kind, id));
+    }
+
     pub fn mark_dirty(&mut self, keys: impl Iterator<Item = Vec<u8>>) {
         self.dirty.extend(keys);
     }
@@ -380,6 +394,9 @@ impl MetaState {
                 .map(|versions| VersionsRow { versions: *versions })
                 .as_ref()),
             b'L' => put(self.lineage.as_ref()),
+            b'P' => put(self.api_tokens.get::<TokenHash>(id.try_into().ok()?)),
+            b'G' => put(self.settings.get(std::str::from_utf8(id).ok()?)),
+            b'O' => put(self.once.get::<TokenHash>(id.try_into().ok()?)),
             _ => None,
         }
     }
@@ -394,7 +411,11 @@ impl MetaState {
         let trust = self.trust.keys().map(|id| of_nodes(b'H', id));
         let versions = self.versions.keys().map(|id| of_nodes(b'V', id));
         let authorities = self.authorities.keys().map(|number| key(b'K', &number.to_be_bytes()));
-        let accounts = accounts.chain(trust).chain(versions).chain(authorities);
+        let tokens = self.api_tokens.keys().map(|hash| key(b'P', hash));
+        let settings = self.settings.keys().map(|name| key(b'G', name.as_bytes()));
+        let once = self.once.keys().map(|hash| key(b'O', hash));
+        let of_admin = tokens.chain(settings).chain(once);
+        let accounts = accounts.chain(trust).chain(versions).chain(authorities).chain(of_admin);
         let keys = one.chain(nodes).chain(replicas).chain(self.tokens.keys().map(token_key)).chain(accounts);
         keys.filter_map(|key| Some((self.row(&key)?, key))).map(|(row, key)| (key, Some(row))).collect()
     }
@@ -427,6 +448,12 @@ impl MetaState {
                 self.agents.insert(AgentId(id), get(value)?);
             }
             b'L' => self.lineage = Some(get(value)?),
+            b'P' => drop(self.api_tokens.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
+            b'G' => {
+                let name = std::str::from_utf8(id).map_err(|_| unknown())?;
+                self.settings.insert(name.to_owned(), get(value)?);
+            }
+            b'O' => drop(self.once.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
             _ => return Err(unknown()),
         }
         Ok(())

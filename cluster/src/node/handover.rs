@@ -5,6 +5,7 @@ use super::ClusterNode;
 use super::janitor::lags;
 use crate::meta::NodeRow;
 use crate::raft::Group;
+use proto::ids::{NodeId, ShardId};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,24 @@ use std::time::Duration;
 const LAG_MAX: u64 = 50;
 /// A target that does not lead by then is passed over.
 const TAKEN_WITHIN: Duration = Duration::from_millis(500);
+
+/// An operator's transfer that has not happened by then is told as such.
+const TRANSFERRED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Why a leadership was not handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TransferError {
+    /// Ask the node that leads now.
+    #[error("this node does not lead the shard")]
+    NotLeader,
+    #[error("that node has no voting replica of this shard")]
+    NoVoter,
+    #[error("that replica is not linked, or has not caught up")]
+    Behind,
+    /// Look who leads, and try again.
+    #[error("that replica did not take the leadership in time")]
+    NotTaken,
+}
 
 /// What became of the groups that a node led.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +81,31 @@ impl ClusterNode {
             }
         }
         false
+    }
+
+    /// Hands a group that this node leads to the replica on `to`, and waits until that one leads.
+    /// # Errors
+    /// Why it was not done, for the operator.
+    pub async fn transfer(&self, shard: ShardId, to: NodeId) -> Result<(), TransferError> {
+        let group = self.running().into_iter().map(|running| running.group).find(|group| group.shard == shard);
+        let Some(group) = group.filter(|group| group.leadership().serving) else {
+            return Err(TransferError::NotLeader);
+        };
+        if to == self.me {
+            return Ok(());
+        }
+        let (voters, members) = group.members();
+        let target = voters.into_iter().find(|id| members.get(id) == Some(&to)).ok_or(TransferError::NoVoter)?;
+        if !self.can_lead(&group, target) {
+            return Err(TransferError::Behind);
+        }
+        group.raft.trigger().transfer_leader(target).await.map_err(|_| TransferError::NotLeader)?;
+        let mut leadership = group.watch_leadership();
+        let moved = leadership.wait_for(|now| now.leader.is_some_and(|(replica, _)| replica == target));
+        match tokio::time::timeout(TRANSFERRED_WITHIN, moved).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(TransferError::NotTaken),
+        }
     }
 
     /// Whether a replica can take over a group that is led here: a transfer to a dead or slow one would freeze the group.

@@ -94,6 +94,17 @@ impl NodeInbound {
             });
         });
     }
+
+    fn node_call(node: &Arc<ClusterNode>, peer: &Arc<Peer>, message: Message) {
+        let (answer, peer) = (node.hooks.asked(message.body), peer.clone());
+        node.tasks.spawn(async move {
+            let answer = answer.await;
+            // A broken link makes the caller ask again, or say that this node does not answer.
+            let _ = peer.send(Lane::App, MessageKind::Answer, message.group, message.call, |out| {
+                out.extend_from_slice(&answer);
+            });
+        });
+    }
 }
 
 impl Inbound for NodeInbound {
@@ -118,6 +129,7 @@ impl Inbound for NodeInbound {
                     node.router.leader_announced(ShardId(message.group), peer.node, Epoch(message.call));
                 }
                 MessageKind::Cut => Self::cut_call(&node, peer, message),
+                MessageKind::NodeCall => Self::node_call(&node, peer, message),
                 MessageKind::Answer => {}
                 #[cfg(feature = "next")]
                 MessageKind::Tallied => metrics::counter!("chat_next_tallied_total").increment(message.call),

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
+/// Setting: a node that has not been reached for so many seconds counts as dead.
+pub const DEAD_AFTER: &str = "dead_after_s";
 /// One try to tell meta.
 const TELL_WITHIN: Duration = Duration::from_secs(2);
 /// After this, a removed node is cut off whether it has ended itself or not.
@@ -62,6 +64,7 @@ impl ClusterNode {
             let member = |(id, row): (NodeId, &crate::meta::NodeRow)| (id, row.state, row.dead, state.holds_data(id));
             state.members().map(member).collect::<Vec<_>>()
         });
+        let dead_after = self.dead_after();
         for (node, state, dead, holds_data) in members.unwrap_or_default() {
             let is_up = node == self.me || self.transport.peer(node).is_some_and(|peer| peer.is_up());
             if is_up {
@@ -69,7 +72,7 @@ impl ClusterNode {
             } else {
                 unreached.entry(node).or_insert_with(Instant::now);
             }
-            let is_dead = unreached.get(&node).is_some_and(|since| since.elapsed() >= self.dead_after);
+            let is_dead = unreached.get(&node).is_some_and(|since| since.elapsed() >= dead_after);
             if dead && is_up || is_dead && !dead {
                 self.tell_meta(MetaCommand::SetNodeDead { node, dead: is_dead }).await;
             }
@@ -77,6 +80,12 @@ impl ClusterNode {
                 self.tell_meta(MetaCommand::SetNodeState { node, state: NodeState::Removed }).await;
             }
         }
+    }
+
+    /// The cluster's setting, or else what this node was started with.
+    pub fn dead_after(&self) -> Duration {
+        let set = self.with_meta(|state| state.settings.get(DEAD_AFTER)?.value.parse().ok()).flatten();
+        set.map_or(self.dead_after, Duration::from_secs)
     }
 
     fn votes_in_meta(&self, node: NodeId) -> bool {

@@ -67,7 +67,8 @@ impl ClusterNode {
         last
     }
 
-    fn meta_leader(&self) -> Option<NodeId> {
+    /// The leader of the meta group, as this node's replica knows it.
+    pub fn meta_leader(&self) -> Option<NodeId> {
         self.meta_group()?.leadership().leader.map(|(_, node)| node)
     }
 

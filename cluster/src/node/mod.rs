@@ -17,8 +17,9 @@ mod status;
 mod versions;
 
 pub use cuts::{CutError, OpenCut};
-pub use handover::HandedOver;
+pub use handover::{HandedOver, TransferError};
 pub use identity::{Identity, IdentityError};
+pub use members::DEAD_AFTER;
 pub use start::{Join, NodeConfig, StartError};
 pub use status::{ClusterStatus, NodeStatus, ReplicaStatus, ShardStatus};
 pub use versions::UpgradeStatus;
@@ -31,10 +32,11 @@ use crate::raft::Group;
 use crate::router::Router;
 use crate::shard::Shard;
 use crate::tls::{Credentials, Identities};
-use crate::transport::Transport;
+use crate::transport::{CallError, Lane, MessageKind, Transport};
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use proto::command::NodeState;
-use proto::ids::{ClusterId, NodeId, ReplicaId, ShardId};
+use proto::ids::{ClusterId, META_SHARD, NodeId, ReplicaId, ShardId};
 use proto::peer::Pushes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -103,7 +105,6 @@ impl ClusterNode {
     /// # Errors
     /// The pushes, when too much waits for that node already.
     pub fn push(&self, to: NodeId, pushes: Pushes) -> Result<(), Pushes> {
-        use crate::transport::{CallError, Lane, MessageKind};
         if to == self.me {
             self.hooks.pushes(self.me, pushes);
             return Ok(());
@@ -117,6 +118,25 @@ impl ClusterNode {
             }
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    /// Asks another node, or this one, what only that node knows.
+    /// # Errors
+    /// It is not linked, or does not answer in time.
+    pub async fn ask_node(&self, to: NodeId, question: Vec<u8>, within: Duration) -> Result<Bytes, CallError> {
+        if to == self.me {
+            return Ok(self.hooks.asked(question.into()).await.into());
+        }
+        let peer = self.transport.peer(to).ok_or(CallError::Down)?;
+        let pending = peer.start_call(Lane::App, MessageKind::NodeCall, META_SHARD.0, |out| {
+            out.extend_from_slice(&question);
+        });
+        pending.wait(within).await
+    }
+
+    /// Fires after every change of the meta state; `None` while there is none here.
+    pub fn watch_meta(&self) -> Option<watch::Receiver<u64>> {
+        self.meta.read().as_ref().map(|machine| machine.watch())
     }
 
     /// Follows whether this node must end, and why.
@@ -159,6 +179,11 @@ impl ClusterNode {
     /// Whether this start founded the cluster: what was given for the founding counts now.
     pub fn founded(&self) -> bool {
         self.founded.load(Ordering::Acquire)
+    }
+
+    /// A drill: every sync of this node's log takes `delay` longer, for a while.
+    pub fn slow_disk(&self, delay: Duration, for_how_long: Duration) {
+        self.writer.slow_down(delay, for_how_long);
     }
 
     /// fsyncs of the log writer since the start.

@@ -26,7 +26,8 @@ pub struct NodeStatus {
 pub struct ReplicaStatus {
     pub replica: ReplicaId,
     pub node: NodeId,
-    pub voter: bool,
+    /// `None`: only the nodes that have a replica know.
+    pub voter: Option<bool>,
     /// Entries behind the leader; known only at the leader.
     pub lag: Option<u64>,
 }
@@ -43,6 +44,8 @@ pub struct ShardStatus {
     pub state_hash: Option<u64>,
     /// This node leads and serves.
     pub serving: bool,
+    /// Bytes on this node's disk, about: of the rows and of the log; `None` without a replica.
+    pub bytes: Option<(u64, u64)>,
     pub replicas: Vec<ReplicaStatus>,
 }
 
@@ -54,6 +57,12 @@ pub struct ClusterStatus {
 }
 
 impl ClusterNode {
+    /// What this node's own replicas tell.
+    pub fn own_shards(&self) -> Vec<ShardStatus> {
+        let shards = self.running().into_iter().map(|running| running.group.shard);
+        shards.map(|shard| self.shard_status(shard)).collect()
+    }
+
     pub fn status(&self) -> ClusterStatus {
         let nodes = self
             .with_meta(|state| state.members().map(|(id, row)| (id, row.clone())).collect::<Vec<_>>())
@@ -79,16 +88,7 @@ impl ClusterNode {
     fn shard_status(&self, shard: ShardId) -> ShardStatus {
         let running = self.running().into_iter().find(|running| running.group.shard == shard);
         let Some(running) = running else {
-            let leader = self.router.leader(shard);
-            return ShardStatus {
-                shard,
-                leader,
-                epoch: 0,
-                applied: None,
-                state_hash: None,
-                serving: false,
-                replicas: Vec::new(),
-            };
+            return self.shard_elsewhere(shard);
         };
         let leadership = running.group.leadership();
         let (voters, members) = running.group.members();
@@ -98,7 +98,7 @@ impl ClusterNode {
             .map(|(id, node)| ReplicaStatus {
                 replica: ReplicaId(id as u32),
                 node,
-                voter: voters.contains(&id),
+                voter: Some(voters.contains(&id)),
                 lag: if id == u64::from(running.group.replica.0) && leadership.serving {
                     Some(0)
                 } else {
@@ -115,7 +115,28 @@ impl ClusterNode {
             applied: Some(applied),
             state_hash,
             serving: leadership.serving,
+            bytes: Some((running.group.core.table.bytes(), running.group.log.bytes())),
             replicas,
         }
+    }
+
+    /// What meta and the leader's announcements tell of a shard without a replica here.
+    fn shard_elsewhere(&self, shard: ShardId) -> ShardStatus {
+        let replicas = self
+            .with_meta(|state| {
+                let replica = |(id, row): (ReplicaId, &crate::meta::ReplicaRow)| ReplicaStatus {
+                    replica: id,
+                    node: row.node,
+                    voter: None,
+                    lag: None,
+                };
+                state.live(shard).map(replica).collect()
+            })
+            .unwrap_or_default();
+        let (leader, epoch) = match self.router.told_leader(shard) {
+            Some((node, epoch)) => (Some(node), epoch.0),
+            None => (self.router.leader(shard), 0),
+        };
+        ShardStatus { shard, leader, epoch, applied: None, state_hash: None, serving: false, bytes: None, replicas }
     }
 }

@@ -78,7 +78,8 @@ impl Network {
         within: Duration,
         body: impl FnOnce(&mut Vec<u8>),
     ) -> BoxFuture<'static, Rpc<Bytes>> {
-        let pending = self.transport.peer(self.node).map(|peer| {
+        let peer = self.transport.peer(self.node).filter(|_| !self.transport.is_muted(self.shard));
+        let pending = peer.map(|peer| {
             peer.start_call(lane, kind, self.shard.0, |out| {
                 // The replica id comes first: a node may have replaced its replica since.
                 out.extend_from_slice(&(self.replica as u32).to_le_bytes());

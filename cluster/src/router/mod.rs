@@ -104,6 +104,11 @@ impl Router {
         async move { rx.await.unwrap_or(ShardReply::Unknown) }
     }
 
+    /// The last leader that the node above was told of.
+    pub fn told_leader(&self, shard: ShardId) -> Option<(NodeId, Epoch)> {
+        self.told.lock().get(&shard).copied()
+    }
+
     #[cfg(feature = "next")]
     pub(crate) fn peers(&self) -> Vec<Arc<crate::transport::Peer>> {
         self.transport.peers()

@@ -156,7 +156,7 @@ impl Machine for ShardMachine {
             return;
         }
         if let Some(shard) = self.shard.get().and_then(Weak::upgrade) {
-            shard.tell_effects(effects.into_iter().map(|effect| (None, effect)).collect());
+            shard.tell_effects(None, effects.into_iter().map(|effect| (None, effect)).collect());
         }
     }
 

@@ -136,7 +136,7 @@ impl Shard {
     }
 
     /// Tells the node above what was applied, if this node serves.
-    pub(crate) fn tell_effects(self: &Arc<Self>, effects: Vec<(Option<NodeId>, Effect)>) {
+    pub(crate) fn tell_effects(self: &Arc<Self>, index: Option<u64>, effects: Vec<(Option<NodeId>, Effect)>) {
         if effects.is_empty() {
             return;
         }
@@ -144,7 +144,7 @@ impl Shard {
             self.wake_outbox();
         }
         if let Some(epoch) = self.serving() {
-            self.hooks.effects(self, epoch, effects);
+            self.hooks.effects(self, epoch, index, effects);
         }
     }
 

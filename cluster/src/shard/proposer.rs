@@ -137,9 +137,10 @@ async fn run(proposer: Arc<Proposer>) {
                 committed.record(started.elapsed().saturating_sub(*took).as_secs_f64());
                 apply.record(took.as_secs_f64());
             }
+            let index = result.as_ref().ok().map(|(index, _)| *index);
             let effects = answer(replies, result, || hint.not_leader());
             if let Some(shard) = hint.shard.upgrade() {
-                shard.tell_effects(effects);
+                shard.tell_effects(index, effects);
             }
         };
         proposer.group.propose(epoch, Bytes::from(body), done).await;

@@ -41,6 +41,8 @@ pub enum MessageKind {
     Leads = 11,
     /// A backup asks for rows.
     Cut = 12,
+    /// A question of an administrator to this one node, in the form that the node above gave it.
+    NodeCall = 13,
     /// Of the next release, in tests of upgrades.
     #[cfg(feature = "next")]
     Tallied = 240,
@@ -63,6 +65,7 @@ impl MessageKind {
             K::MetaCall,
             K::Leads,
             K::Cut,
+            K::NodeCall,
         ];
         #[cfg(feature = "next")]
         if byte == K::Tallied as u8 {

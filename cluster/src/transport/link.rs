@@ -7,13 +7,13 @@ use super::peer::Peer;
 use crate::tls::{Identities, Pin, joiner_config};
 use bytes::BytesMut;
 use parking_lot::Mutex;
-use proto::ids::{ClusterId, NodeId};
+use proto::ids::{ClusterId, NodeId, ShardId};
 use proto::peer::{Hello, HelloReply};
 use proto::version::{VERSION_MAX, Versions};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsStream;
@@ -65,6 +65,8 @@ pub struct Transport {
     inbound: Arc<dyn Inbound>,
     peers: Mutex<BTreeMap<NodeId, Known>>,
     next_link: AtomicU64,
+    /// A drill: groups for which this node sends nothing until then.
+    muted: Mutex<BTreeMap<ShardId, Instant>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -81,9 +83,27 @@ impl Transport {
             inbound,
             peers: Mutex::default(),
             next_link: AtomicU64::new(1),
+            muted: Mutex::default(),
             tasks: TaskTracker::new(),
             stop,
         })
+    }
+
+    /// A drill: for so long this node's replica of the group sends nothing.
+    pub fn mute(&self, shard: ShardId, for_how_long: Duration) {
+        self.muted.lock().insert(shard, Instant::now() + for_how_long);
+    }
+
+    pub fn is_muted(&self, shard: ShardId) -> bool {
+        let mut muted = self.muted.lock();
+        match muted.get(&shard) {
+            None => false,
+            Some(until) if Instant::now() < *until => true,
+            Some(_) => {
+                muted.remove(&shard);
+                false
+            }
+        }
     }
 
     /// The peer, if it is known.
@@ -323,6 +343,7 @@ async fn read_loop(
                 buffer.reserve((4 + length - buffer.len()).min(256 << 10));
                 break;
             }
+            peer.unpaused().await;
             let mut frame = buffer.split_to(4 + length).freeze();
             let mut found = messages(frame.split_off(4)).map_err(std::io::Error::other)?;
             found.retain(|message| {
@@ -375,6 +396,7 @@ async fn write_loop(
         if frame.capacity() > (2 << 20) {
             frame.shrink_to(64 << 10);
         }
+        peer.unpaused().await;
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Peer {
     pub(super) gone: CancellationToken,
     /// When something came over the link, last.
     heard: Mutex<Instant>,
+    /// A drill: nothing is sent or taken until then.
+    paused: watch::Sender<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -55,6 +57,20 @@ impl Peer {
             link: watch::channel(None).0,
             gone: CancellationToken::new(),
             heard: Mutex::new(Instant::now()),
+            paused: watch::channel(None).0,
+        }
+    }
+
+    /// A drill: for so long this node neither sends to the peer nor takes what it sends.
+    pub fn pause(&self, for_how_long: Duration) {
+        self.paused.send_replace(Some(Instant::now() + for_how_long));
+    }
+
+    /// Returns at once unless a drill has paused the link.
+    pub(super) async fn unpaused(&self) {
+        let until = *self.paused.borrow();
+        if let Some(until) = until {
+            tokio::time::sleep_until(until.into()).await;
         }
     }
 

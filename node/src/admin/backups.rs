@@ -1,40 +1,44 @@
 //! Owns the admin API's part about backups: begins one, and says how it goes. Does not make it. Invariant: one at a time per node.
 
-use super::problem;
+use super::Answer;
+use super::problem::Problem;
 use crate::backup::{self, BackupError, JobState, Order, Place};
 use crate::run::App;
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json};
 use cluster::shard::now_ms;
-use serde_json::{Value, json};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicU64, Ordering};
+use utoipa::ToSchema;
 
-#[derive(serde::Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewBackup {
+pub struct NewBackup {
     /// A directory of this node, or a store that it reaches.
     to: String,
     #[serde(default)]
     full: bool,
     /// MiB of rows per second at most.
+    #[serde(default)]
+    #[schema(minimum = 1)]
     rate_mib_s: Option<u32>,
 }
 
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Begun {
+    pub id: String,
+}
+
 /// Begins a backup and answers at once.
-pub(super) async fn create(app: Data<App>, body: Json<NewBackup>) -> HttpResponse {
+pub async fn create(app: Data<App>, body: Json<NewBackup>) -> Result<HttpResponse, Problem> {
     let NewBackup { to, full, rate_mib_s } = body.into_inner();
     if rate_mib_s == Some(0) {
-        return problem(StatusCode::UNPROCESSABLE_ENTITY, "rate_mib_s is at least 1");
+        return Err(Problem::refused("rate_mib_s is at least 1"));
     }
     let opened = Place::open(&to, true).and_then(|place| Ok((place, backup::new_id(now_ms())?)));
-    let (place, id) = match opened {
-        Ok(opened) => opened,
-        Err(error) => return problem(StatusCode::UNPROCESSABLE_ENTITY, &told(&error)),
-    };
+    let (place, id) = opened.map_err(|error| Problem::refused(told(&error)))?;
     let Some(job) = app.backups.begin(id, to) else {
-        return problem(StatusCode::CONFLICT, "this node makes a backup already");
+        return Err(Problem::conflict("this node makes a backup already"));
     };
     let order = Order { full, bytes_per_s_max: rate_mib_s.map(|rate| u64::from(rate) << 20) };
     let (node, running) = (app.cluster.clone(), job.clone());
@@ -52,7 +56,7 @@ pub(super) async fn create(app: Data<App>, body: Json<NewBackup>) -> HttpRespons
             }
         };
     });
-    HttpResponse::Accepted().json(json!({ "id": job.id }))
+    Ok(HttpResponse::Accepted().json(Begun { id: job.id.clone() }))
 }
 
 /// The causes below an error are what the operator must see to.
@@ -60,34 +64,63 @@ fn told(error: &BackupError) -> String {
     error.to_string()
 }
 
-/// The last backup that this node made or makes; `null` when there was none since its start.
-pub(super) async fn last(app: Data<App>) -> HttpResponse {
-    let body = app.backups.last().map_or(Value::Null, |job| shown(&job));
-    HttpResponse::Ok().json(json!({ "backup": body }))
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum BackupState {
+    Running,
+    Done,
+    Failed,
 }
 
-fn shown(job: &Arc<crate::backup::Job>) -> Value {
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+/// One backup.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BackupView {
+    pub id: String,
+    pub to: String,
+    pub state: BackupState,
+    pub rows: u64,
+    pub bytes: u64,
+    pub chunks: u64,
+    pub chunks_new: u64,
+    pub bytes_stored: u64,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Once it is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<u64>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LastBackup {
+    pub backup: Option<BackupView>,
+}
+
+/// The last backup that this node made or makes; `null` when there was none since its start.
+pub async fn last(app: Data<App>) -> Answer<LastBackup> {
+    Ok(Json(LastBackup { backup: app.backups.last().map(|job| shown(&job)) }))
+}
+
+fn shown(job: &backup::Job) -> BackupView {
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let progress = &job.progress;
-    let mut body = json!({
-        "id": job.id,
-        "to": job.to,
-        "rows": count(&progress.rows),
-        "bytes": count(&progress.bytes),
-        "chunks": count(&progress.chunks),
-        "chunks_new": count(&progress.chunks_new),
-        "bytes_stored": count(&progress.bytes_stored),
-    });
-    match &*job.state.lock() {
-        JobState::Running => body["state"] = "running".into(),
-        JobState::Failed(error) => {
-            body["state"] = "failed".into();
-            body["error"] = error.as_str().into();
-        }
+    let (state, error, took_ms) = match &*job.state.lock() {
+        JobState::Running => (BackupState::Running, None, None),
+        JobState::Failed(error) => (BackupState::Failed, Some(error.clone()), None),
         JobState::Done(manifest) => {
-            body["state"] = "done".into();
-            body["took_ms"] = manifest.finished_ms.saturating_sub(manifest.started_ms).into();
+            (BackupState::Done, None, Some(manifest.finished_ms.saturating_sub(manifest.started_ms)))
         }
+    };
+    BackupView {
+        id: job.id.clone(),
+        to: job.to.clone(),
+        state,
+        rows: count(&progress.rows),
+        bytes: count(&progress.bytes),
+        chunks: count(&progress.chunks),
+        chunks_new: count(&progress.chunks_new),
+        bytes_stored: count(&progress.bytes_stored),
+        error,
+        took_ms,
     }
-    body
 }

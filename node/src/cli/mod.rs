@@ -1,18 +1,22 @@
 //! Owns the command line. Does not do the work of a node. Invariant: an error is one line on standard error.
 
+mod admin;
 mod backup;
+mod call;
 mod health;
 mod recover;
+mod show;
 mod upgrade;
 
 use crate::client::terminal;
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use anyhow::{Context, bail};
+use call::{Target, call};
+use clap::{CommandFactory, FromArgMatches};
 use cluster::offline::Drafted;
 use serde_json::{Value, json};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Everdesk: a customer-service desk that loses nothing.
@@ -64,6 +68,10 @@ enum Command {
     Health(health::HealthArgs),
     /// Talk in the terminal.
     Chat(terminal::ChatArgs),
+    /// Prints completions for a shell.
+    Completions {
+        shell: clap_complete::Shell,
+    },
     /// The version of this program.
     Version,
 }
@@ -142,25 +150,33 @@ enum AdminCommand {
     },
 }
 
-/// An id from the command line, as one part of a path: it must not lead to another.
-fn path_part(id: &str) -> String {
-    id.replace(['/', '?', '#', '%'], "")
-}
-
-/// Which node to ask.
-#[derive(Debug, clap::Args)]
-struct Target {
-    /// Admin address of the node, e.g. http://127.0.0.1:9080; from the data directory unless given.
-    #[arg(long, value_name = "URL")]
-    admin: Option<String>,
-    /// Where the node's credential lies.
-    #[arg(long, env = "EVERDESK_DATA_DIR", default_value = "./data")]
-    data_dir: PathBuf,
+/// The whole command line, with a command below `admin` for each route of the admin API.
+fn line_of_all() -> clap::Command {
+    Line::command().mut_subcommand("admin", |admin| admin.subcommands(admin::commands()))
 }
 
 /// Runs the command; 0 done, 1 failed (clap itself exits with 2 for usage).
-pub fn main(line: Line) -> ExitCode {
-    let done = match line.command {
+pub fn main() -> ExitCode {
+    let matches = line_of_all().get_matches();
+    let done = match matches.subcommand_matches("admin").map(admin::run) {
+        Some(Ok(true)) => Ok(()),
+        Some(Err(error)) => Err(error),
+        Some(Ok(false)) | None => match Line::from_arg_matches(&matches) {
+            Ok(line) => run(line),
+            Err(error) => error.exit(),
+        },
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(line: Line) -> anyhow::Result<()> {
+    match line.command {
         Command::Start(config) => crate::run::run(*config),
         Command::Token { command: TokenCommand::Create { target } } => create_token(&target),
         Command::Agent { command: AgentCommand::Add { site, name, target, .. } } => add_agent(&target, &site, &name),
@@ -171,7 +187,7 @@ pub fn main(line: Line) -> ExitCode {
             set_node_state(&target, &node, if cancel { "active" } else { "draining" })
         }
         Command::Admin { command: AdminCommand::Move { replica, node, target } } => {
-            let path = format!("/admin/v1/replicas/{}/move", path_part(&replica));
+            let path = format!("/admin/v1/replicas/{}/move", admin::escaped(&replica));
             call(&target, "POST", &path, Some(json!({ "to": node }))).map(|body| {
                 println!("{} on {node} takes the place of {replica}", body["replica"].as_str().unwrap_or("?"))
             })
@@ -188,12 +204,9 @@ pub fn main(line: Line) -> ExitCode {
             println!("everdesk {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut line_of_all(), "everdesk", &mut std::io::stdout());
+            Ok(())
         }
     }
 }
@@ -210,12 +223,7 @@ fn create_token(target: &Target) -> anyhow::Result<()> {
 }
 
 fn add_agent(target: &Target, site: &str, name: &str) -> anyhow::Result<()> {
-    let mut password = String::new();
-    std::io::stdin().take(4096).read_to_string(&mut password).map_err(|error| match error.kind() {
-        std::io::ErrorKind::InvalidData => anyhow::anyhow!("the password is not UTF-8"),
-        _ => error.into(),
-    })?;
-    let password = password.trim_end_matches(['\r', '\n']);
+    let password = admin::secret_from_stdin()?;
     let body = json!({ "site": site, "name": name, "password": password });
     let body = call(target, "POST", "/admin/v1/agents", Some(body))?;
     println!("{}", body["agent"].as_str().context("the answer holds no agent")?);
@@ -223,7 +231,7 @@ fn add_agent(target: &Target, site: &str, name: &str) -> anyhow::Result<()> {
 }
 
 fn set_node_state(target: &Target, node: &str, state: &str) -> anyhow::Result<()> {
-    let path = format!("/admin/v1/nodes/{}/state", path_part(node));
+    let path = format!("/admin/v1/nodes/{}/state", admin::escaped(node));
     let body = call(target, "PUT", &path, Some(json!({ "state": state })))?;
     println!("{} is {}", body["node"].as_str().unwrap_or(node), body["state"].as_str().unwrap_or(state));
     Ok(())
@@ -265,7 +273,7 @@ fn status(target: &Target, json: bool) -> anyhow::Result<()> {
             .flatten()
             .map(|replica| {
                 let lag = if replica["lag"].is_null() { "-".into() } else { replica["lag"].to_string() };
-                let role = if replica["voter"] == true { "" } else { " learner" };
+                let role = if replica["voter"] == false { " learner" } else { "" };
                 format!("{}{role} ({lag})", text(&replica["node"]))
             })
             .collect();
@@ -312,40 +320,4 @@ fn print_drafted(drafted: &Drafted, dir: &Path) {
         println!("agents without an account, whose conversations nobody can take up: {:?}", drafted.unknown_agents);
     }
     println!("Start it with `everdesk start --data-dir {}`, then let new nodes join.", dir.display());
-}
-
-fn credential(dir: &Path) -> anyhow::Result<Value> {
-    let path = dir.join("admin.json");
-    let text = std::fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {}; name the node's data directory with --data-dir", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not a credential", path.display()))
-}
-
-fn call(target: &Target, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
-    let credential = credential(&target.data_dir)?;
-    let known = credential["url"].as_str().unwrap_or_default();
-    let base = target.admin.as_deref().unwrap_or(known).trim_end_matches('/');
-    let token = credential["token"].as_str().unwrap_or_default();
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .timeout_global(Some(std::time::Duration::from_secs(15)))
-        .build()
-        .into();
-    let bearer = format!("Bearer {token}");
-    let url = format!("{base}{path}");
-    let sent = match (method, body) {
-        ("GET", _) => agent.get(&url).header("authorization", &bearer).call(),
-        ("PUT", Some(body)) => agent.put(&url).header("authorization", &bearer).send_json(body),
-        (_, Some(body)) => agent.post(&url).header("authorization", &bearer).send_json(body),
-        (_, None) => agent.post(&url).header("authorization", &bearer).send_empty(),
-    };
-    let mut response = sent.with_context(|| format!("{base} does not answer"))?;
-    let status = response.status();
-    let text = response.body_mut().read_to_string()?;
-    let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-    if !status.is_success() {
-        // The second form is that of the clients' listener.
-        bail!("{}", value["detail"].as_str().or(value["error"]["message"].as_str()).unwrap_or(&text));
-    }
-    Ok(value)
 }

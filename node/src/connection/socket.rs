@@ -3,6 +3,7 @@
 
 use super::outbox::{Frames, Item, Pumped, Subscription, WAITING_BYTES_MAX};
 use crate::push::Hub;
+use crate::trace::Step;
 use cluster::router::ReplySink;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ use proto::peer::{Refused, ShardReply};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Requests of one socket that may be under way; over it the answer is `overloaded`.
 pub const REQUESTS_MAX: usize = 256;
@@ -68,6 +69,9 @@ pub struct State {
 /// One socket, shared by its actor, the hub and answers under way.
 pub struct Socket {
     pub hub: Arc<Hub>,
+    /// Of this process, from 1.
+    pub number: u64,
+    pub since: SystemTime,
     pub waker: AtomicWaker,
     state: Mutex<State>,
     me: Weak<Socket>,
@@ -75,7 +79,9 @@ pub struct Socket {
 
 impl Socket {
     pub fn new(hub: Arc<Hub>) -> Arc<Self> {
-        Arc::new_cyclic(|me| Socket { hub, waker: AtomicWaker::new(), state: Mutex::default(), me: me.clone() })
+        let (number, since) = (hub.next_socket(), SystemTime::now());
+        let waker = AtomicWaker::new();
+        Arc::new_cyclic(|me| Socket { hub, number, since, waker, state: Mutex::default(), me: me.clone() })
     }
 
     pub fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -142,6 +148,9 @@ impl Socket {
                 sub.head = sub.head.max(event.seq);
                 return None;
             };
+            if let Some(who) = who {
+                self.hub.trace.note(session, event.seq, Step::Delivered { to: who.party() });
+            }
             let ends = ends_for(who, &event.body);
             let mut frame = Vec::with_capacity(256);
             encode_event(&client_event(session, visitor, event), &mut frame);
@@ -188,7 +197,10 @@ impl Socket {
         });
         let session = sent.session;
         self.after(session, pumped);
-        self.hub.metrics.process.record(sent.started.elapsed().as_secs_f64());
+        let took = sent.started.elapsed();
+        self.hub.metrics.process.record(took.as_secs_f64());
+        self.hub.trace.note_past(session, seq, took, Step::Accepted);
+        self.hub.trace.note(session, seq, Step::Acked);
         if let (false, Some((from, device))) = (dup, author) {
             // The leader left this node out: its other sockets learn of the message from here.
             let body = EventBody::Message { from, device, n: 0, cid: sent.cid, text: sent.text };
@@ -217,6 +229,11 @@ impl ReplySink for Socket {
 }
 
 impl State {
+    /// Requests that have no answer yet.
+    pub fn under_way(&self) -> usize {
+        self.sends.len() + self.asking
+    }
+
     pub fn write(&mut self, frame: String) {
         // A socket over its limit is closed; one frame more tells it why, and then nothing is queued for it.
         let is_over = self.frames.bytes() > WAITING_BYTES_MAX;

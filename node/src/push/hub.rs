@@ -3,6 +3,7 @@
 
 use crate::connection::Socket;
 use crate::metrics::StageMetrics;
+use crate::trace::Trace;
 use cluster::node::ClusterNode;
 use cluster::router::{ReplyTo, Router};
 use parking_lot::{Mutex, RwLock};
@@ -10,7 +11,9 @@ use proto::client::{CursorState, Presence, Reply, ServerFrame, TypingNotice};
 use proto::command::{Event, Party, Target};
 use proto::ids::{AgentId, NodeId, SessionId};
 use proto::peer::{Push, Pushes, ShardCall};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -40,8 +43,11 @@ pub(super) struct AgentSockets {
 /// The sockets of this node.
 pub struct Hub {
     pub metrics: StageMetrics,
+    pub trace: Trace,
     pub(super) maps: Mutex<Maps>,
-    all: Mutex<HashMap<usize, Weak<Socket>>>,
+    /// By number, which grows: pages of a list stay in order.
+    all: Mutex<BTreeMap<u64, Weak<Socket>>>,
+    last_socket: AtomicU64,
     node: RwLock<Weak<ClusterNode>>,
     runtime: Handle,
     me: Weak<Hub>,
@@ -52,8 +58,10 @@ impl Hub {
     pub fn new(runtime: Handle) -> Arc<Hub> {
         Arc::new_cyclic(|me| Hub {
             metrics: StageMetrics::new(),
+            trace: Trace::default(),
             maps: Mutex::default(),
             all: Mutex::default(),
+            last_socket: AtomicU64::new(0),
             node: RwLock::new(Weak::new()),
             runtime,
             me: me.clone(),
@@ -79,13 +87,25 @@ impl Hub {
         self.tasks.spawn_on(task, &self.runtime);
     }
 
+    /// A number that no other socket of this process has had.
+    pub fn next_socket(&self) -> u64 {
+        self.last_socket.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Up to `limit` sockets with a number above `after`, and how many there are.
+    pub fn sockets(&self, after: u64, limit: usize) -> (Vec<Arc<Socket>>, usize) {
+        let all = self.all.lock();
+        let page = all.range((Bound::Excluded(after), Bound::Unbounded)).filter_map(|(_, socket)| socket.upgrade());
+        (page.take(limit).collect(), all.len())
+    }
+
     /// False: this node has as many sockets as it can have.
     pub fn opened(&self, socket: &Arc<Socket>) -> bool {
         let mut all = self.all.lock();
         if all.len() >= SOCKETS_MAX {
             return false;
         }
-        all.insert(Arc::as_ptr(socket) as usize, Arc::downgrade(socket));
+        all.insert(socket.number, Arc::downgrade(socket));
         metrics::gauge!("chat_active_connections").set(all.len() as f64);
         true
     }
@@ -95,7 +115,7 @@ impl Hub {
         socket.with(|state| state.closed = true);
         self.forget(socket);
         let mut all = self.all.lock();
-        all.remove(&(Arc::as_ptr(socket) as usize));
+        all.remove(&socket.number);
         metrics::gauge!("chat_active_connections").set(all.len() as f64);
     }
 

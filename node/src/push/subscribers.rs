@@ -93,22 +93,24 @@ impl Subscribers {
         });
     }
 
-    /// Turns one effect into pushes for the nodes that subscribed, except the one that is told by its answer.
+    /// Turns one effect into pushes for the nodes that subscribed, except the one that is told by its answer. Returns to how many
+    /// nodes an event goes.
     pub fn route(
         &self,
         shard: &Arc<Shard>,
         told: Option<NodeId>,
         effect: Effect,
         rounds: &mut BTreeMap<NodeId, Vec<Push>>,
-    ) {
+    ) -> u32 {
         match effect {
             Effect::Event { session, event } => {
                 let maps = self.maps.lock();
-                let Some((_, nodes)) = maps.sessions.get(&session) else { return };
+                let Some((_, nodes)) = maps.sessions.get(&session) else { return 0 };
                 for node in nodes.iter().filter(|node| Some(**node) != told) {
                     let push = Push::Event { session, event: event.as_ref().clone() };
                     rounds.entry(*node).or_default().push(push);
                 }
+                return nodes.iter().filter(|node| Some(**node) != told).count() as u32;
             }
             Effect::Cursor { session, party, received, read } => {
                 self.to_session(session, &Push::Cursor { session, party, received, read }, rounds);
@@ -117,6 +119,12 @@ impl Subscribers {
             // Told to every node: where the visitors' sockets are, other shards know.
             Effect::AgentPresence { .. } | Effect::Outbox { .. } => {}
         }
+        0
+    }
+
+    /// The nodes whose sockets follow the session.
+    pub fn of_session(&self, session: SessionId) -> Vec<NodeId> {
+        self.maps.lock().sessions.get(&session).map(|(_, nodes)| nodes.clone()).unwrap_or_default()
     }
 
     fn to_session(&self, session: SessionId, push: &Push, rounds: &mut BTreeMap<NodeId, Vec<Push>>) {

@@ -28,7 +28,9 @@ const ACTORS_MAX: usize = 50_000;
 /// Calls that may wait in mailboxes or be under way, over all sessions of a node.
 const CALLS_MAX: usize = 16 << 10;
 /// An actor without a call for so long is passivated: it takes 7 KiB, most of it its four mailboxes.
-const IDLE_MAX: Duration = Duration::from_secs(60);
+pub const IDLE_MAX: Duration = Duration::from_secs(60);
+/// Setting: the same, in seconds.
+pub const IDLE: &str = "session_idle_s";
 /// How often idle actors are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
@@ -125,9 +127,17 @@ impl Sessions {
         self.passivate(|active| active.shard == shard);
     }
 
+    /// Whether the session's actor runs here.
+    pub fn is_active(&self, session: SessionId) -> bool {
+        self.active.lock().contains_key(&session)
+    }
+
     fn sweep(&self) {
         let now = Instant::now();
-        self.passivate(|active| now.duration_since(active.used) > IDLE_MAX);
+        let node = self.node.upgrade();
+        let set = node.and_then(|node| node.with_meta(|state| state.settings.get(IDLE)?.value.parse().ok()).flatten());
+        let idle_max = set.map_or(IDLE_MAX, Duration::from_secs);
+        self.passivate(|active| now.duration_since(active.used) > idle_max);
         let over = self.active.lock().len().saturating_sub(ACTORS_MAX);
         if over > 0 {
             let mut ages: Vec<Instant> = self.active.lock().values().map(|active| active.used).collect();

@@ -153,6 +153,38 @@ pub fn meta_command() -> impl Strategy<Value = MetaCommand> {
             trusts,
             certified
         }),
+        (token(), word(), role(), option::of(any::<u64>())).prop_map(|(token, name, role, expires_ms)| {
+            MetaCommand::CreateApiToken { token, name, role, expires_ms }
+        }),
+        word().prop_map(|name| MetaCommand::RevokeApiToken { name }),
+        (word(), option::of(text())).prop_map(|(name, value)| MetaCommand::SetSetting { name, value }),
+        (token(), token(), any::<u128>()).prop_map(|(key, request, holder)| MetaCommand::BeginOnce {
+            key,
+            request,
+            holder
+        }),
+        (token(), any::<u128>(), option::of(once_answer())).prop_map(|(key, holder, answer)| MetaCommand::EndOnce {
+            key,
+            holder,
+            answer
+        }),
+    ]
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Viewer), Just(Role::Operator), Just(Role::Admin)]
+}
+
+fn once_answer() -> impl Strategy<Value = OnceAnswer> {
+    (any::<u16>(), option::of(text())).prop_map(|(status, body)| OnceAnswer { status, body })
+}
+
+fn once_state() -> impl Strategy<Value = OnceState> {
+    prop_oneof![
+        Just(OnceState::Go),
+        Just(OnceState::Held),
+        Just(OnceState::Other),
+        once_answer().prop_map(OnceState::Answered),
     ]
 }
 
@@ -413,5 +445,6 @@ pub fn meta_reply() -> impl Strategy<Value = MetaReply> {
         option::of(node()).prop_map(|hint| MetaReply::NotLeader { hint }),
         Just(MetaReply::Unknown),
         any::<u64>().prop_map(|index| MetaReply::At { index }),
+        once_state().prop_map(MetaReply::Once),
     ]
 }

@@ -133,7 +133,20 @@ pub fn meta_commands() -> Vec<(&'static str, MetaCommand)> {
         ("set node trust", MetaCommand::SetNodeTrust { node: NODE, trusts: 2, certified: 300 }),
         ("set node versions", MetaCommand::SetNodeVersions { node: NODE, versions: Versions { min: 1, max: 300 } }),
         ("finalize", MetaCommand::Finalize { version: 300 }),
+        ("create api token", create_api_token()),
+        ("revoke api token", MetaCommand::RevokeApiToken { name: "ci".into() }),
+        ("set setting", MetaCommand::SetSetting { name: "drain_over_s".into(), value: Some("9".into()) }),
+        ("begin once", MetaCommand::BeginOnce { key: HASH, request: [0xcd; 32], holder: 1 << 100 }),
+        ("end once", MetaCommand::EndOnce { key: HASH, holder: 1 << 100, answer: Some(once_answer()) }),
     ]
+}
+
+fn create_api_token() -> MetaCommand {
+    MetaCommand::CreateApiToken { token: HASH, name: "ci".into(), role: Role::Operator, expires_ms: Some(NOW_MS) }
+}
+
+fn once_answer() -> OnceAnswer {
+    OnceAnswer { status: 200, body: Some("{}".into()) }
 }
 
 fn handshake_kinds() -> Vec<Kind> {
@@ -305,6 +318,10 @@ fn call_kinds() -> Vec<Kind> {
         ("not leader", MetaReply::NotLeader { hint: None }),
         ("unknown", MetaReply::Unknown),
         ("at", MetaReply::At { index: 70_000 }),
+        ("once go", MetaReply::Once(OnceState::Go)),
+        ("once held", MetaReply::Once(OnceState::Held)),
+        ("once other", MetaReply::Once(OnceState::Other)),
+        ("once answered", MetaReply::Once(OnceState::Answered(once_answer()))),
     ];
     let meta_calls = vec![("propose", MetaCall::Propose(meta_commands().remove(7).1)), ("barrier", MetaCall::Barrier)];
     vec![

@@ -1,0 +1,126 @@
+//! Owns what administrators ask a single node, from whichever node: over the peer link, as JSON. Does not act by itself.
+//! Invariant: an answer is bounded, and a node that does not know a question says so.
+
+use super::drills::Fault;
+use super::problem::Problem;
+use super::sessions::{SessionView, SessionsAsk, SessionsFound};
+use super::shards::Held;
+use super::sockets::Sockets;
+use crate::hooks::Local;
+use crate::run::App;
+use cluster::node::{ClusterNode, TransferError};
+use proto::ids::{META_SHARD, NodeId, SessionId, ShardId};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest wait for another node.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// A question to one node. JSON, so that a node of another version can say that it does not know it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// What its own replicas tell.
+    Held,
+    /// Hand a shard that it leads to another node.
+    Lead {
+        shard: ShardId,
+        to: NodeId,
+    },
+    Sessions(SessionsAsk),
+    Session {
+        session: SessionId,
+    },
+    Trace {
+        session: SessionId,
+        seq: u64,
+    },
+    Sockets {
+        after: u64,
+        limit: usize,
+    },
+    LogFilter,
+    /// `None`: as at the start.
+    SetLogFilter {
+        filter: Option<String>,
+    },
+    Fault(Fault),
+}
+
+type Told = Result<serde_json::Value, Problem>;
+
+/// Answers a question to this node.
+pub async fn answer(local: &Local, question: &[u8]) -> Vec<u8> {
+    let told = match serde_json::from_slice::<Ask>(question) {
+        Ok(ask) => match local.node.upgrade() {
+            Some(node) => look(local, &node, ask).await,
+            None => Err(Problem::unavailable("that node is stopping")),
+        },
+        Err(_) => Err(Problem::unavailable("that node is of a version that does not know this question")),
+    };
+    serde_json::to_vec(&told).expect("answers are plain data")
+}
+
+async fn look(local: &Local, node: &Arc<ClusterNode>, ask: Ask) -> Told {
+    match ask {
+        Ask::Held => told(&node.own_shards().into_iter().map(Held::of).collect::<Vec<_>>()),
+        Ask::Lead { shard, to } => match node.transfer(shard, to).await {
+            Ok(()) => told(&()),
+            Err(error @ TransferError::NotTaken) => Err(Problem::unavailable(error.to_string())),
+            Err(error @ TransferError::NotLeader) => Err(Problem::unavailable(error.to_string())),
+            Err(error) => Err(Problem::refused(error.to_string())),
+        },
+        Ask::Sessions(ask) => told::<SessionsFound>(&super::sessions::find(node, &ask)?),
+        Ask::Session { session } => told::<SessionView>(&super::sessions::inspect(local, node, session).await?),
+        Ask::Trace { session, seq } => told(&super::message_trace::steps(local, node.me, session, seq)),
+        Ask::Sockets { after, limit } => told::<Sockets>(&super::sockets::page(local, after, limit)),
+        Ask::LogFilter => told(&crate::telemetry::filter().unwrap_or_default()),
+        Ask::SetLogFilter { filter } => {
+            crate::telemetry::set_filter(filter.as_deref()).map_err(Problem::refused)?;
+            told(&crate::telemetry::filter().unwrap_or_default())
+        }
+        Ask::Fault(fault) => {
+            super::drills::cause(local, node, &fault)?;
+            told(&())
+        }
+    }
+}
+
+fn told<T: Serialize>(value: &T) -> Told {
+    serde_json::to_value(value).map_err(|_| Problem::fault("the answer cannot be written"))
+}
+
+/// Asks one node.
+/// # Errors
+/// What it refused, or that it does not answer.
+pub async fn ask<T: DeserializeOwned>(app: &App, to: NodeId, ask: &Ask) -> Result<T, Problem> {
+    let question = serde_json::to_vec(ask).map_err(|_| Problem::fault("the question cannot be written"))?;
+    let cluster = app.cluster.clone();
+    let answer = app.on_raft(async move { cluster.ask_node(to, question, ANSWER_WITHIN).await }).await;
+    let Some(Ok(bytes)) = answer else { return Err(Problem::unavailable(format!("{to} does not answer"))) };
+    let told: Told =
+        serde_json::from_slice(&bytes).map_err(|_| Problem::unavailable(format!("{to} is not understood")))?;
+    serde_json::from_value(told?).map_err(|_| Problem::unavailable(format!("{to} is not understood")))
+}
+
+/// Asks every node that is up, at once; who does not answer is left out.
+pub async fn ask_all<T: DeserializeOwned>(app: &App, question: impl Fn() -> Ask) -> Vec<(NodeId, T)> {
+    let nodes =
+        app.cluster.with_meta(|state| state.members().map(|(id, _)| id).collect::<Vec<_>>()).unwrap_or_default();
+    let asked = nodes.into_iter().map(|node| {
+        let question = question();
+        async move { ask(app, node, &question).await.ok().map(|told| (node, told)) }
+    });
+    futures_util::future::join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// The node that leads a shard, as far as this one knows.
+/// # Errors
+/// Nobody leads it just now.
+pub fn leader_of(app: &App, shard: ShardId) -> Result<NodeId, Problem> {
+    let cluster = &app.cluster;
+    let leader = if shard == META_SHARD { cluster.meta_leader() } else { cluster.router.leader(shard) };
+    leader.ok_or_else(|| Problem::unavailable(format!("{shard} has no leader just now, try again")))
+}

@@ -1,0 +1,109 @@
+//! Owns who may do what: it stands before every route. Does not do anything for them.
+//! Invariant: who has no token does not learn which paths there are; the document alone is open, as it tells nothing of the cluster.
+
+use super::problem::Problem;
+use super::route::{Route, role_name};
+use super::{once, table};
+use crate::auth;
+use crate::run::App;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::middleware::Next;
+use actix_web::web::{self, Data};
+use actix_web::{HttpRequest, ResponseError};
+use base64ct::{Base64, Encoding};
+use proto::command::{Role, TokenHash};
+use std::sync::LazyLock;
+use std::time::Instant;
+
+static TABLE: LazyLock<Vec<Route>> = LazyLock::new(table);
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Bearer {
+    pub role: Role,
+    /// Tells one token from another.
+    pub hash: TokenHash,
+}
+
+/// Stands before every route.
+/// # Errors
+/// Those of the routes.
+pub async fn guard<B: MessageBody + 'static>(
+    app: Data<App>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    if is_open(request.path()) {
+        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
+    }
+    let bearer = match bearer(&app, request.request()) {
+        Some(bearer) => Some(bearer),
+        None => with_password(&app, request.request()).await,
+    };
+    let Some(bearer) = bearer else {
+        let denied = Problem::new(StatusCode::UNAUTHORIZED, "a valid bearer token is needed");
+        return Ok(request.into_response(denied.error_response()));
+    };
+    let pattern = request.match_pattern();
+    let route = TABLE
+        .iter()
+        .find(|route| Some(route.path) == pattern.as_deref() && route.method.name() == request.method().as_str());
+    if let Some(route) = route.filter(|route| bearer.role < route.role) {
+        let detail = format!("this needs the role {}; the token has {}", role_name(route.role), role_name(bearer.role));
+        let denied = Problem::new(StatusCode::FORBIDDEN, detail);
+        return Ok(request.into_response(denied.error_response()));
+    }
+    match route {
+        Some(route) if route.method.is_write() && request.headers().contains_key(once::HEADER) => {
+            once::carry_out(&app, route, bearer, request, next).await
+        }
+        _ => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
+    }
+}
+
+fn is_open(path: &str) -> bool {
+    path == "/openapi.json" || path == "/docs" || path.starts_with("/docs/")
+}
+
+fn header<'a>(request: &'a HttpRequest, scheme: &str) -> Option<&'a str> {
+    request.headers().get("authorization")?.to_str().ok()?.strip_prefix(scheme)
+}
+
+/// Whose token it is: this node's own, the founder's, or one that somebody made.
+fn bearer(app: &App, request: &HttpRequest) -> Option<Bearer> {
+    let hash = auth::hash_token(header(request, "Bearer ")?);
+    let found = app.cluster.with_meta(|state| {
+        let founder = state.cluster.as_ref().map(|row| row.admin_token);
+        let made = state.api_tokens.get(&hash).map(|row| (row.role, row.expires_ms));
+        (founder, made)
+    });
+    let (founder, made) = found.unwrap_or_default();
+    if auth::same_hash(&hash, &app.local_token) | founder.is_some_and(|known| auth::same_hash(&hash, &known)) {
+        return Some(Bearer { role: Role::Admin, hash });
+    }
+    let (role, expires_ms) = made?;
+    expires_ms.is_none_or(|expires_ms| super::now_ms() < expires_ms).then_some(Bearer { role, hash })
+}
+
+/// The password that the first start printed, as `Authorization: Basic` of the user `admin`: for browsers and curl.
+async fn with_password(app: &Data<App>, request: &HttpRequest) -> Option<Bearer> {
+    let encoded = header(request, "Basic ")?;
+    let hash = auth::hash_token(encoded);
+    let bearer = Bearer { role: Role::Admin, hash };
+    if app.password_seen.lock().is_some_and(|seen| auth::same_hash(&seen, &hash)) {
+        return Some(bearer);
+    }
+    let text = Base64::decode_vec(encoded).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok()?;
+    let password = text.strip_prefix("admin:")?.to_owned();
+    let attempt = app.logins.admit("", "admin", Instant::now()).ok()?;
+    let stored = app.cluster.with_meta(|state| state.cluster.as_ref().map(|row| row.admin_password.clone())).flatten();
+    let verified = web::block(move || auth::verify_password(&password, stored.as_deref())).await;
+    if !matches!(verified, Ok(Ok(true))) {
+        return None;
+    }
+    app.logins.clear(&attempt);
+    *app.password_seen.lock() = Some(hash);
+    Some(bearer)
+}

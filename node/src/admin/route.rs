@@ -1,0 +1,191 @@
+//! Owns how a route is written down. Does not know which there are. Invariant: what a route may answer stands in it.
+
+use proto::command::Role;
+use std::collections::BTreeSet;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{IntoParams, ToSchema};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Post,
+    Put,
+    Delete,
+}
+
+impl Method {
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+        }
+    }
+
+    pub fn is_write(self) -> bool {
+        self != Method::Get
+    }
+}
+
+/// A type of a body, and the types that it uses.
+pub struct Shape {
+    pub name: String,
+    pub schema: RefOr<Schema>,
+    pub uses: Vec<(String, RefOr<Schema>)>,
+}
+
+impl Shape {
+    pub fn of<T: ToSchema>() -> Shape {
+        let mut uses = Vec::new();
+        T::schemas(&mut uses);
+        Shape { name: T::name().into_owned(), schema: T::schema(), uses }
+    }
+}
+
+/// What stands in the body of a success.
+pub enum Content {
+    Json(Box<Shape>),
+    /// Of these types, as the query asks.
+    Other(&'static [&'static str]),
+    Nothing,
+}
+
+/// One route of the admin API.
+pub struct Route {
+    pub method: Method,
+    pub path: &'static str,
+    /// The least that the token's role must be.
+    pub role: Role,
+    /// The command that does the same, e.g. `nodes list`.
+    pub words: &'static str,
+    /// One sentence.
+    pub about: &'static str,
+    pub handler: fn() -> actix_web::Route,
+    pub query: Vec<Parameter>,
+    pub body: Option<Shape>,
+    pub success: (u16, Content),
+    also: Vec<u16>,
+    /// The answer holds a secret: it is not kept for those who repeat the request.
+    pub is_secret: bool,
+}
+
+impl Route {
+    fn new(
+        method: Method,
+        path: &'static str,
+        role: Role,
+        words: &'static str,
+        about: &'static str,
+        handler: fn() -> actix_web::Route,
+    ) -> Route {
+        let (query, also) = (Vec::new(), Vec::new());
+        let success = (204, Content::Nothing);
+        Route { method, path, role, words, about, handler, query, body: None, success, also, is_secret: false }
+    }
+
+    pub fn get(
+        path: &'static str,
+        role: Role,
+        words: &'static str,
+        about: &'static str,
+        handler: fn() -> actix_web::Route,
+    ) -> Route {
+        Route::new(Method::Get, path, role, words, about, handler)
+    }
+
+    pub fn post(
+        path: &'static str,
+        role: Role,
+        words: &'static str,
+        about: &'static str,
+        handler: fn() -> actix_web::Route,
+    ) -> Route {
+        Route::new(Method::Post, path, role, words, about, handler)
+    }
+
+    pub fn put(
+        path: &'static str,
+        role: Role,
+        words: &'static str,
+        about: &'static str,
+        handler: fn() -> actix_web::Route,
+    ) -> Route {
+        Route::new(Method::Put, path, role, words, about, handler)
+    }
+
+    pub fn delete(
+        path: &'static str,
+        role: Role,
+        words: &'static str,
+        about: &'static str,
+        handler: fn() -> actix_web::Route,
+    ) -> Route {
+        Route::new(Method::Delete, path, role, words, about, handler)
+    }
+
+    pub fn query<T: IntoParams>(mut self) -> Route {
+        self.query = T::into_params(|| Some(ParameterIn::Query));
+        self
+    }
+
+    pub fn takes<T: ToSchema>(mut self) -> Route {
+        self.body = Some(Shape::of::<T>());
+        self
+    }
+
+    pub fn answers<T: ToSchema>(mut self, status: u16) -> Route {
+        self.success = (status, Content::Json(Box::new(Shape::of::<T>())));
+        self
+    }
+
+    pub fn sends(mut self, types: &'static [&'static str]) -> Route {
+        self.success = (200, Content::Other(types));
+        self
+    }
+
+    /// Refusals that do not follow from the rest.
+    pub fn also(mut self, statuses: &[u16]) -> Route {
+        self.also.extend_from_slice(statuses);
+        self
+    }
+
+    pub fn secret(mut self) -> Route {
+        self.is_secret = true;
+        self
+    }
+
+    /// Names in braces.
+    pub fn path_parameters(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    }
+
+    /// Every status of a refusal.
+    pub fn refusals(&self) -> BTreeSet<u16> {
+        let mut statuses: BTreeSet<u16> = [401, 403, 503].into_iter().chain(self.also.iter().copied()).collect();
+        if self.path_parameters().next().is_some() {
+            statuses.insert(404);
+        }
+        if !self.query.is_empty() {
+            statuses.insert(400);
+        }
+        if self.method.is_write() {
+            // Of the `Idempotency-Key`: malformed, under way or secret, used for another request.
+            statuses.extend([400, 409, 413, 422]);
+        }
+        if self.body.is_some() {
+            statuses.insert(415);
+        }
+        statuses
+    }
+}
+
+/// As it stands in documents, bodies and commands.
+pub fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "viewer",
+        Role::Operator => "operator",
+        Role::Admin => "admin",
+    }
+}

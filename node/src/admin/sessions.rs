@@ -1,0 +1,300 @@
+//! Owns finding, inspecting and closing sessions for administrators. Does not decide: the rules of `chat` do.
+//! Invariant: a list looks at a bounded number of sessions per call; an inspected session is read behind a barrier.
+
+use super::accounts::{LIMIT_MAX, id_of, limit};
+use super::ask::{Ask, ask, ask_all, leader_of};
+use super::problem::Problem;
+use super::{Answer, read_meta};
+use crate::hooks::Local;
+use crate::run::App;
+use actix_web::web::{Data, Json, Path, Query};
+use chat::SessionBrief;
+use cluster::node::ClusterNode;
+use proto::command::{Command, Party, Target};
+use proto::ids::{AgentId, NodeId, SessionId, ShardId, SiteId, VisitorId};
+use proto::peer::{Refused, ShardCall, ShardReply};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use utoipa::{IntoParams, ToSchema};
+
+/// Sessions of one shard that one call looks at.
+const SCAN_MAX: usize = 2_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionState {
+    /// A conversation is open, with an agent.
+    Open,
+    /// A conversation is open and waits for an agent.
+    Waiting,
+    /// No conversation is open.
+    Closed,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct SessionsQuery {
+    /// Only those of this site, by its name.
+    #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_.@-]+$", nullable = false)]
+    site: Option<String>,
+    #[param(inline, nullable = false)]
+    state: Option<SessionState>,
+    /// Only those whose open or last conversation is this agent's.
+    #[param(pattern = "^a(0|[1-9][0-9]{0,18})$", nullable = false)]
+    agent: Option<String>,
+    #[param(pattern = "^[0-9a-f]{32}$", nullable = false)]
+    visitor: Option<String>,
+    /// The `next` of the page before.
+    #[param(pattern = "^[0-9a-f]{32}$", nullable = false)]
+    after: Option<String>,
+    #[param(minimum = 1, maximum = 1000, nullable = false)]
+    limit: Option<u32>,
+}
+
+/// What one node is asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SessionsAsk {
+    site: Option<SiteId>,
+    state: Option<SessionState>,
+    agent: Option<AgentId>,
+    visitor: Option<VisitorId>,
+    after: Option<SessionId>,
+    limit: usize,
+}
+
+/// One session of a list.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SessionLine {
+    #[schema(value_type = String)]
+    pub session: SessionId,
+    #[schema(value_type = String, example = "g1")]
+    pub shard: ShardId,
+    #[schema(value_type = String, example = "site1")]
+    pub site: SiteId,
+    #[schema(value_type = String)]
+    pub visitor: VisitorId,
+    pub state: SessionState,
+    /// Whose the conversation is, or was last.
+    #[schema(value_type = Option<String>)]
+    pub agent: Option<AgentId>,
+    /// The last seq.
+    pub head: u64,
+}
+
+/// What one node found in the shards that it leads.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SessionsFound {
+    shards: Vec<ShardId>,
+    lines: Vec<SessionLine>,
+    /// The lowest id at which a shard stopped looking.
+    next: Option<SessionId>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Sessions {
+    pub sessions: Vec<SessionLine>,
+    /// Ask again with this as `after`; null: there are no more. A page may be short, or empty, and yet not the last.
+    #[schema(value_type = Option<String>)]
+    pub next: Option<SessionId>,
+    /// Shards that had no leader just now: their sessions are left out.
+    #[schema(value_type = Vec<String>)]
+    pub missing: Vec<ShardId>,
+}
+
+pub async fn list(app: Data<App>, query: Query<SessionsQuery>) -> Answer<Sessions> {
+    let limit = limit(query.limit)?;
+    let site = match &query.site {
+        None => None,
+        Some(name) => {
+            let found = read_meta(&app, |state| state.site_by_name(name).map(|(site, _)| site))?;
+            Some(found.ok_or_else(|| Problem::not_found("no such site"))?)
+        }
+    };
+    let asked = SessionsAsk {
+        site,
+        state: query.state,
+        agent: id_of("agent", query.agent.as_deref())?,
+        visitor: id_of("visitor", query.visitor.as_deref())?,
+        after: id_of("after", query.after.as_deref())?,
+        limit,
+    };
+    let found: Vec<(NodeId, SessionsFound)> = ask_all(&app, || Ask::Sessions(asked.clone())).await;
+    let mut missing: BTreeSet<ShardId> = (1..=app.cluster.shards).map(ShardId).collect();
+    let (mut sessions, mut next) = (Vec::new(), None::<SessionId>);
+    for (_, found) in found {
+        for shard in found.shards {
+            missing.remove(&shard);
+        }
+        sessions.extend(found.lines);
+        next = [next, found.next].into_iter().flatten().min();
+    }
+    // Beyond where one shard stopped, the order of ids would have holes.
+    sessions.retain(|line: &SessionLine| next.is_none_or(|next| line.session <= next));
+    sessions.sort_by_key(|line| line.session);
+    if sessions.len() > limit {
+        sessions.truncate(limit);
+        next = sessions.last().map(|line| line.session);
+    }
+    Ok(Json(Sessions { sessions, next, missing: missing.into_iter().collect() }))
+}
+
+fn state_of(brief: &SessionBrief) -> SessionState {
+    match (brief.is_open, brief.agent) {
+        (true, Some(_)) => SessionState::Open,
+        (true, None) => SessionState::Waiting,
+        (false, _) => SessionState::Closed,
+    }
+}
+
+/// Looks through the shards that this node leads.
+/// # Errors
+/// Their rows cannot be read.
+pub fn find(node: &ClusterNode, ask: &SessionsAsk) -> Result<SessionsFound, Problem> {
+    let mut found = SessionsFound { shards: Vec::new(), lines: Vec::new(), next: None };
+    for shard in node.router.locals().into_iter().filter(|shard| shard.serving().is_some()) {
+        let wanted = |brief: &SessionBrief| {
+            ask.site.is_none_or(|site| brief.site == site)
+                && ask.state.is_none_or(|state| state_of(brief) == state)
+                && ask.agent.is_none_or(|agent| brief.agent == Some(agent))
+                && ask.visitor.is_none_or(|visitor| brief.visitor == visitor)
+        };
+        let page = shard.peek(|state, rows| state.find_sessions(rows, ask.after, SCAN_MAX, wanted));
+        let page = page.map_err(|error| Problem::fault(format!("{}: {error}", shard.id)))?;
+        let mut lines: Vec<SessionLine> = page.sessions.iter().map(|brief| line(shard.id, brief)).collect();
+        let mut next = page.next;
+        let limit = ask.limit.min(LIMIT_MAX);
+        if lines.len() > limit {
+            lines.truncate(limit);
+            next = lines.last().map(|line| line.session);
+        }
+        found.next = [found.next, next].into_iter().flatten().min();
+        found.lines.extend(lines);
+        found.shards.push(shard.id);
+    }
+    Ok(found)
+}
+
+fn line(shard: ShardId, brief: &SessionBrief) -> SessionLine {
+    let SessionBrief { session, site, visitor, head, agent, .. } = *brief;
+    SessionLine { session, shard, site, visitor, state: state_of(brief), agent, head }
+}
+
+/// How far a party has come.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+pub struct CursorView {
+    pub received: u64,
+    pub read: u64,
+}
+
+/// One session as its leader knows it.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct SessionView {
+    #[schema(value_type = String)]
+    pub session: SessionId,
+    #[schema(value_type = String, example = "g1")]
+    pub shard: ShardId,
+    #[schema(value_type = String, example = "n1")]
+    pub leader: NodeId,
+    pub epoch: u64,
+    #[schema(value_type = String, example = "site1")]
+    pub site: SiteId,
+    #[schema(value_type = String)]
+    pub visitor: VisitorId,
+    pub state: SessionState,
+    /// Of the open conversation, counted within the session.
+    pub conversation: Option<u64>,
+    /// The first event of the open conversation.
+    pub open_from: Option<u64>,
+    /// Who has the open conversation.
+    #[schema(value_type = Option<String>)]
+    pub agent: Option<AgentId>,
+    #[schema(value_type = Option<String>)]
+    pub last_agent: Option<AgentId>,
+    /// The last seq.
+    pub head: u64,
+    pub visitor_cursor: CursorView,
+    pub agent_cursor: CursorView,
+    /// Nodes whose sockets follow it.
+    #[schema(value_type = Vec<String>)]
+    pub followed_by: Vec<NodeId>,
+    /// Its actor runs; else the next call activates it.
+    pub active: bool,
+}
+
+/// Reads a session at its leader.
+/// # Errors
+/// This node does not lead, or there is no such session.
+pub async fn inspect(local: &Local, node: &Arc<ClusterNode>, session: SessionId) -> Result<SessionView, Problem> {
+    let shard = node.router.local(node.router.shard_of(Target::Session(session)));
+    let shard = shard.ok_or_else(|| Problem::unavailable("that node does not lead the session's shard"))?;
+    let read = shard.read(|state, rows| state.session(rows, session)).await;
+    let view = read.map_err(|_| Problem::unavailable("that node does not lead the session's shard just now"))?;
+    let view = view.map_err(|error| Problem::fault(format!("{}: {error}", shard.id)))?.ok_or_else(no_session)?;
+    let cursor = |view: chat::CursorView| CursorView { received: view.received, read: view.read };
+    let state = match view.open {
+        Some(open) if open.agent.is_some() => SessionState::Open,
+        Some(_) => SessionState::Waiting,
+        None => SessionState::Closed,
+    };
+    Ok(SessionView {
+        session,
+        shard: shard.id,
+        leader: node.me,
+        epoch: shard.serving().map_or(0, |epoch| epoch.0),
+        site: view.site,
+        visitor: view.visitor,
+        state,
+        conversation: view.open.map(|open| open.number),
+        open_from: view.open.map(|open| open.first_seq),
+        agent: view.open.and_then(|open| open.agent),
+        last_agent: view.last_agent,
+        head: view.head,
+        visitor_cursor: cursor(view.visitor_cursor),
+        agent_cursor: cursor(view.agent_cursor),
+        followed_by: local.subscribers.of_session(session),
+        active: local.sessions.is_active(session),
+    })
+}
+
+fn no_session() -> Problem {
+    Problem::not_found("no such session")
+}
+
+/// The session of a path.
+/// # Errors
+/// 404.
+pub fn known(session: &str) -> Result<SessionId, Problem> {
+    session.parse().map_err(|_| no_session())
+}
+
+/// Asks the leader of a session's shard about it.
+/// # Errors
+/// There is no such session, or no leader.
+pub async fn of(app: &App, session: SessionId) -> Result<SessionView, Problem> {
+    let leader = leader_of(app, app.cluster.router.shard_of(Target::Session(session)))?;
+    ask(app, leader, &Ask::Session { session }).await
+}
+
+pub async fn one(app: Data<App>, session: Path<String>) -> Answer<SessionView> {
+    Ok(Json(of(&app, known(&session)?).await?))
+}
+
+/// Ends the open conversation in the name of the system. Also right when none is open.
+pub async fn close(app: Data<App>, session: Path<String>) -> Answer<SessionView> {
+    let session = known(&session)?;
+    let shard = app.cluster.router.shard_of(Target::Session(session));
+    let call = ShardCall::Propose(Command::Close { session, by: Party::System });
+    match call_shard(&app, shard, call).await {
+        ShardReply::Done => Ok(Json(of(&app, session).await?)),
+        ShardReply::Refused(Refused::UnknownSession) => Err(no_session()),
+        ShardReply::Refused(_) => Err(Problem::refused("the rules do not allow it")),
+        _ => Err(Problem::unavailable(format!("{shard} has no leader just now, try again"))),
+    }
+}
+
+/// A call to a shard's leader, wherever it is.
+pub async fn call_shard(app: &App, shard: ShardId, call: ShardCall) -> ShardReply {
+    let router = app.cluster.router.clone();
+    app.on_raft(async move { router.call(shard, call).await }).await.unwrap_or(ShardReply::Unknown)
+}

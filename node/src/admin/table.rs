@@ -1,0 +1,345 @@
+//! Owns the one table of routes. The guard, the OpenAPI document, the commands, the test of every role and the table in
+//! docs/ADMIN.md follow from it. Invariant: a route that is not here does not exist.
+
+use super::route::Route;
+use super::{
+    accounts, backups, drills, log, message_trace, nodes, profile, sessions, settings, shards, sockets, tokens, upgrade,
+};
+use actix_web::web;
+use proto::command::Role::{Admin, Operator, Viewer};
+
+/// Every route, a path with fixed words before one with a name in the same place.
+pub fn table() -> Vec<Route> {
+    let mut table = of_the_cluster();
+    table.extend(of_accounts());
+    table.extend(of_sessions());
+    table.extend(of_one_node());
+    table.extend(of_settings_and_drills());
+    table.extend(of_backups_and_builds());
+    table
+}
+
+fn of_the_cluster() -> Vec<Route> {
+    vec![
+        Route::get("/admin/v1/cluster", Viewer, "cluster show", "The cluster as this node sees it", || {
+            web::get().to(nodes::cluster)
+        })
+        .answers::<nodes::ClusterView>(200),
+        Route::get("/admin/v1/nodes", Viewer, "nodes list", "Every node", || web::get().to(nodes::list))
+            .answers::<nodes::Nodes>(200),
+        Route::get("/admin/v1/nodes/{node}", Viewer, "nodes show", "One node", || web::get().to(nodes::one))
+            .answers::<nodes::NodeView>(200),
+        Route::put(
+            "/admin/v1/nodes/{node}/state",
+            Operator,
+            "nodes set-state",
+            "Drain a node, remove it, or let it serve again",
+            || web::put().to(nodes::set_state),
+        )
+        .takes::<nodes::NodeStateBody>()
+        .answers::<nodes::NodeStateView>(200),
+        Route::post(
+            "/admin/v1/replicas/{replica}/move",
+            Operator,
+            "replicas move",
+            "Let a new replica on another node take the place of one",
+            || web::post().to(nodes::move_replica),
+        )
+        .takes::<nodes::MoveBody>()
+        .answers::<nodes::Moved>(202),
+        Route::get(
+            "/admin/v1/shards",
+            Viewer,
+            "shards list",
+            "Every shard, with what each node tells of its replica",
+            || web::get().to(shards::list),
+        )
+        .answers::<shards::Shards>(200),
+        Route::get("/admin/v1/shards/{shard}", Viewer, "shards show", "One shard", || web::get().to(shards::one))
+            .answers::<shards::ShardView>(200),
+        Route::post(
+            "/admin/v1/shards/{shard}/leader",
+            Operator,
+            "shards lead",
+            "Hand a shard's leadership to another node",
+            || web::post().to(shards::set_leader),
+        )
+        .takes::<shards::LeaderBody>()
+        .answers::<shards::LeaderView>(200),
+        Route::post(
+            "/admin/v1/join-tokens",
+            Admin,
+            "join-tokens create",
+            "Make a token with which one machine may join",
+            || web::post().to(tokens::create_join),
+        )
+        .answers::<tokens::JoinToken>(200)
+        .secret(),
+    ]
+}
+
+fn of_accounts() -> Vec<Route> {
+    vec![
+        Route::get(
+            "/admin/v1/api-tokens",
+            Admin,
+            "api-tokens list",
+            "Every token for this API, without its secret",
+            || web::get().to(tokens::list),
+        )
+        .answers::<tokens::Tokens>(200),
+        Route::post("/admin/v1/api-tokens", Admin, "api-tokens create", "Make a token for this API", || {
+            web::post().to(tokens::create)
+        })
+        .takes::<tokens::NewToken>()
+        .answers::<tokens::MadeToken>(201)
+        .secret(),
+        Route::delete("/admin/v1/api-tokens/{name}", Admin, "api-tokens revoke", "Make a token good no longer", || {
+            web::delete().to(tokens::revoke)
+        }),
+        Route::get("/admin/v1/sites", Viewer, "sites list", "Every site", || web::get().to(accounts::sites))
+            .query::<accounts::SitesQuery>()
+            .answers::<accounts::Sites>(200),
+        Route::post("/admin/v1/sites", Admin, "sites add", "Add a site; the same name again changes nothing", || {
+            web::post().to(accounts::add_site)
+        })
+        .takes::<accounts::NewSite>()
+        .answers::<accounts::MadeSite>(200),
+        Route::get("/admin/v1/agents", Viewer, "agents list", "Every agent", || web::get().to(accounts::agents))
+            .query::<accounts::AgentsQuery>()
+            .answers::<accounts::Agents>(200)
+            .also(&[404]),
+        Route::post("/admin/v1/agents", Admin, "agents add", "Add an agent, or set a new password", || {
+            web::post().to(accounts::add_agent)
+        })
+        .takes::<accounts::NewAgent>()
+        .answers::<accounts::MadeAgent>(200),
+    ]
+}
+
+fn of_sessions() -> Vec<Route> {
+    vec![
+        Route::get("/admin/v1/sessions", Viewer, "sessions find", "Find sessions", || web::get().to(sessions::list))
+            .query::<sessions::SessionsQuery>()
+            .answers::<sessions::Sessions>(200)
+            .also(&[404]),
+        Route::get(
+            "/admin/v1/sessions/{session}",
+            Viewer,
+            "sessions show",
+            "One session, as its leader knows it",
+            || web::get().to(sessions::one),
+        )
+        .answers::<sessions::SessionView>(200),
+        Route::post(
+            "/admin/v1/sessions/{session}/close",
+            Operator,
+            "sessions close",
+            "End the open conversation of a session",
+            || web::post().to(sessions::close),
+        )
+        .answers::<sessions::SessionView>(200),
+        Route::get(
+            "/admin/v1/sessions/{session}/messages/{seq}/trace",
+            Viewer,
+            "sessions trace",
+            "The way of one message: accepted, committed, routed, delivered, read",
+            || web::get().to(message_trace::trace),
+        )
+        .answers::<message_trace::MessageTrace>(200),
+    ]
+}
+
+fn of_one_node() -> Vec<Route> {
+    vec![
+        Route::get("/admin/v1/nodes/{node}/sockets", Viewer, "nodes sockets", "The open sockets of a node", || {
+            web::get().to(sockets::list)
+        })
+        .query::<sockets::SocketsQuery>()
+        .answers::<sockets::Sockets>(200),
+        Route::get("/admin/v1/nodes/{node}/log", Viewer, "nodes log", "What a node logs", || web::get().to(log::get))
+            .answers::<log::LogView>(200),
+        Route::put(
+            "/admin/v1/nodes/{node}/log",
+            Operator,
+            "nodes set-log",
+            "Change what a node logs, until its end",
+            || web::put().to(log::set),
+        )
+        .takes::<log::LogBody>()
+        .answers::<log::LogView>(200),
+        Route::get(
+            "/admin/v1/profiles/cpu",
+            Operator,
+            "profiles cpu",
+            "Take a CPU profile of the node that is asked",
+            || web::get().to(profile::cpu),
+        )
+        .query::<profile::CpuQuery>()
+        .sends(profile::TYPES),
+        Route::get(
+            "/admin/v1/profiles/heap",
+            Operator,
+            "profiles heap",
+            "Take a heap profile of the node that is asked",
+            || web::get().to(profile::heap),
+        )
+        .query::<profile::HeapQuery>()
+        .sends(&["application/octet-stream"])
+        .also(&[501]),
+    ]
+}
+
+fn of_settings_and_drills() -> Vec<Route> {
+    vec![
+        Route::get("/admin/v1/settings", Viewer, "settings list", "Every setting of the cluster", || {
+            web::get().to(settings::list)
+        })
+        .answers::<settings::Settings>(200),
+        Route::get(
+            "/admin/v1/settings/watch",
+            Viewer,
+            "settings watch",
+            "Every setting now, and again after each change, as a stream",
+            || web::get().to(settings::watch),
+        )
+        .sends(&["text/event-stream"]),
+        Route::get("/admin/v1/settings/{name}", Viewer, "settings show", "One setting", || {
+            web::get().to(settings::one)
+        })
+        .answers::<settings::SettingView>(200),
+        Route::put(
+            "/admin/v1/settings/{name}",
+            Operator,
+            "settings set",
+            "Set a setting on all nodes, at once",
+            || web::put().to(settings::set),
+        )
+        .takes::<settings::SettingBody>()
+        .answers::<settings::SettingView>(200),
+        Route::delete(
+            "/admin/v1/settings/{name}",
+            Operator,
+            "settings unset",
+            "Put a setting back to its default",
+            || web::delete().to(settings::unset),
+        ),
+        Route::get("/admin/v1/drills", Viewer, "drills list", "The last drills from this node", || {
+            web::get().to(drills::list)
+        })
+        .answers::<drills::Reports>(200),
+        Route::post(
+            "/admin/v1/drills",
+            Admin,
+            "drills run",
+            "Cause a fault for a bounded time, and report the fail-over",
+            || web::post().to(drills::run),
+        )
+        .takes::<drills::DrillBody>()
+        .answers::<drills::DrillReport>(200),
+    ]
+}
+
+fn of_backups_and_builds() -> Vec<Route> {
+    vec![
+        Route::get(
+            "/admin/v1/backups",
+            Viewer,
+            "backups last",
+            "The last backup that the node made that is asked",
+            || web::get().to(backups::last),
+        )
+        .answers::<backups::LastBackup>(200),
+        Route::post("/admin/v1/backups", Admin, "backups create", "Begin a backup", || web::post().to(backups::create))
+            .takes::<backups::NewBackup>()
+            .answers::<backups::Begun>(202),
+        Route::get(
+            "/admin/v1/upgrade",
+            Viewer,
+            "versions show",
+            "The version in force, and what the nodes speak",
+            || web::get().to(upgrade::show),
+        )
+        .answers::<upgrade::UpgradeView>(200),
+        Route::post(
+            "/admin/v1/upgrade/finalize",
+            Admin,
+            "versions finalize",
+            "Put the next version in force, for ever",
+            || web::post().to(upgrade::finalize),
+        )
+        .answers::<upgrade::Finalized>(200),
+        Route::get(
+            "/admin/v1/certificates",
+            Viewer,
+            "trust show",
+            "The authorities, and whose certificate each node has",
+            || web::get().to(upgrade::certificates),
+        )
+        .answers::<upgrade::Certificates>(200),
+        Route::post(
+            "/admin/v1/certificates/renew",
+            Admin,
+            "trust renew",
+            "Draw a new authority; every node gets a new certificate",
+            || web::post().to(upgrade::renew_certificates),
+        )
+        .answers::<upgrade::Authorities>(202),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::route::role_name;
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_route_has_a_command_and_a_method_of_its_own() {
+        let table = table();
+        let words: BTreeSet<&str> = table.iter().map(|route| route.words).collect();
+        let places: BTreeSet<(&str, &str)> = table.iter().map(|route| (route.path, route.method.name())).collect();
+        assert_eq!((words.len(), places.len()), (table.len(), table.len()));
+        assert!(table.iter().all(|route| route.words.split(' ').count() == 2 && route.path.starts_with("/admin/v1/")));
+    }
+
+    /// The rows of the table in docs/ADMIN.md.
+    fn rows() -> String {
+        let row = |route: Route| {
+            let refusals: Vec<String> = route.refusals().iter().map(u16::to_string).collect();
+            format!(
+                "| {} | `{}` | {} | `{}` | {} | {} |\n",
+                route.method.name(),
+                route.path,
+                role_name(route.role),
+                route.words,
+                route.success.0,
+                refusals.join(" ")
+            )
+        };
+        table().into_iter().map(row).collect()
+    }
+
+    #[test]
+    fn the_guide_holds_the_table_of_routes() {
+        let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/ADMIN.md")).unwrap();
+        assert!(guide.contains(&rows()), "docs/ADMIN.md must hold:\n{}", rows());
+    }
+
+    #[test]
+    fn only_reads_are_for_viewers() {
+        assert!(table().iter().all(|route| !route.method.is_write() || route.role > Viewer));
+    }
+
+    #[test]
+    fn the_document_holds_every_route_with_every_status() {
+        let document = serde_json::to_value(super::super::openapi::document()).unwrap();
+        for route in table() {
+            let operation = &document["paths"][route.path][route.method.name().to_lowercase()];
+            let mut statuses: BTreeSet<u16> = route.refusals();
+            statuses.insert(route.success.0);
+            let told = operation["responses"].as_object().unwrap_or_else(|| panic!("{} {operation}", route.path));
+            assert_eq!(told.keys().map(|status| status.parse().unwrap()).collect::<BTreeSet<u16>>(), statuses);
+        }
+    }
+}
