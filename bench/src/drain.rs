@@ -97,13 +97,17 @@ async fn start_talk(cluster: &Cluster, count: usize, pace: Duration, waits: &Wai
                     return;
                 }
                 let took = sent.elapsed();
-                let longest = &mut waits.borrow_mut()[number];
-                *longest = took.max(*longest);
+                note(&waits, number, took);
                 tokio::time::sleep(pace.saturating_sub(took)).await;
             }
         });
     }
     Ok(talk)
+}
+
+fn note(waits: &Waits, number: usize, took: Duration) {
+    let longest = &mut waits.borrow_mut()[number];
+    *longest = took.max(*longest);
 }
 
 /// Sockets of the node that is drained.

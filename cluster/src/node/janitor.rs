@@ -39,6 +39,7 @@ impl ClusterNode {
             self.tend_certificates(leads_meta).await;
             self.tend_version().await;
             if leads_meta {
+                self.finalize_when_due().await;
                 self.judge_nodes(&mut unreached).await;
                 self.allot_replicas().await;
             } else {

@@ -22,8 +22,8 @@ pub use identity::{Identity, IdentityError};
 pub use members::DEAD_AFTER;
 pub use start::{Join, NodeConfig, StartError};
 pub use status::{ClusterStatus, NodeStatus, ReplicaStatus, ShardStatus};
-pub use versions::UpgradeStatus;
 pub(crate) use versions::put_mark;
+pub use versions::{FINALIZE_AFTER, UpgradeStatus};
 
 use crate::config::RaftTimings;
 use crate::hooks::Hooks;
@@ -73,6 +73,8 @@ pub struct ClusterNode {
     pub(crate) tls: Arc<Identities>,
     /// The version that the data directory is marked with.
     pub(crate) marked: AtomicU16,
+    /// Since when every node speaks the next version, as this node knows while it leads meta.
+    pub(crate) spoken_since: Mutex<Option<Instant>>,
     /// Why this node must end.
     pub(crate) ended: watch::Sender<Option<String>>,
     /// Since when this node knows of a node's removal.

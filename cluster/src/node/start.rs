@@ -286,6 +286,7 @@ fn assemble(
             credentials: Mutex::new(credentials),
             tls,
             marked: AtomicU16::new(version),
+            spoken_since: Mutex::default(),
             ended: watch::channel(None).0,
             removals: Mutex::default(),
             running: RwLock::default(),

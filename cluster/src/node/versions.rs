@@ -11,11 +11,14 @@ use proto::version::{VERSION_MIN, Versions};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One line of text, so that people can read it, and builds of any age.
 const FILE: &str = "version";
 const BEFORE: &str = "everdesk data directory, version ";
+
+/// The setting that puts a version in force by itself, so many seconds after every node speaks it; 0 or unset: by hand.
+pub const FINALIZE_AFTER: &str = "finalize_after_s";
 
 /// What an operator sees of an upgrade.
 #[derive(Debug, Clone)]
@@ -96,6 +99,22 @@ impl ClusterNode {
             return format!("no newer version than {version} is spoken by every node");
         }
         format!("{} do not speak a newer version than {version}: upgrade them first", names.join(", "))
+    }
+
+    /// One round of the meta leader.
+    pub(super) async fn finalize_when_due(&self) {
+        let due = self.with_meta(|state| {
+            let after = state.settings.get(FINALIZE_AFTER)?.value.parse().ok().filter(|after| *after > 0)?;
+            Some((state.next_version()?, Duration::from_secs(after)))
+        });
+        let Some((version, after)) = due.flatten() else {
+            *self.spoken_since.lock() = None;
+            return;
+        };
+        let since = *self.spoken_since.lock().get_or_insert_with(Instant::now);
+        if since.elapsed() >= after {
+            self.tell_meta(MetaCommand::Finalize { version }).await;
+        }
     }
 
     /// One round: marks the directory, tells meta what this build speaks, and brings led shards to the version in force.

@@ -6,7 +6,7 @@ use super::{Answer, propose, read_meta};
 use crate::run::App;
 use actix_web::HttpResponse;
 use actix_web::web::{Bytes, Data, Json, Path};
-use cluster::node::{ClusterNode, DEAD_AFTER};
+use cluster::node::{ClusterNode, DEAD_AFTER, FINALIZE_AFTER};
 use proto::command::MetaCommand;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -55,6 +55,12 @@ const SETTINGS: &[Setting] = &[
         kind: Kind::Number { least: 1, most: 60_000 },
         default: Some("50"),
         about: "Milliseconds that those clients are told to wait before they connect elsewhere.",
+    },
+    Setting {
+        name: FINALIZE_AFTER,
+        kind: Kind::Number { least: 0, most: 2_592_000 },
+        default: Some("0"),
+        about: "Seconds after which a version that every node speaks is put in force by itself; 0: by hand.",
     },
     Setting {
         name: JOIN_TOKEN_LIFE,

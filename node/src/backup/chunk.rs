@@ -19,6 +19,9 @@ pub const UNPACKED_BYTES_MAX: u64 = (BYTES_MAX + storage::ROW_VALUE_BYTES_MAX + 
 /// The fastest: a backup runs beside clients, on their cores.
 const LEVEL: i32 = 1;
 
+/// Takes the key and the value of a row.
+pub type RowSink<'a, E> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<(), E>;
+
 /// Consecutive rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chunk {
@@ -82,7 +85,7 @@ impl Chunk {
     /// Gives every row to `row`.
     /// # Errors
     /// What `row` returns; the text for bytes that are no rows, or rows out of order.
-    pub fn each<E: From<String>>(&self, row: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), E>) -> Result<(), E> {
+    pub fn each<E: From<String>>(&self, row: RowSink<'_, E>) -> Result<(), E> {
         let cut = || E::from("its rows are cut short".to_owned());
         let mut rest = &self.bytes[..];
         let mut before: &[u8] = &[];

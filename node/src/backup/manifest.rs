@@ -210,7 +210,7 @@ mod tests {
         let manifest = manifest();
         manifest.write(&place).await.unwrap();
         assert_eq!(Manifest::read(&place, &manifest.id).await.unwrap(), manifest);
-        assert_eq!(ids(&place).await.unwrap(), [manifest.id.clone()]);
+        assert_eq!(ids(&place).await.unwrap(), std::slice::from_ref(&manifest.id));
         let file = dir.path().join("manifests").join(format!("{}.json", manifest.id));
         let text = std::fs::read_to_string(&file).unwrap();
         for (from, to) in [

@@ -32,7 +32,7 @@ pub enum BackupError {
     Invalid(String),
     /// See to the directory or the store.
     #[error("cannot {what} {path}: {cause}")]
-    Place { what: &'static str, path: String, cause: opendal::Error },
+    Place { what: &'static str, path: String, cause: Box<opendal::Error> },
     /// Restore another backup, or make a new one.
     #[error("{0}")]
     Damaged(String),

@@ -110,7 +110,7 @@ impl Place {
 }
 
 fn failed(what: &'static str, path: &str, cause: opendal::Error) -> BackupError {
-    BackupError::Place { what, path: path.to_owned(), cause }
+    BackupError::Place { what, path: path.to_owned(), cause: Box::new(cause) }
 }
 
 fn directory(path: &str, make: bool) -> Result<Operator, BackupError> {

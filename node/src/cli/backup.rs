@@ -52,27 +52,24 @@ pub enum BackupCommand {
 }
 
 pub fn main(command: BackupCommand) -> anyhow::Result<()> {
-    if let BackupCommand::Create { place, full, rate, target } = command {
-        return create(&target, &place, full, rate);
-    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
         match command {
+            BackupCommand::Create { place, full, rate, target } => create(&target, &place, full, rate).await,
             BackupCommand::List { place } => list(&place).await,
             BackupCommand::Verify { place, id } => verify(&place, id.as_deref()).await,
             BackupCommand::Prune { place, keep } => prune(&place, keep as usize).await,
             BackupCommand::Restore { place, id, data_dir } => restore(&place, id.as_deref(), data_dir).await,
-            BackupCommand::Create { .. } => Ok(()),
         }
     })
 }
 
-fn create(target: &Target, place: &str, full: bool, rate: Option<u32>) -> anyhow::Result<()> {
+async fn create(target: &Target, place: &str, full: bool, rate: Option<u32>) -> anyhow::Result<()> {
     let body = json!({ "to": place, "full": full, "rate_mib_s": rate });
     let begun = call(target, "POST", "/admin/v1/backups", Some(body))?;
     let id = begun["id"].as_str().context("the answer holds no id")?.to_owned();
     loop {
-        std::thread::sleep(ASK_EVERY);
+        tokio::time::sleep(ASK_EVERY).await;
         let body = call(target, "GET", "/admin/v1/backups", None)?;
         let job = &body["backup"];
         if job["id"] != id.as_str() {
