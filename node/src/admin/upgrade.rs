@@ -103,7 +103,7 @@ pub struct Certificates {
 /// The authorities by number, and each node's certificate.
 pub async fn certificates(app: Data<App>) -> Answer<Certificates> {
     let nodes = app.cluster.certificates().into_iter();
-    let nodes = nodes.map(|(node, certified)| Certified { node, authority: certified.into() }).collect();
+    let nodes = nodes.map(|(node, certified)| Certified { node, authority: certified }).collect();
     Ok(Json(Certificates { authorities: authorities(&app), nodes }))
 }
 
