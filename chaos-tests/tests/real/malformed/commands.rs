@@ -94,7 +94,7 @@ const SETTINGS: &[Case] = &[
         "cannot listen on CLIENT: Address already in use",
     ),
     (
-        "a join token that was never made",
+        "a join token that is none",
         &[
             "start",
             "--log",
@@ -114,7 +114,7 @@ const SETTINGS: &[Case] = &[
         ],
         "",
         1,
-        "join refused: unknown join token",
+        "this is no join token",
     ),
 ];
 
