@@ -104,6 +104,13 @@ impl Upgrade {
         };
         let before = sent(&self.cluster);
         let node = self.join(build).await?;
+        // While a node is drained nothing moves by itself.
+        let status = self.cluster.overview().await?;
+        let shard = status.data_shards().next().context("no shards")?;
+        let moved =
+            shard.replicas.iter().find(|replica| drained.contains(&replica.node)).context("no replica to move")?;
+        let (replica, to) = (format!("r{}", moved.replica), format!("n{node}"));
+        self.cluster.command(&["admin", "move", &replica, &to], "").await?;
         let taken = async || (sent(&self.cluster) > before).then_some(());
         wait::until("a snapshot is sent to the new node", SOON, taken).await?;
         let holds = async || {
