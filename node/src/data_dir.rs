@@ -1,8 +1,9 @@
 //! Owns the claim of one process on a data directory. Does not know what lies in it.
 //! Invariant: nothing in the directory is read or written before it is claimed; the kernel drops the claim with the process.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 const LOCK_NAME: &str = "everdesk.lock";
@@ -66,7 +67,8 @@ impl DataDir {
         if dir.exists() && !dir.is_dir() {
             return Err(ClaimError::NotADirectory(dir.to_owned()));
         }
-        std::fs::create_dir_all(dir).map_err(io)?;
+        // Its owner only: the key of the cluster's authority lies in there.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(dir.join(LOCK_NAME));
         let mut lock = open.map_err(io)?;
         match lock.try_lock() {
@@ -97,6 +99,8 @@ mod tests {
         assert!(still.is_some() && DataDir::claim(&dir).is_err());
         drop(still);
         assert!(DataDir::claim(&dir).is_ok());
+        let mode = std::os::unix::fs::PermissionsExt::mode(&dir.metadata().unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o700, "its owner only");
     }
 
     #[test]
