@@ -25,15 +25,14 @@ install_zig() {
   export PATH=$cache/venv/bin:$PATH
 }
 
-# Debian's compiler for this machine and its standard library for both, unpacked beside the system.
-debian_rust() {
-  local root=$cache/rust apt=$cache/apt llvm
-  if [ ! -x "$cache/rustc" ]; then
-    say "takes Debian's rustc and its standard library for aarch64"
-    rm -rf "$root" "$apt"
-    mkdir -p "$root" "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/sources" "$apt/debs"
-    cp /etc/apt/sources.list.d/debian.sources "$apt/sources/" 2>/dev/null || cp /etc/apt/sources.list "$apt/sources/debian.list"
-    cat >"$apt/apt.conf" <<CONF
+# Debian's package lists for both architectures, kept beside the system's own.
+apt_lists() {
+  local apt=$cache/apt
+  [ ! -e "$apt/ready" ] || return 0
+  rm -rf "$apt"
+  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/sources"
+  cp /etc/apt/sources.list.d/debian.sources "$apt/sources/" 2>/dev/null || cp /etc/apt/sources.list "$apt/sources/debian.list"
+  cat >"$apt/apt.conf" <<CONF
 APT::Architectures { "amd64"; "arm64"; };
 APT::Sandbox::User "root";
 Dir::State::lists "$apt/lists";
@@ -41,16 +40,31 @@ Dir::Cache "$apt/cache";
 Dir::Etc::sourcelist "/dev/null";
 Dir::Etc::sourceparts "$apt/sources";
 CONF
-    (
-      export APT_CONFIG=$apt/apt.conf
-      cd "$apt/debs"
-      apt-get update -qq
-      std=$(apt-cache depends rustc-web | sed -n 's/.*Depends: \(libstd-rust-web-dev\).*/\1/p')
-      driver=$(apt-cache depends "$std" | sed -n 's/.*Depends: \(libstd-rust-web-[0-9.]*\).*/\1/p')
-      llvm=$(apt-cache depends "$driver" | sed -n 's/.*Depends: \(libllvm[0-9]*\).*/\1/p')
-      apt-get download -qq rustc-web:amd64 "$std:amd64" "$std:arm64" "$driver:amd64" "$llvm:amd64"
-      for deb in *.deb; do dpkg -x "$deb" "$root"; done
-    )
+  APT_CONFIG=$apt/apt.conf apt-get update -qq
+  touch "$apt/ready"
+}
+
+# Unpacks packages of Debian below a directory: unpack DIRECTORY PACKAGE...
+unpack() {
+  local root=$1 debs
+  shift
+  debs=$(mktemp -d "$cache/debs.XXXXXX")
+  (cd "$debs" && APT_CONFIG=$cache/apt/apt.conf apt-get download -qq "$@" && for deb in *.deb; do dpkg -x "$deb" "$root"; done)
+  rm -rf "$debs"
+}
+
+# Debian's compiler for this machine and its standard library for both, unpacked beside the system.
+debian_rust() {
+  local root=$cache/rust std driver llvm
+  if [ ! -x "$cache/rustc" ]; then
+    say "takes Debian's rustc and its standard library for aarch64"
+    apt_lists
+    rm -rf "$root"
+    depends() { APT_CONFIG=$cache/apt/apt.conf apt-cache depends "$1" | sed -n "s/.*Depends: \\($2\\).*/\\1/p"; }
+    std=$(depends rustc-web 'libstd-rust-web-dev')
+    driver=$(depends "$std" 'libstd-rust-web-[0-9.]*')
+    llvm=$(depends "$driver" 'libllvm[0-9]*')
+    unpack "$root" rustc-web:amd64 "$std:amd64" "$std:arm64" "$driver:amd64" "$llvm:amd64"
     llvm=$(dirname "$(find "$root" -name 'libLLVM.so*' | head -n 1)")
     printf '#!/bin/sh\nLD_LIBRARY_PATH=%s:%s exec %s "$@"\n' "$root/usr/lib/x86_64-linux-gnu" "$llvm" "$root/usr/bin/rustc" >"$cache/rustc.new"
     chmod +x "$cache/rustc.new"
@@ -80,10 +94,9 @@ strip_with_zig() {
 
 # Debian's arm64 C library, unpacked: qemu-user looks for the loader there.
 qemu_root() {
-  local deb=$cache/apt/run
-  mkdir -p "$deb" "$cache/arm64"
-  [ -e "$cache/arm64/lib/ld-linux-aarch64.so.1" ] && return 0
-  (cd "$deb" && APT_CONFIG=$cache/apt/apt.conf apt-get download -qq libc6:arm64 libgcc-s1:arm64 && for one in *.deb; do dpkg -x "$one" "$cache/arm64"; done)
+  [ ! -e "$cache/arm64/lib/ld-linux-aarch64.so.1" ] || return 0
+  apt_lists
+  unpack "$cache/arm64" libc6:arm64 libgcc-s1:arm64
 }
 
 run_under_qemu() {

@@ -5,6 +5,7 @@ use crate::apply::Shard;
 use crate::keys;
 use crate::outcome::ApplyError;
 use crate::rows::{self, Rows, SessionRow};
+use crate::session::Session;
 use proto::ids::{AgentId, SessionId, SiteId, VisitorId};
 use std::collections::BTreeMap;
 
@@ -51,11 +52,10 @@ impl Shard {
                 is_cut = true;
                 return false;
             }
-            let id = key.last_chunk::<16>().map(|bytes| SessionId(u128::from_be_bytes(*bytes)));
-            match (id, rows::decode::<SessionRow>("session", value)) {
+            match (keys::last_session(key), Session::facts(value)) {
                 (Some(id), Ok(row)) => drop(found.insert(id, of_row(id, &row))),
                 (_, Err(error)) => broken = Some(error),
-                (None, Ok(_)) => {}
+                (None, Ok(_)) => broken = Some(rows::corrupt("session", "its key is too short")),
             }
             broken.is_none()
         })?;
@@ -64,7 +64,9 @@ impl Shard {
         }
         let last = found.keys().next_back().copied().filter(|_| is_cut);
         // What is in memory is newer than its row, or has none yet.
-        for (id, session) in self.sessions.range(from).take_while(|(id, _)| last.is_none_or(|last| **id <= last)) {
+        let in_memory = self.sessions.range(from).take_while(|(id, _)| last.is_none_or(|last| **id <= last));
+        // One more than a page holds shows that there are more.
+        for (id, session) in in_memory.take(scan_max.saturating_add(1)) {
             let brief = SessionBrief {
                 session: *id,
                 site: session.site,

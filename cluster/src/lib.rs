@@ -1,6 +1,7 @@
 //! Owns agreement: raft groups, the links between nodes, the meta group's state and the way to a shard's leader.
 //! Does not know browsers or actors. Invariant: nothing is answered or pushed before it is applied at a leader.
 
+pub mod checked_file;
 pub mod config;
 pub mod hooks;
 pub mod meta;

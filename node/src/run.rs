@@ -176,17 +176,8 @@ fn kept_credential(config: &Config) -> Option<Secret> {
 
 /// Leaves the credential where the commands on this machine find it, readable by its owner only.
 pub(crate) fn save_credential(dir: &Path, admin: &str, token: &Secret) -> anyhow::Result<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
-    let path = dir.join(CREDENTIAL);
-    let fresh = dir.join("admin.json.new");
     let body = serde_json::json!({ "url": format!("http://{admin}"), "token": token.expose() });
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(body.to_string().as_bytes())?;
-    file.sync_all()?;
-    std::fs::rename(fresh, path)?;
-    std::fs::File::open(dir)?.sync_all()?;
-    Ok(())
+    Ok(cluster::checked_file::replace(dir, CREDENTIAL, &[body.to_string().as_bytes()])?)
 }
 
 fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListener) -> anyhow::Result<()> {

@@ -30,3 +30,11 @@ impl fmt::Display for Versions {
         if self.min == self.max { write!(f, "{}", self.min) } else { write!(f, "{} to {}", self.min, self.max) }
     }
 }
+
+/// What is told to whoever does not speak the version in force.
+pub fn version_text(version: u16) -> String {
+    format!(
+        "the cluster is at version {version}; this build speaks {}: start one that speaks {version}",
+        Versions::MINE
+    )
+}

@@ -1,5 +1,6 @@
 //! Owns the stored form of the meta group's state. Does not change it. Invariant: layouts are frozen under their tags.
 
+use crate::tls::Authority;
 use bincode::{Decode, Encode};
 use proto::command::{NodeAddress, NodeState, OnceAnswer, Role, SecretBytes, TokenHash};
 use proto::ids::{NodeId, ShardId, SiteId};
@@ -112,6 +113,12 @@ pub struct AgentRow {
 pub struct AuthorityRow {
     pub certificate: Vec<u8>,
     pub key: SecretBytes,
+}
+
+impl AuthorityRow {
+    pub fn authority(&self) -> Authority {
+        Authority { certificate: self.certificate.clone(), key: self.key.0.clone() }
+    }
 }
 
 /// Numbers of authorities: the newest that a node trusts, and the one that signed its certificate.

@@ -231,6 +231,11 @@ impl MetaState {
         self.nodes.iter().filter(|(_, row)| row.state != NodeState::Removed).map(|(id, row)| (*id, row))
     }
 
+    /// Whether a node belongs to the cluster.
+    pub(super) fn is_member(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|row| row.state != NodeState::Removed)
+    }
+
     fn add_replica(&mut self, shard: ShardId, node: NodeId) -> MetaReply {
         match self.nodes.get(&node).map(|row| row.state) {
             None => return refused("no such node"),
@@ -460,7 +465,7 @@ impl MetaState {
     }
 }
 
-pub(super) fn key(kind: u8, id: &[u8]) -> Vec<u8> {
+fn key(kind: u8, id: &[u8]) -> Vec<u8> {
     [&[kind], id].concat()
 }
 fn node_key(id: NodeId) -> Vec<u8> {

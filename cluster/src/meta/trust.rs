@@ -2,9 +2,9 @@
 //! Does not sign. Invariant: a member is never left with a certificate that the others do not trust.
 
 use super::rows::{AuthorityRow, TrustRow};
-use super::state::{MetaState, key, refused};
+use super::state::{MetaState, refused};
 use crate::tls::Authority;
-use proto::command::{NodeState, SecretBytes};
+use proto::command::SecretBytes;
 use proto::ids::NodeId;
 use proto::peer::MetaReply;
 
@@ -19,15 +19,10 @@ impl MetaState {
 
     /// The newest authority, to sign with.
     pub fn signing_authority(&self) -> Option<Authority> {
-        let (_, row) = self.newest_authority()?;
+        let (newest, row) = self.newest_authority()?;
         // Not before everyone trusts it: a machine that joins must be known at once.
-        let row = match self.authorities.first_key_value() {
-            Some((_, older)) if !self.newest_authority().is_some_and(|(newest, _)| self.is_trusted_by_all(newest)) => {
-                older
-            }
-            _ => row,
-        };
-        Some(Authority { certificate: row.certificate.clone(), key: row.key.0.clone() })
+        let row = if self.is_trusted_by_all(newest) { row } else { self.authorities.values().next()? };
+        Some(row.authority())
     }
 
     /// Certificates of the authorities, the newest last.
@@ -57,7 +52,7 @@ impl MetaState {
         }
         let number = self.newest_authority().map_or(1, |(newest, _)| newest + 1);
         self.authorities.insert(number, AuthorityRow { certificate, key: secret });
-        self.dirty.insert(authority_key(number));
+        self.changed(b'K', &number.to_be_bytes());
         MetaReply::Done
     }
 
@@ -69,23 +64,19 @@ impl MetaState {
         let older: Vec<u32> = self.authorities.range(..newest).map(|(number, _)| *number).collect();
         for number in older {
             self.authorities.remove(&number);
-            self.dirty.insert(authority_key(number));
+            self.changed(b'K', &number.to_be_bytes());
         }
         MetaReply::Done
     }
 
     pub(super) fn set_trust(&mut self, node: NodeId, trusts: u32, certified: u32) -> MetaReply {
-        if self.nodes.get(&node).is_none_or(|row| row.state == NodeState::Removed) {
+        if !self.is_member(node) {
             return refused("no such node");
         }
         self.trust.insert(node, TrustRow { trusts, certified });
-        self.dirty.insert(key(b'H', &node.0.to_be_bytes()));
+        self.changed(b'H', &node.0.to_be_bytes());
         MetaReply::Done
     }
-}
-
-fn authority_key(number: u32) -> Vec<u8> {
-    key(b'K', &number.to_be_bytes())
 }
 
 #[cfg(test)]

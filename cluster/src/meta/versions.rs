@@ -1,8 +1,7 @@
 //! Owns the rules by which a version comes into force. Does not know what it changes.
 //! Invariant: what is in force is spoken by every member, and never goes back.
 
-use super::state::{MetaState, key, refused};
-use proto::command::NodeState;
+use super::state::{MetaState, refused};
 use proto::ids::NodeId;
 use proto::peer::MetaReply;
 use proto::version::Versions;
@@ -33,11 +32,11 @@ impl MetaState {
     }
 
     pub(super) fn set_versions(&mut self, node: NodeId, versions: Versions) -> MetaReply {
-        if self.nodes.get(&node).is_none_or(|row| row.state == NodeState::Removed) {
+        if !self.is_member(node) {
             return refused("no such node");
         }
         self.versions.insert(node, versions);
-        self.dirty.insert(key(b'V', &node.0.to_be_bytes()));
+        self.changed(b'V', &node.0.to_be_bytes());
         MetaReply::Done
     }
 
@@ -54,7 +53,7 @@ impl MetaState {
         }
         if let Some(row) = &mut self.cluster {
             row.version = version;
-            self.dirty.insert(vec![b'C']);
+            self.changed(b'C', &[]);
         }
         MetaReply::Done
     }

@@ -1,25 +1,13 @@
 //! Owns this node's part in renewing certificates: trust the newest authority, then be certified by it, then end the old.
 //! Does not decide who is a member. Invariant: a certificate is shown only once every member trusts its authority.
 
-use super::{ClusterNode, StartError};
-use crate::meta::MetaState;
+use super::{ClusterNode, StartError, on_disk};
+use crate::meta::{AuthorityRow, MetaState};
 use crate::tls::{Authority, Credentials, Pin};
 use proto::command::{MetaCommand, SecretBytes};
 use proto::ids::NodeId;
 use proto::peer::MetaReply;
 use std::time::Duration;
-
-/// What meta knows about certificates, as far as it matters to this node.
-struct Known {
-    newest: u32,
-    /// Number of the authority that signed this node's certificate; 0: of none that meta knows.
-    certified: u32,
-    trusted: Vec<Vec<u8>>,
-    told: Option<(u32, u32)>,
-    may_show: bool,
-    may_drop: bool,
-    signing: Authority,
-}
 
 impl ClusterNode {
     /// Draws a new authority. Every node then gets a new certificate, by itself, and the old authority ends.
@@ -53,19 +41,37 @@ impl ClusterNode {
     /// One round: the next step that is due.
     pub(super) async fn tend_certificates(&self, leads_meta: bool) {
         self.hand_in_authority().await;
-        let Some(known) = self.known_certificates() else { return };
-        if let Err(error) = self.follow_authorities(&known).await {
+        if let Err(error) = self.follow_authorities().await {
             tracing::error!(%error, "this node's certificate could not be renewed");
             return;
         }
-        // What this node trusts and shows is on its disk: only now the others may count on it.
-        let Some(known) = self.known_certificates() else { return };
-        let (node, trusts, certified) = (self.me, known.newest, known.certified);
-        if known.told != Some((trusts, certified)) {
-            self.tell_meta(MetaCommand::SetNodeTrust { node, trusts, certified }).await;
-        }
-        if leads_meta && known.may_drop {
+        self.report_trust().await;
+        let may_drop = |state: &MetaState| {
+            state.authorities.len() > 1
+                && state.newest_authority().is_some_and(|(newest, _)| state.is_shown_by_all(newest))
+        };
+        if leads_meta && self.with_meta(may_drop) == Some(true) {
             self.tell_meta(MetaCommand::DropAuthorities).await;
+        }
+    }
+
+    /// Tells meta what this node trusts and shows. Only what is on its disk counts: meta may have a newer authority already.
+    async fn report_trust(&self) {
+        let node = self.me;
+        let news = self.with_meta(|state| {
+            state.newest_authority()?;
+            let number = |certificate: &Vec<u8>| {
+                let same = state.authorities.iter().find(|(_, row)| row.certificate == *certificate);
+                same.map_or(0, |(number, _)| *number)
+            };
+            let credentials = self.credentials.lock();
+            let trusts = credentials.trusted.iter().map(number).max().unwrap_or(0);
+            let certified = number(&credentials.issuer);
+            let told = state.trust.get(&node).map(|row| (row.trusts, row.certified));
+            (told != Some((trusts, certified))).then_some(MetaCommand::SetNodeTrust { node, trusts, certified })
+        });
+        if let Some(command) = news.flatten() {
+            self.tell_meta(command).await;
         }
     }
 
@@ -74,7 +80,7 @@ impl ClusterNode {
         let Some(authority) = self.credentials.lock().authority.clone() else { return };
         let known = self
             .with_meta(|state| {
-                let same = |row: &crate::meta::AuthorityRow| row.certificate == authority.certificate;
+                let same = |row: &AuthorityRow| row.certificate == authority.certificate;
                 state.cluster.is_some().then(|| state.authorities.values().any(same))
             })
             .flatten();
@@ -93,34 +99,24 @@ impl ClusterNode {
         }
     }
 
-    fn known_certificates(&self) -> Option<Known> {
-        let issuer = self.credentials.lock().issuer.clone();
-        self.with_meta(|state| {
-            let (newest, _) = state.newest_authority()?;
-            let certified = state.authorities.iter().find(|(_, row)| row.certificate == issuer);
-            Some(Known {
-                newest,
-                certified: certified.map_or(0, |(number, _)| *number),
-                trusted: state.trusted(),
-                told: state.trust.get(&self.me).map(|row| (row.trusts, row.certified)),
-                may_show: state.is_trusted_by_all(newest),
-                may_drop: state.authorities.len() > 1 && state.is_shown_by_all(newest),
-                signing: state.signing_authority()?,
-            })
-        })
-        .flatten()
-    }
-
-    async fn follow_authorities(&self, known: &Known) -> Result<(), StartError> {
-        let mut fresh = self.credentials.lock().clone();
-        fresh.trusted.clone_from(&known.trusted);
-        if known.certified != known.newest && known.may_show {
-            tracing::info!(authority = known.newest, "this node gets a new certificate");
-            let authority = fresh.authority.take();
-            fresh = Credentials::issue(&known.signing, known.trusted.clone(), self.cluster, self.me)?;
-            fresh.authority = authority;
-        }
-        if fresh == *self.credentials.lock() {
+    /// Trusts the authorities that meta has, and is certified by the newest once every member trusts it.
+    async fn follow_authorities(&self) -> Result<(), StartError> {
+        let known = self.credentials.lock().clone();
+        let due = self.with_meta(|state| {
+            let (newest, row) = state.newest_authority()?;
+            let is_due = row.certificate != known.issuer && state.is_trusted_by_all(newest);
+            Some((state.trusted(), is_due.then(|| row.authority())))
+        });
+        let Some((trusted, signing)) = due.flatten() else { return Ok(()) };
+        let fresh = match signing {
+            Some(signing) => {
+                tracing::info!(authority = ?signing, "this node gets a new certificate");
+                let authority = known.authority.clone();
+                Credentials { authority, ..Credentials::issue(&signing, trusted, self.cluster, self.me)? }
+            }
+            None => Credentials { trusted, ..known.clone() },
+        };
+        if fresh == known {
             return Ok(());
         }
         self.keep_credentials(fresh).await
@@ -129,8 +125,7 @@ impl ClusterNode {
     /// First on the disk, then in use.
     async fn keep_credentials(&self, fresh: Credentials) -> Result<(), StartError> {
         let (dir, saved) = (self.data_dir.clone(), fresh.clone());
-        let saving = tokio::task::spawn_blocking(move || saved.save(&dir)).await;
-        saving.map_err(|error| StartError::Invalid(error.to_string()))??;
+        on_disk(move || saved.save(&dir)).await?;
         self.tls.replace(&fresh)?;
         *self.credentials.lock() = fresh;
         Ok(())

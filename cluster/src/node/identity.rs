@@ -2,7 +2,7 @@
 //! Invariant: synced before the node acts under it, in a file of its own: a database that lost its write-ahead log must
 //! come back as the node it was, never as the founder of another cluster.
 
-use super::checked_file::{self, FileError};
+use crate::checked_file::{self, FileError};
 use bincode::{Decode, Encode};
 use proto::codec;
 use proto::command::NodeAddress;

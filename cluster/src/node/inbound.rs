@@ -5,14 +5,14 @@ use super::ClusterNode;
 use super::identity::REMOVED_TEXT;
 use crate::raft::Group;
 use crate::raft::inbound::{AppendFeed, SnapshotFeed, election, refuse, take_replica, wait_link_down};
-use crate::transport::{Inbound, Lane, Message, MessageKind, Peer, version_text};
+use crate::transport::{Inbound, Lane, Message, MessageKind, Peer};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use proto::codec;
 use proto::command::NodeState;
 use proto::ids::{Epoch, META_SHARD, NodeId, ReplicaId, ShardId};
 use proto::peer::{CutCall, CutReply, Hello, HelloReply, MetaCall, MetaReply, Pushes};
-use proto::version::VERSION_MIN;
+use proto::version::{VERSION_MIN, version_text};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
@@ -66,45 +66,46 @@ impl NodeInbound {
     }
 
     fn meta_call(node: &Arc<ClusterNode>, peer: &Arc<Peer>, message: Message) {
-        let (node, peer) = (node.clone(), peer.clone());
-        node.clone().tasks.spawn(async move {
-            let reply = match codec::decode::<MetaCall>(&message.body) {
-                Ok(call) => node.serve_meta(call).await,
+        let (me, body) = (node.clone(), message.body.clone());
+        answer(node, peer, &message, Lane::App, async move {
+            let reply = match codec::decode::<MetaCall>(&body) {
+                Ok(call) => me.serve_meta(call).await,
                 Err(error) => MetaReply::Refused { reason: error.to_string() },
             };
-            // A broken link makes the caller ask again.
-            let _ = peer.send(Lane::App, MessageKind::Answer, message.group, message.call, |out| {
-                codec::encode_into(&reply, out);
-            });
+            codec::encode(&reply)
         });
     }
-}
 
-impl NodeInbound {
     fn cut_call(node: &Arc<ClusterNode>, peer: &Arc<Peer>, message: Message) {
-        let (node, peer) = (node.clone(), peer.clone());
-        node.clone().tasks.spawn(async move {
-            let reply = match codec::decode::<CutCall>(&message.body) {
-                Ok(call) => node.serve_cut(call).await,
+        let (me, body) = (node.clone(), message.body.clone());
+        answer(node, peer, &message, Lane::Snapshot, async move {
+            let reply = match codec::decode::<CutCall>(&body) {
+                Ok(call) => me.serve_cut(call).await,
                 Err(error) => CutReply::Failed { reason: error.to_string() },
             };
-            // A broken link makes the caller ask again.
-            let _ = peer.send(Lane::Snapshot, MessageKind::Answer, message.group, message.call, |out| {
-                codec::encode_into(&reply, out);
-            });
+            codec::encode(&reply)
         });
     }
 
     fn node_call(node: &Arc<ClusterNode>, peer: &Arc<Peer>, message: Message) {
-        let (answer, peer) = (node.hooks.asked(message.body), peer.clone());
-        node.tasks.spawn(async move {
-            let answer = answer.await;
-            // A broken link makes the caller ask again, or say that this node does not answer.
-            let _ = peer.send(Lane::App, MessageKind::Answer, message.group, message.call, |out| {
-                out.extend_from_slice(&answer);
-            });
-        });
+        answer(node, peer, &message, Lane::App, node.hooks.asked(message.body.clone()));
     }
+}
+
+/// Sends the bytes of an answer once there are any.
+fn answer(
+    node: &ClusterNode,
+    peer: &Arc<Peer>,
+    message: &Message,
+    lane: Lane,
+    bytes: impl Future<Output = Vec<u8>> + Send + 'static,
+) {
+    let (peer, group, call) = (peer.clone(), message.group, message.call);
+    node.tasks.spawn(async move {
+        let bytes = bytes.await;
+        // A broken link makes the caller ask again, or say that this node does not answer.
+        let _ = peer.send(lane, MessageKind::Answer, group, call, |out| out.extend_from_slice(&bytes));
+    });
 }
 
 impl Inbound for NodeInbound {

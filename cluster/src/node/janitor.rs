@@ -26,6 +26,7 @@ impl ClusterNode {
     pub(crate) async fn supervise(self: Arc<Self>, address: NodeAddress, zone: String) {
         let mut led_since: BTreeMap<ReplicaId, Instant> = BTreeMap::new();
         let mut unreached = BTreeMap::new();
+        let mut spoken = None;
         let mut last_transfer = Instant::now();
         loop {
             if !self.follow_own_state().await {
@@ -39,11 +40,12 @@ impl ClusterNode {
             self.tend_certificates(leads_meta).await;
             self.tend_version().await;
             if leads_meta {
-                self.finalize_when_due().await;
+                self.finalize_when_due(&mut spoken).await;
                 self.judge_nodes(&mut unreached).await;
                 self.allot_replicas().await;
             } else {
                 unreached.clear();
+                spoken = None;
             }
             for running in self.running() {
                 let group = running.group;

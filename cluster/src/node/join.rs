@@ -4,11 +4,11 @@
 use super::start::{Join, StartError, random_u128};
 use super::{ClusterNode, Identity};
 use crate::tls::{Credentials, Pin, check_request, node_name, request};
-use crate::transport::{HandshakeError, dial_join, version_text};
+use crate::transport::{HandshakeError, dial_join};
 use proto::command::{MetaCommand, NodeAddress};
 use proto::ids::NodeId;
 use proto::peer::{Hello, HelloReply, MetaReply};
-use proto::version::{VERSION_MAX, VERSION_MIN, Versions};
+use proto::version::{VERSION_MAX, VERSION_MIN, Versions, version_text};
 use sha2::Digest;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use std::time::Duration;
 const TRIES: u32 = 60;
 /// Longest wait for the meta group on behalf of a machine that joins.
 const ADMIT_WITHIN: Duration = Duration::from_secs(8);
+const NO_AUTHORITY: &str = "this node does not know the cluster's authority yet, try again";
 
 /// Joins through any node of the cluster.
 /// # Errors
@@ -93,6 +94,9 @@ impl ClusterNode {
         if let Err(error) = check_request(&certificate_request) {
             return refused(format!("the certificate request is of no use: {error}"));
         }
+        if self.with_meta(|state| state.signing_authority()).flatten().is_none() {
+            return refused(NO_AUTHORITY.into());
+        }
         let token = sha2::Sha256::digest(token.as_bytes()).into();
         match self.meta_propose(MetaCommand::Join { token, request, address }, ADMIT_WITHIN).await {
             MetaReply::Node { node, shards } => self.certify(node, shards, &certificate_request),
@@ -108,7 +112,7 @@ impl ClusterNode {
             (nodes, state.signing_authority(), state.trusted())
         });
         let Some((nodes, Some(authority), trusted)) = known else {
-            return refused("this node does not know the cluster's authority yet, try again");
+            return refused(NO_AUTHORITY);
         };
         match authority.sign(certificate_request, &node_name(self.cluster, node)) {
             Ok(certificate) => {

@@ -2,7 +2,6 @@
 //! Does not know browsers or actors. Invariant: a replica runs here only under the id that meta allotted to this node.
 
 mod certificates;
-pub(crate) mod checked_file;
 mod cuts;
 mod groups;
 mod handover;
@@ -25,6 +24,7 @@ pub use status::{ClusterStatus, NodeStatus, ReplicaStatus, ShardStatus};
 pub(crate) use versions::put_mark;
 pub use versions::{FINALIZE_AFTER, UpgradeStatus};
 
+use crate::checked_file::FileError;
 use crate::config::RaftTimings;
 use crate::hooks::Hooks;
 use crate::meta::{MetaMachine, MetaState};
@@ -73,8 +73,6 @@ pub struct ClusterNode {
     pub(crate) tls: Arc<Identities>,
     /// The version that the data directory is marked with.
     pub(crate) marked: AtomicU16,
-    /// Since when every node speaks the next version, as this node knows while it leads meta.
-    pub(crate) spoken_since: Mutex<Option<Instant>>,
     /// Why this node must end.
     pub(crate) ended: watch::Sender<Option<String>>,
     /// Since when this node knows of a node's removal.
@@ -170,8 +168,7 @@ impl ClusterNode {
     /// Puts a new identity on the disk.
     pub(crate) async fn save_identity(&self, identity: Identity) -> Result<(), StartError> {
         let dir = self.data_dir.clone();
-        let saved = tokio::task::spawn_blocking(move || identity.save(&dir)).await;
-        Ok(saved.map_err(|error| StartError::Invalid(error.to_string()))??)
+        on_disk(move || identity.save(&dir)).await
     }
 
     pub(crate) fn meta_group(&self) -> Option<Arc<Group>> {
@@ -217,4 +214,10 @@ impl ClusterNode {
             tracing::warn!(%error, "last flush failed, the log will be replayed");
         }
     }
+}
+
+/// Writes a small file without holding up the runtime.
+pub(crate) async fn on_disk(write: impl FnOnce() -> Result<(), FileError> + Send + 'static) -> Result<(), StartError> {
+    let written = tokio::task::spawn_blocking(write).await;
+    Ok(written.map_err(|error| StartError::Invalid(error.to_string()))??)
 }

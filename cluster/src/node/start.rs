@@ -1,11 +1,11 @@
 //! Owns how a node comes up: from its disk, by founding a cluster, or by joining one. Does not run it afterwards.
 //! Invariant: the identity is on disk before the first message leaves.
 
-use super::checked_file::FileError;
 use super::identity::{REMOVED_TEXT, was_removed};
 use super::join::join_cluster;
 use super::versions::{check_mark, put_mark};
 use super::{ClusterNode, Identity, inbound::NodeInbound};
+use crate::checked_file::FileError;
 use crate::config::RaftTimings;
 use crate::hooks::Hooks;
 use crate::router::Router;
@@ -286,7 +286,6 @@ fn assemble(
             credentials: Mutex::new(credentials),
             tls,
             marked: AtomicU16::new(version),
-            spoken_since: Mutex::default(),
             ended: watch::channel(None).0,
             removals: Mutex::default(),
             running: RwLock::default(),

@@ -1,8 +1,8 @@
 //! Owns this node's part in upgrades: the mark on its directory, what it tells meta it speaks, and how a version comes into force.
 //! Does not know what a version changes. Invariant: a build never touches a directory whose version it does not speak.
 
-use super::checked_file::FileError;
-use super::{ClusterNode, Running, StartError};
+use super::{ClusterNode, Running, StartError, on_disk};
+use crate::checked_file::{self, FileError};
 use crate::router::ReplyTo;
 use proto::command::{Command, MetaCommand};
 use proto::ids::{NodeId, ShardId};
@@ -52,12 +52,7 @@ pub(super) fn check_mark(data_dir: &Path) -> Result<Option<u16>, StartError> {
 
 /// On the disk once this returns.
 pub(crate) fn put_mark(data_dir: &Path, version: u16) -> Result<(), FileError> {
-    let io = |cause| FileError::Io { what: "cannot write", file: FILE, cause };
-    let fresh = data_dir.join("version.new");
-    std::fs::write(&fresh, format!("{BEFORE}{version}\n")).map_err(io)?;
-    std::fs::File::open(&fresh).and_then(|file| file.sync_all()).map_err(io)?;
-    std::fs::rename(fresh, data_dir.join(FILE)).map_err(io)?;
-    std::fs::File::open(data_dir).and_then(|dir| dir.sync_all()).map_err(io)
+    checked_file::replace(data_dir, FILE, &[format!("{BEFORE}{version}\n").as_bytes()])
 }
 
 impl ClusterNode {
@@ -75,7 +70,7 @@ impl ClusterNode {
                 (nodes, state.next_version())
             })
             .unwrap_or_default();
-        let version = |running: &Running| running.shard.as_ref().map(|shard| shard.peek(|state, _| state.version()));
+        let version = |running: &Running| running.shard.as_ref().map(|shard| shard.version());
         let shards =
             self.running().iter().filter_map(|running| Some((running.group.shard, version(running)?))).collect();
         UpgradeStatus { version: self.version(), nodes, shards, next }
@@ -101,17 +96,20 @@ impl ClusterNode {
         format!("{} do not speak a newer version than {version}: upgrade them first", names.join(", "))
     }
 
-    /// One round of the meta leader.
-    pub(super) async fn finalize_when_due(&self) {
+    /// One round of the meta leader. `spoken`: the version that could be put in force in the round before, and since when.
+    pub(super) async fn finalize_when_due(&self, spoken: &mut Option<(u16, Instant)>) {
         let due = self.with_meta(|state| {
             let after = state.settings.get(FINALIZE_AFTER)?.value.parse().ok().filter(|after| *after > 0)?;
             Some((state.next_version()?, Duration::from_secs(after)))
         });
         let Some((version, after)) = due.flatten() else {
-            *self.spoken_since.lock() = None;
+            *spoken = None;
             return;
         };
-        let since = *self.spoken_since.lock().get_or_insert_with(Instant::now);
+        let since = match *spoken {
+            Some((before, since)) if before == version => since,
+            _ => spoken.insert((version, Instant::now())).1,
+        };
         if since.elapsed() >= after {
             self.tell_meta(MetaCommand::Finalize { version }).await;
         }
@@ -122,11 +120,9 @@ impl ClusterNode {
         let version = self.version();
         if version > self.marked.load(Ordering::Acquire) {
             let dir = self.data_dir.clone();
-            let marked = tokio::task::spawn_blocking(move || put_mark(&dir, version)).await;
-            match marked {
-                Ok(Ok(())) => self.marked.store(version, Ordering::Release),
-                Ok(Err(error)) => tracing::error!(%error, "the data directory could not be marked with its version"),
-                Err(_) => return,
+            match on_disk(move || put_mark(&dir, version)).await {
+                Ok(()) => self.marked.store(version, Ordering::Release),
+                Err(error) => tracing::error!(%error, "the data directory could not be marked with its version"),
             }
         }
         let node = self.me;
@@ -140,7 +136,7 @@ impl ClusterNode {
         let Some(version) = finalized else { return };
         for running in self.running() {
             let Some(shard) = running.shard else { continue };
-            if shard.serving().is_some() && shard.peek(|state, _| state.version()) < version {
+            if shard.serving().is_some() && shard.version() < version {
                 // Asked again in the next round if it is lost; the same version twice changes nothing.
                 shard.propose(&Command::SetShardVersion { version }, ReplyTo::Nobody);
                 tracing::info!(shard = %shard.id, version, "brings the shard to the version in force");

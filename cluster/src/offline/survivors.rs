@@ -176,11 +176,10 @@ impl Survivors {
             let disk = &self.survivors[best.from].disk;
             let mut failed = None;
             disk.rows(&best.survey, &mut |key, value| until_error(&mut failed, filling.put(key, value)))?;
+            failed.take().map_or(Ok(()), Err)?;
             let first = next_index(best.applied);
             disk.entries(&best.survey, first, &mut |entry| until_error(&mut failed, filling.replay(&entry.body)))?;
-            if let Some(error) = failed {
-                return Err(error);
-            }
+            failed.map_or(Ok(()), Err)?;
             draft.filled(filling, Some(best.last))?;
         }
         draft.finish()
@@ -282,10 +281,7 @@ fn read_meta(disk: &StoppedNode, survey: &Survey, applied: Option<LogPoint>) -> 
         let loaded = state.load(key, value).map_err(|error| OfflineError::of(META_SHARD, error));
         until_error(&mut failed, loaded)
     })?;
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    let mut failed = None;
+    failed.take().map_or(Ok(()), Err)?;
     disk.entries(survey, next_index(applied), &mut |entry| {
         if entry.body.first() != Some(&MetaBatch::TAG) {
             return ControlFlow::Continue(());

@@ -110,6 +110,11 @@ impl Shard {
         tokio::task::block_in_place(|| self.machine.with_state(read))
     }
 
+    /// The version in force for this replica; read in every round of the janitor, so without moving tasks away.
+    pub fn version(&self) -> u16 {
+        self.machine.with_state(|state, _| state.version())
+    }
+
     /// A linearizable page of a session's history.
     pub async fn history(&self, session: SessionId, page: Page, limit: usize) -> ShardReply {
         let range = match page {

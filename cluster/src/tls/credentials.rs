@@ -3,7 +3,7 @@
 
 use super::authority::{Authority, TlsError, request};
 use super::session::node_name;
-use crate::node::checked_file::{self, FileError};
+use crate::checked_file::{self, FileError};
 use bincode::{Decode, Encode};
 use proto::codec;
 use proto::ids::{ClusterId, NodeId};

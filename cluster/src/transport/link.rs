@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use parking_lot::Mutex;
 use proto::ids::{ClusterId, NodeId, ShardId};
 use proto::peer::{Hello, HelloReply};
-use proto::version::{VERSION_MAX, Versions};
+use proto::version::{VERSION_MAX, version_text};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -318,14 +318,6 @@ impl Transport {
         self.tasks.close();
         self.tasks.wait().await;
     }
-}
-
-/// What is told to whoever does not speak the version in force.
-pub(crate) fn version_text(version: u16) -> String {
-    format!(
-        "the cluster is at version {version}; this build speaks {}: start one that speaks {version}",
-        Versions::MINE
-    )
 }
 
 async fn read_loop(

@@ -8,6 +8,5 @@ mod peer;
 
 pub use frame::{Lane, Message, MessageKind};
 pub use hello::{HandshakeError, read_message, write_message};
-pub(crate) use link::version_text;
 pub use link::{Inbound, Transport, TransportConfig, dial_join};
 pub use peer::{CallError, Peer, PendingCall};

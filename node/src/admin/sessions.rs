@@ -20,6 +20,8 @@ use utoipa::{IntoParams, ToSchema};
 
 /// Sessions of one shard that one call looks at.
 const SCAN_MAX: usize = 2_000;
+/// Sessions that are looked at while the shard waits.
+const SLICE: usize = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -159,11 +161,17 @@ pub fn find(node: &ClusterNode, ask: &SessionsAsk) -> Result<SessionsFound, Prob
                 && ask.agent.is_none_or(|agent| brief.agent == Some(agent))
                 && ask.visitor.is_none_or(|visitor| brief.visitor == visitor)
         };
-        let page = shard.peek(|state, rows| state.find_sessions(rows, ask.after, SCAN_MAX, wanted));
-        let page = page.map_err(|error| Problem::fault(format!("{}: {error}", shard.id)))?;
-        let mut lines: Vec<SessionLine> = page.sessions.iter().map(|brief| line(shard.id, brief)).collect();
-        let mut next = page.next;
         let limit = ask.limit.min(LIMIT_MAX);
+        let (mut lines, mut next) = (Vec::<SessionLine>::new(), ask.after);
+        for _ in 0..SCAN_MAX / SLICE {
+            let page = shard.peek(|state, rows| state.find_sessions(rows, next, SLICE, wanted));
+            let page = page.map_err(|error| Problem::fault(format!("{}: {error}", shard.id)))?;
+            lines.extend(page.sessions.iter().map(|brief| line(shard.id, brief)));
+            next = page.next;
+            if next.is_none() || lines.len() > limit {
+                break;
+            }
+        }
         if lines.len() > limit {
             lines.truncate(limit);
             next = lines.last().map(|line| line.session);

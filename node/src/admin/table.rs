@@ -256,7 +256,7 @@ fn of_backups_and_builds() -> Vec<Route> {
         Route::get(
             "/admin/v1/upgrade",
             Viewer,
-            "versions show",
+            "upgrade status",
             "The version in force, and what the nodes speak",
             || web::get().to(upgrade::show),
         )
@@ -264,7 +264,7 @@ fn of_backups_and_builds() -> Vec<Route> {
         Route::post(
             "/admin/v1/upgrade/finalize",
             Admin,
-            "versions finalize",
+            "upgrade finalize",
             "Put the next version in force, for ever",
             || web::post().to(upgrade::finalize),
         )
@@ -272,7 +272,7 @@ fn of_backups_and_builds() -> Vec<Route> {
         Route::get(
             "/admin/v1/certificates",
             Viewer,
-            "trust show",
+            "certificates status",
             "The authorities, and whose certificate each node has",
             || web::get().to(upgrade::certificates),
         )
@@ -280,7 +280,7 @@ fn of_backups_and_builds() -> Vec<Route> {
         Route::post(
             "/admin/v1/certificates/renew",
             Admin,
-            "trust renew",
+            "certificates renew",
             "Draw a new authority; every node gets a new certificate",
             || web::post().to(upgrade::renew_certificates),
         )

@@ -113,7 +113,7 @@ async fn referenced(place: &Place) -> Result<HashSet<String>, BackupError> {
 struct Maker {
     node: Arc<ClusterNode>,
     place: Place,
-    /// Chunks that need not be stored.
+    /// Chunks that are stored.
     known: Arc<Mutex<HashSet<String>>>,
     job: Arc<Job>,
     order: Order,
@@ -177,7 +177,13 @@ impl Maker {
         let place = self.place.clone();
         Progress::add(&self.job.progress.chunks_new, 1);
         Progress::add(&self.job.progress.bytes_stored, stored.len() as u64);
-        async move { place.put(&chunk::path(&name), stored).await }.boxed()
+        let known = self.known.clone();
+        async move {
+            place.put(&chunk::path(&name), stored).await?;
+            known.lock().insert(name);
+            Ok(())
+        }
+        .boxed()
     }
 
     fn note(&self, packer: &mut Packer) {
@@ -201,6 +207,8 @@ impl Maker {
 struct Packer {
     shard: ShardId,
     known: Arc<Mutex<HashSet<String>>>,
+    /// Chunks that this try stores. Where it fails they may be missing: the next try stores them again.
+    fresh: HashSet<String>,
     open: Chunk,
     chunks: Vec<ChunkRef>,
     rows: u64,
@@ -248,7 +256,8 @@ impl Packer {
         self.rows_new += rows;
         self.bytes_new += bytes;
         self.chunks_new += 1;
-        if self.known.lock().insert(name.clone()) {
+        let is_stored = self.known.lock().contains(&name);
+        if !is_stored && self.fresh.insert(name.clone()) {
             out.push((name.clone(), chunk.pack()));
         }
         self.chunks.push(ChunkRef { name, rows, bytes });

@@ -26,8 +26,10 @@ pub async fn prune(place: &Place, keep: usize, now_ms: u64) -> Result<Pruned, Ba
     let id = new_id(now_ms)?;
     mark(place, Work::Prune, &id, now_ms).await?;
     let done = run(place, keep).await;
-    unmark(place, Work::Prune, &id).await?;
-    done
+    let unmarked = unmark(place, Work::Prune, &id).await;
+    // Why the work failed is what the caller must hear.
+    let pruned = done?;
+    unmarked.map(|()| pruned)
 }
 
 async fn run(place: &Place, keep: usize) -> Result<Pruned, BackupError> {

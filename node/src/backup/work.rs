@@ -31,10 +31,18 @@ impl Work {
 /// Says at the place that work is under way, then looks who else says so. Both sides write before they look, so that of two
 /// that begin at once at least one sees the other.
 /// # Errors
-/// `Busy`; the mark is gone again then. `Place`.
+/// `Busy`, `Place`; the mark is gone again then, where the place can be written.
 pub async fn mark(place: &Place, work: Work, id: &str, now_ms: u64) -> Result<(), BackupError> {
     let path = format!("running/{}-{id}", work.name());
     place.put(&path, now_ms.to_string().into_bytes()).await?;
+    let free = look_around(place, work, &path, now_ms).await;
+    if free.is_err() {
+        let _ = unmark(place, work, id).await;
+    }
+    free
+}
+
+async fn look_around(place: &Place, work: Work, path: &str, now_ms: u64) -> Result<(), BackupError> {
     for other in place.list("running/").await? {
         // Backups do not disturb each other.
         let disturbs = other.starts_with(Work::Prune.name()) || work == Work::Prune;
@@ -44,7 +52,6 @@ pub async fn mark(place: &Place, work: Work, id: &str, now_ms: u64) -> Result<()
         let at = place.get(&format!("running/{other}"), MARK_BYTES_MAX).await?;
         let Some(at) = at.and_then(|bytes| String::from_utf8(bytes).ok()?.parse::<u64>().ok()) else { continue };
         if Duration::from_millis(now_ms.saturating_sub(at)) < MARK_AGE_MAX {
-            unmark(place, work, id).await?;
             return Err(BackupError::Busy(format!(
                 "{other} is under way at {}; if it died, delete running/{other} there",
                 place.text()

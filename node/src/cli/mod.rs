@@ -6,7 +6,6 @@ mod call;
 mod health;
 mod recover;
 mod show;
-mod upgrade;
 
 use crate::client::terminal;
 use crate::config::Config;
@@ -138,16 +137,6 @@ enum AdminCommand {
         #[command(flatten)]
         target: Target,
     },
-    /// Versions: what is in force, and what the nodes speak.
-    Upgrade {
-        #[command(subcommand)]
-        command: upgrade::UpgradeCommand,
-    },
-    /// The certificates by which nodes know each other.
-    Certificates {
-        #[command(subcommand)]
-        command: upgrade::CertificatesCommand,
-    },
 }
 
 /// The whole command line, with a command below `admin` for each route of the admin API.
@@ -193,8 +182,6 @@ fn run(line: Line) -> anyhow::Result<()> {
             })
         }
         Command::Admin { command: AdminCommand::Remove { node, target } } => set_node_state(&target, &node, "leaving"),
-        Command::Admin { command: AdminCommand::Upgrade { command } } => upgrade::upgrade(command),
-        Command::Admin { command: AdminCommand::Certificates { command } } => upgrade::certificates(command),
         Command::Status { target, json } => status(&target, json),
         Command::Backup { command } => backup::main(command),
         Command::Recover(args) => recover::main(args),

@@ -45,14 +45,22 @@ pub fn load(dir: &Path, file: &'static str) -> Result<Option<Vec<u8>>, FileError
 /// # Errors
 /// The directory cannot be written.
 pub fn save(dir: &Path, file: &'static str, row: &[u8]) -> Result<(), FileError> {
-    write(dir, file, row).map_err(|cause| FileError::Io { what: "cannot write", file, cause })
+    replace(dir, file, &[row, &check(row)])
 }
 
-fn write(dir: &Path, file: &str, row: &[u8]) -> std::io::Result<()> {
+/// Replaces a file, with or without a check sum, by the joined parts; on the disk once this returns.
+/// # Errors
+/// The directory cannot be written.
+pub fn replace(dir: &Path, file: &'static str, parts: &[&[u8]]) -> Result<(), FileError> {
+    write(dir, file, parts).map_err(|cause| FileError::Io { what: "cannot write", file, cause })
+}
+
+fn write(dir: &Path, file: &str, parts: &[&[u8]]) -> std::io::Result<()> {
     let fresh = dir.join(format!("{file}.new"));
     let mut open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    open.write_all(row)?;
-    open.write_all(&check(row))?;
+    for part in parts {
+        open.write_all(part)?;
+    }
     open.sync_all()?;
     std::fs::rename(fresh, dir.join(file))?;
     File::open(dir)?.sync_all()
