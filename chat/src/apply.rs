@@ -123,6 +123,7 @@ impl Shard {
                 self.open_session(rows, session, site, visitor, token)?
             }
             Command::Close { session, by } => self.close(rows, session, by)?,
+            Command::Reassign { session, agent } => self.reassign(rows, session, agent)?,
             Command::AgentLogin { agent, site, name, token } => self.agent_login(rows, agent, site, name, token)?,
             Command::AgentPresence { agent, online } => self.agent_presence(rows, agent, online)?,
             Command::Inbox { from, seq, message } => self.receive(rows, from, seq, message)?,
@@ -159,9 +160,10 @@ impl Shard {
             Command::Send { session, from, device, n, cid, .. } => {
                 self.sessions.peek(session).is_some_and(|session| session.knows_send(*from, device, *n, cid))
             }
-            Command::OpenSession { session, .. } | Command::Cursor { session, .. } | Command::Close { session, .. } => {
-                self.sessions.peek(session).is_some()
-            }
+            Command::OpenSession { session, .. }
+            | Command::Cursor { session, .. }
+            | Command::Close { session, .. }
+            | Command::Reassign { session, .. } => self.sessions.peek(session).is_some(),
             Command::AgentLogin { agent, .. } | Command::AgentPresence { agent, .. } => {
                 self.agents.peek(agent).is_some()
             }
@@ -175,7 +177,9 @@ impl Shard {
                         Mail::Assigned { agent, .. } | Mail::Unassigned { agent, .. } => {
                             self.agents.peek(agent).is_some()
                         }
-                        Mail::Want { site, session, .. } | Mail::Done { site, session, .. } => {
+                        Mail::Want { site, session, .. }
+                        | Mail::Done { site, session, .. }
+                        | Mail::Reassigned { site, session, .. } => {
                             self.wants.peek(&(*site, *session)).is_some() && self.is_desk_warm(*site)
                         }
                         Mail::AgentState { site, .. } => self.is_desk_warm(*site),
@@ -204,6 +208,9 @@ impl Shard {
             Mail::Want { site, session, conversation } => self.desk_want(rows, site, session, conversation)?,
             Mail::Done { site, session, conversation, agent } => {
                 self.desk_done(rows, site, session, conversation, agent)?;
+            }
+            Mail::Reassigned { site, session, conversation, agent } => {
+                self.desk_reassigned(rows, site, session, conversation, agent)?;
             }
             Mail::AgentState { site, agent, online } => self.desk_agent_state(rows, site, agent, online)?,
             Mail::Assign { session, conversation, agent } => self.assign(rows, session, conversation, agent)?,

@@ -129,8 +129,22 @@ fn hold<'a>(
     Ok(desk.expect("a desk without a row is an empty desk"))
 }
 
-/// Gives a conversation to the agent.
+/// Gives a conversation to the agent, and tells its session.
 fn give(
+    desk: &mut Desk,
+    wants: &mut Table<(SiteId, SessionId), Option<WantRow>>,
+    work: &mut Work,
+    site: SiteId,
+    queued: QueuedRow,
+    agent: AgentId,
+) {
+    seat(desk, wants, work, site, queued, agent);
+    let QueuedRow { session, conversation } = queued;
+    work.mail(Mail::Assign { session, conversation, agent });
+}
+
+/// Counts a conversation as the agent's.
+fn seat(
     desk: &mut Desk,
     wants: &mut Table<(SiteId, SessionId), Option<WantRow>>,
     work: &mut Work,
@@ -146,7 +160,6 @@ fn give(
         seat.last_turn = turn;
     });
     wants.put((site, session), work.tick, Some(WantRow { conversation, place: PlaceRow::Assigned { agent } }));
-    work.mail(Mail::Assign { session, conversation, agent });
 }
 
 impl Shard {
@@ -213,6 +226,26 @@ impl Shard {
             if matches {
                 self.forget(rows, site, session, want)?;
             }
+        }
+        self.drain(rows, site)
+    }
+
+    /// An operator gave a conversation to `agent`: the seat counts there now, and the queue holds it no longer.
+    pub(crate) fn desk_reassigned(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        session: SessionId,
+        conversation: u64,
+        agent: AgentId,
+    ) -> Result<(), ApplyError> {
+        let want = self.find_want(rows, site, session)?.filter(|want| want.conversation == conversation);
+        if let Some(want) = want {
+            self.forget(rows, site, session, want)?;
+            let mut desk = hold(&mut self.desks, rows, site, self.work.tick)?;
+            let queued = QueuedRow { session, conversation };
+            seat(desk.change(), &mut self.wants, &mut self.work, site, queued, agent);
+            self.work.journal.note_session(Note::Queue, session, &[u64::from(site.0), conversation, agent.0]);
         }
         self.drain(rows, site)
     }

@@ -121,6 +121,10 @@ impl Journal {
             Mail::Assign { session, conversation, agent } => self.about_agent(3, *session, *conversation, *agent),
             Mail::Assigned { agent, session, conversation } => self.about_agent(4, *session, *conversation, *agent),
             Mail::Unassigned { agent, session, conversation } => self.about_agent(5, *session, *conversation, *agent),
+            Mail::Reassigned { site, session, conversation, agent } => {
+                self.about_agent(6, *session, *conversation, *agent);
+                self.number(u64::from(site.0));
+            }
         }
     }
 

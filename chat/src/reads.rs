@@ -34,6 +34,7 @@ pub struct SessionView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenView {
     pub number: u64,
+    /// The first event that its agent follows.
     pub first_seq: u64,
     pub agent: Option<AgentId>,
 }

@@ -238,6 +238,8 @@ fn is_told_by_rows(mail: &Mail) {
         Mail::Assign { .. } => {}
         // The agent's set is read off the sessions.
         Mail::Assigned { .. } | Mail::Unassigned { .. } => {}
+        // Whose seat it takes is read off the session, too.
+        Mail::Reassigned { .. } => {}
     }
 }
 

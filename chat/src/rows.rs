@@ -74,6 +74,7 @@ pub(crate) struct SessionRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct OpenRow {
     pub number: u64,
+    /// The first event of the conversation; once it went from one agent to another, the event that gave it to this one.
     pub first_seq: u64,
     pub agent: Option<AgentId>,
 }

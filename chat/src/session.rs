@@ -241,6 +241,33 @@ impl Shard {
         Ok(Reply::Closed { seq: Some(seq) })
     }
 
+    /// An operator gives the open conversation to another agent, who follows it from here; who had it does so no longer.
+    pub(crate) fn reassign(&mut self, rows: &dyn Rows, id: SessionId, agent: AgentId) -> Result<Reply, ApplyError> {
+        let work = &mut self.work;
+        let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else {
+            return Ok(Reply::Rejected(Refusal::UnknownSession));
+        };
+        let Some(open) = session.open else { return Ok(Reply::Rejected(Refusal::ConversationClosed)) };
+        if open.agent == Some(agent) {
+            return Ok(Reply::Done);
+        }
+        let (site, conversation) = (session.site, open.number);
+        let session = session.change();
+        let event = session.log.append(work.clock_ms, EventBody::Assigned { agent, conversation });
+        // Who takes a conversation that another agent had begins with the event that says so: an earlier one names that agent,
+        // and would end the subscription.
+        let first_seq = if open.agent.is_some() { event.seq } else { open.first_seq };
+        session.open = Some(OpenRow { agent: Some(agent), first_seq, ..open });
+        session.last_agent = Some(agent);
+        work.event(id, event);
+        if let Some(before) = open.agent {
+            work.mail(Mail::Unassigned { agent: before, session: id, conversation });
+        }
+        work.mail(Mail::Assigned { agent, session: id, conversation });
+        work.mail(Mail::Reassigned { site, session: id, conversation, agent });
+        Ok(Reply::Done)
+    }
+
     /// The desk gives this conversation an agent. Whatever comes too late goes back, so that the seat becomes free.
     pub(crate) fn assign(
         &mut self,

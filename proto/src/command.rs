@@ -55,6 +55,8 @@ pub enum Command {
     OutboxAcked { to: ShardId, upto: u64 },
     /// The version in force for this shard from here on; never back.
     SetShardVersion { version: u16 },
+    /// An operator gives the open conversation to this agent of the same site, whoever had it. Idempotent.
+    Reassign { session: SessionId, agent: AgentId },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -75,6 +77,8 @@ pub enum Mail {
     Assigned { agent: AgentId, session: SessionId, conversation: u64 },
     /// Session to agent: the conversation is over.
     Unassigned { agent: AgentId, session: SessionId, conversation: u64 },
+    /// Session to desk: the conversation is this agent's now, wherever it was.
+    Reassigned { site: SiteId, session: SessionId, conversation: u64, agent: AgentId },
 }
 
 /// A numbered event of a session, as stored and as sent between nodes.
@@ -219,7 +223,8 @@ impl Command {
             Command::OpenSession { session, .. }
             | Command::Send { session, .. }
             | Command::Cursor { session, .. }
-            | Command::Close { session, .. } => Some(Target::Session(*session)),
+            | Command::Close { session, .. }
+            | Command::Reassign { session, .. } => Some(Target::Session(*session)),
             Command::AgentLogin { agent, .. } | Command::AgentPresence { agent, .. } => Some(Target::Agent(*agent)),
             Command::Inbox { message, .. } => Some(message.target()),
             Command::OutboxAcked { .. } | Command::SetShardVersion { .. } => None,
@@ -233,7 +238,10 @@ impl Mail {
     /// The actor that must get this.
     pub fn target(&self) -> Target {
         match self {
-            Mail::Want { site, .. } | Mail::Done { site, .. } | Mail::AgentState { site, .. } => Target::Desk(*site),
+            Mail::Want { site, .. }
+            | Mail::Done { site, .. }
+            | Mail::AgentState { site, .. }
+            | Mail::Reassigned { site, .. } => Target::Desk(*site),
             Mail::Assign { session, .. } => Target::Session(*session),
             Mail::Assigned { agent, .. } | Mail::Unassigned { agent, .. } => Target::Agent(*agent),
         }

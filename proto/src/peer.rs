@@ -218,7 +218,7 @@ pub struct SessionState {
     pub site: SiteId,
     pub visitor: VisitorId,
     pub head: u64,
-    /// First event of the open conversation; `head + 1` if none is open.
+    /// First event of the open conversation that its agent follows; `head + 1` if none is open.
     pub open_from: u64,
     pub agent: Option<AgentId>,
     /// (received, read) of the visitor and of the agents.

@@ -27,3 +27,4 @@ mod figures;
 mod deployed;
 
 mod admin_api;
+mod moved;

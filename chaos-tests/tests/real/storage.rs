@@ -81,3 +81,30 @@ async fn a_full_log_disk_ends_the_process_with_75_and_one_clear_line() -> anyhow
     drop(disk);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_that_is_too_old_or_too_new_for_its_directory_ends_and_says_which_would_do() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(1).await?;
+    let addr = cluster.node(1).client.clone();
+    let new = http::create_visitor(&addr, SITE).await?;
+    let (client, items) = ChatClient::start(Config::new(vec![addr], new.token, Party::Visitor(new.visitor)));
+    drop(items);
+    client.send(new.session, "still here afterwards").await?;
+    cluster.kill(1);
+    let mark = cluster.node(1).data_dir.join("version");
+    let right = std::fs::read_to_string(&mark)?;
+    // Written by a build before the first and by one after this: for the one this build is too new, for the other too old.
+    for wrong in [0, 2] {
+        std::fs::write(&mark, right.replace("version 1", &format!("version {wrong}")))?;
+        cluster.spawn(1).await?;
+        let status = cluster.process(1).context("it was started")?.wait(BACK_WITHIN).await?;
+        let log = cluster.log_tail(1);
+        let told =
+            format!("the data directory is at version {wrong}; this build speaks 1: start one that speaks {wrong}");
+        ensure!(!status.success() && log.contains(&told), "{status}: {log}");
+    }
+    std::fs::write(&mark, right)?;
+    cluster.restart(&[1]).await?;
+    ensure!(client.send(new.session, "and goes on").await?.seq == 2, "what was acked is gone");
+    Ok(())
+}

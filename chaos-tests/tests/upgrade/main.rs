@@ -12,6 +12,8 @@ use chaos_tests::{http, oracle, wait};
 const TALK_WITHIN: Duration = Duration::from_secs(120);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 const SOON: Duration = Duration::from_secs(60);
+/// What the test of the setting sets; the talk after each change of a build takes less.
+const AFTER: Duration = Duration::from_secs(20);
 /// A leader keeps 2,000 entries for followers that were away briefly; above that, a new one gets a snapshot.
 const PAST_THE_LOG: u64 = 3_500;
 /// Logs are cut every 30 s.
@@ -158,13 +160,24 @@ impl Upgrade {
 
     async fn finalize(&self) -> anyhow::Result<()> {
         self.cluster.command(&["admin", "upgrade", "finalize"], "").await?;
+        self.wait_version(2).await
+    }
+
+    /// The version in force in the cluster and in each shard of node 1.
+    async fn versions(&self) -> anyhow::Result<(u64, Vec<u64>)> {
+        let text = self.cluster.command(&["admin", "upgrade", "status", "--json"], "").await?;
+        let status: serde_json::Value = serde_json::from_str(&text)?;
+        let shards = status["shards"].as_array().context("no shards")?;
+        let shards = shards.iter().filter_map(|shard| shard["version"].as_u64()).collect();
+        Ok((status["version"].as_u64().context("no version")?, shards))
+    }
+
+    async fn wait_version(&self, version: u64) -> anyhow::Result<()> {
         let everywhere = async || {
-            let text = self.cluster.command(&["admin", "upgrade", "status", "--json"], "").await.ok()?;
-            let status: serde_json::Value = serde_json::from_str(&text).ok()?;
-            let shards = status["shards"].as_array()?;
-            (status["version"] == 2 && shards.iter().all(|shard| shard["version"] == 2)).then_some(())
+            let (cluster, shards) = self.versions().await.ok()?;
+            (cluster == version && shards.iter().all(|shard| *shard == version)).then_some(())
         };
-        wait::until("version 2 is in force", SOON, everywhere).await
+        wait::until(&format!("version {version} is in force"), SOON, everywhere).await
     }
 }
 
@@ -233,5 +246,32 @@ async fn a_cluster_is_upgraded_node_by_node_while_visitors_talk() -> anyhow::Res
     let (p99, longest) = up.load.waits().await;
     println!("upgraded 5 nodes: {tally:?}; sends p99 {p99:?}, longest {longest:?}");
     assert!(tally.reconnects > 0, "nobody had to move: the upgrade proved nothing");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_comes_into_force_by_itself_once_every_node_has_spoken_it_for_so_long() -> anyhow::Result<()> {
+    let mut up = Upgrade::start().await?;
+    let (old, new) = (up.old.clone(), up.new.clone());
+    let text = up
+        .cluster
+        .command(&["admin", "settings", "set", "finalize_after_s", "--value", &AFTER.as_secs().to_string()], "")
+        .await?;
+    assert!(text.contains("20"), "{text}");
+    up.change(1, &new).await?;
+    up.change(2, &new).await?;
+    wait::pause(AFTER + AFTER / 4).await;
+    assert_eq!(up.versions().await?.0, 1, "one node is of the old build");
+    // All speak it, but not for so long: the time begins anew when one goes back.
+    up.change(3, &new).await?;
+    up.change(3, &old).await?;
+    wait::pause(AFTER + AFTER / 4).await;
+    assert_eq!(up.versions().await?.0, 1, "one node is of the old build again");
+    up.change(3, &new).await?;
+    up.wait_version(2).await?;
+    up.talk().await?;
+    up.load.stop().await?;
+    let tally = oracle::check(&up.cluster, &up.load).await?;
+    println!("{tally:?}");
     Ok(())
 }

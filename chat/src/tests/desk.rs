@@ -190,3 +190,29 @@ fn a_reopened_shard_has_its_outbox_and_forgets_what_was_acknowledged() {
     assert_eq!(world.rows.count(b'O'), 0);
     assert_eq!(world.shard.outbox_targets(), []);
 }
+
+#[test]
+fn a_reassigned_conversation_leaves_the_queue_or_the_seat_it_had_and_the_next_one_moves_up() {
+    let mut world = World::alone();
+    let moved = |id, conversation, agent| Mail::Reassigned {
+        site: SITE,
+        session: session(id),
+        conversation,
+        agent: AgentId(agent),
+    };
+    for id in 1..=3 {
+        tell(&mut world, want(id, 1));
+    }
+    tell(&mut world, moved(2, 1, 9));
+    assert_eq!(counts(&world), (vec![(9, 1)], 2));
+    tell(&mut world, state(1, true));
+    assert_eq!(assignments(&mut world), [(1, 1), (3, 1)]);
+    tell(&mut world, moved(1, 1, 9));
+    assert_eq!(counts(&world), (vec![(1, 1), (9, 2)], 0));
+    // Too late: agent 1 had it before, and of another conversation nothing is known.
+    tell(&mut world, done(1, 1, Some(1)));
+    tell(&mut world, moved(1, 7, 1));
+    assert_eq!(counts(&world), (vec![(1, 1), (9, 2)], 0));
+    tell(&mut world, done(1, 1, Some(9)));
+    assert_eq!(counts(&world), (vec![(1, 1), (9, 1)], 0));
+}

@@ -192,3 +192,24 @@ fn every_session_is_found_once_page_by_page_wherever_it_is() {
     let open_ones = world.shard.find_sessions(&world.rows, None, 100, |brief| brief.is_open).unwrap();
     assert_eq!(open_ones.sessions.iter().map(|brief| brief.session).collect::<Vec<_>>(), vec![session(3)]);
 }
+
+#[test]
+fn an_operator_gives_an_open_conversation_to_another_agent_who_begins_at_that_event() {
+    let mut world = World::alone();
+    let reassign = |id, agent| Command::Reassign { session: session(id), agent: AgentId(agent) };
+    assert_eq!(world.reply(reassign(1, 5)), Reply::Rejected(Refusal::UnknownSession));
+    world.apply(open(1));
+    assert_eq!(world.reply(reassign(1, 5)), Reply::Rejected(Refusal::ConversationClosed));
+    world.apply(say(1, Party::Visitor, 1, "hello"));
+    let view = |world: &World| world.shard.session(&world.rows, session(1)).unwrap().unwrap().open.unwrap();
+    // Nobody had it: the agent sees it from its first event.
+    assert_eq!(world.reply(reassign(1, 5)), Reply::Done);
+    assert_eq!((view(&world).agent, view(&world).first_seq), (Some(AgentId(5)), 1));
+    assert_eq!(world.reply(reassign(1, 6)), Reply::Done);
+    assert_eq!((view(&world).agent, view(&world).first_seq), (Some(AgentId(6)), 3));
+    let again = world.apply(reassign(1, 6));
+    assert_eq!((again.reply, again.effects), (Reply::Done, Vec::new()));
+    let agent = |id| Party::Agent(AgentId(id));
+    assert_eq!(world.reply(say(1, agent(5), 1, "mine?")), Reply::Rejected(Refusal::NotYours));
+    assert!(matches!(world.reply(say(1, agent(6), 1, "mine")), Reply::Sent { seq: 4, .. }));
+}

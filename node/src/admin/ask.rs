@@ -2,6 +2,7 @@
 //! Invariant: an answer is bounded, and a node that does not know a question says so.
 
 use super::drills::Fault;
+use super::move_session::Seat;
 use super::problem::Problem;
 use super::sessions::{SessionView, SessionsAsk, SessionsFound};
 use super::shards::Held;
@@ -9,7 +10,7 @@ use super::sockets::Sockets;
 use crate::hooks::Local;
 use crate::run::App;
 use cluster::node::{ClusterNode, TransferError};
-use proto::ids::{META_SHARD, NodeId, SessionId, ShardId};
+use proto::ids::{AgentId, META_SHARD, NodeId, SessionId, ShardId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -32,6 +33,10 @@ pub enum Ask {
     Sessions(SessionsAsk),
     Session {
         session: SessionId,
+    },
+    /// Whether an agent is there, and how much they have.
+    Seat {
+        agent: AgentId,
     },
     Trace {
         session: SessionId,
@@ -74,6 +79,7 @@ async fn look(local: &Local, node: &Arc<ClusterNode>, ask: Ask) -> Told {
         },
         Ask::Sessions(ask) => told::<SessionsFound>(&super::sessions::find(node, &ask)?),
         Ask::Session { session } => told::<SessionView>(&super::sessions::inspect(local, node, session).await?),
+        Ask::Seat { agent } => told::<Seat>(&super::move_session::seat(node, agent).await?),
         Ask::Trace { session, seq } => told(&super::message_trace::steps(local, node.me, session, seq)),
         Ask::Sockets { after, limit } => told::<Sockets>(&super::sockets::page(local, after, limit)),
         Ask::LogFilter => told(&crate::telemetry::filter().unwrap_or_default()),

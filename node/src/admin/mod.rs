@@ -14,6 +14,7 @@ mod backups;
 mod drills;
 mod log;
 mod message_trace;
+mod move_session;
 mod nodes;
 mod profile;
 mod sessions;

@@ -212,7 +212,7 @@ pub struct SessionView {
     pub state: SessionState,
     /// Of the open conversation, counted within the session.
     pub conversation: Option<u64>,
-    /// The first event of the open conversation.
+    /// The first event of the open conversation that its agent follows.
     pub open_from: Option<u64>,
     /// Who has the open conversation.
     #[schema(value_type = Option<String>)]
@@ -265,7 +265,7 @@ pub async fn inspect(local: &Local, node: &Arc<ClusterNode>, session: SessionId)
     })
 }
 
-fn no_session() -> Problem {
+pub fn no_session() -> Problem {
     Problem::not_found("no such session")
 }
 

@@ -3,7 +3,8 @@
 
 use super::route::Route;
 use super::{
-    accounts, backups, drills, log, message_trace, nodes, profile, sessions, settings, shards, sockets, tokens, upgrade,
+    accounts, backups, drills, log, message_trace, move_session, nodes, profile, sessions, settings, shards, sockets,
+    tokens, upgrade,
 };
 use actix_web::web;
 use proto::command::Role::{Admin, Operator, Viewer};
@@ -138,6 +139,15 @@ fn of_sessions() -> Vec<Route> {
             "End the open conversation of a session",
             || web::post().to(sessions::close),
         )
+        .answers::<sessions::SessionView>(200),
+        Route::post(
+            "/admin/v1/sessions/{session}/move",
+            Operator,
+            "sessions move",
+            "Give the open conversation of a session to another agent",
+            || web::post().to(move_session::move_session),
+        )
+        .takes::<move_session::MoveSession>()
         .answers::<sessions::SessionView>(200),
         Route::get(
             "/admin/v1/sessions/{session}/messages/{seq}/trace",

@@ -69,6 +69,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         (shard(), any::<u64>(), mail()).prop_map(|(from, seq, message)| Command::Inbox { from, seq, message }),
         (shard(), any::<u64>()).prop_map(|(to, upto)| Command::OutboxAcked { to, upto }),
         any::<u16>().prop_map(|version| Command::SetShardVersion { version }),
+        (session(), agent()).prop_map(|(session, agent)| Command::Reassign { session, agent }),
     ]
 }
 
@@ -102,6 +103,8 @@ pub fn mail() -> impl Strategy<Value = Mail> {
             session,
             conversation
         }),
+        (site(), session(), conversation(), agent())
+            .prop_map(|(site, session, conversation, agent)| Mail::Reassigned { site, session, conversation, agent }),
     ]
 }
 

@@ -82,6 +82,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         ("inbox", Command::Inbox { from: ShardId(2), seq: 1, message }),
         ("outbox acked", Command::OutboxAcked { to: ShardId(6), upto: u64::MAX }),
         ("set shard version", Command::SetShardVersion { version: 300 }),
+        ("reassign", Command::Reassign { session, agent: AGENT }),
     ]
 }
 
@@ -94,6 +95,7 @@ pub fn mails() -> Vec<(&'static str, Mail)> {
         ("assign", Mail::Assign { session, conversation, agent }),
         ("assigned", Mail::Assigned { agent, session, conversation }),
         ("unassigned", Mail::Unassigned { agent, session, conversation }),
+        ("reassigned", Mail::Reassigned { site, session, conversation, agent }),
     ]
 }
 
