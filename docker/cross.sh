@@ -80,15 +80,11 @@ build() {
   if [ ! -d "$sysroot/lib/rustlib/$target" ] && ! rustup target add "$target" >/dev/null 2>&1; then debian_rust; fi
   # Pages of 64 KiB, as Kunpeng's kernels may have: jemalloc built for 4 KiB aborts there.
   export JEMALLOC_SYS_WITH_LG_PAGE=16
+  # By the linker: strip of this machine does not know aarch64, and zig's objcopy cannot.
+  export CARGO_PROFILE_RELEASE_STRIP=debuginfo
   cargo zigbuild --release --locked --workspace --bin everdesk --target "$target.$glibc"
-  strip_with_zig
-}
-
-strip_with_zig() {
   mkdir -p "$cache/out"
-  # binutils of this machine does not know aarch64; zig's objcopy does.
-  "$cache/venv/bin/python" -m ziglang objcopy --strip-debug "$CARGO_TARGET_DIR/$target/release/everdesk" "$cache/out/everdesk" 2>/dev/null \
-    || cp "$CARGO_TARGET_DIR/$target/release/everdesk" "$cache/out/everdesk"
+  cp "$CARGO_TARGET_DIR/$target/release/everdesk" "$cache/out/everdesk"
   say "built $cache/out/everdesk: $(du -h "$cache/out/everdesk" | cut -f1)"
 }
 
@@ -100,7 +96,7 @@ qemu_root() {
 }
 
 run_under_qemu() {
-  local qemu data port node deadline=$((SECONDS + 180))
+  local qemu port deadline=$((SECONDS + 180))
   qemu=$(command -v qemu-aarch64-static || command -v qemu-aarch64) || { say "no qemu-user: not run"; return 0; }
   qemu_root
   "$qemu" -L "$cache/arm64" "$cache/out/everdesk" --version
@@ -110,6 +106,7 @@ run_under_qemu() {
   "$qemu" -L "$cache/arm64" "$cache/out/everdesk" start --data-dir "$data" --listen "127.0.0.1:$port" --peer-listen 127.0.0.1:0 \
     --admin-listen 127.0.0.1:0 --heartbeat-ms 500 --election-min-ms 2000 --election-max-ms 4000 >"$data.log" 2>&1 &
   node=$!
+  # Runs after this function's own variables are gone: these two are not local.
   trap 'kill -KILL "$node" 2>/dev/null || true; rm -rf "$data" "$data.log"' EXIT
   until "$qemu" -L "$cache/arm64" "$cache/out/everdesk" health --listen "127.0.0.1:$port" 2>/dev/null; do
     kill -0 "$node" 2>/dev/null && [ $SECONDS -lt $deadline ] || { tail -n 5 "$data.log" >&2; fail "the node is not ready under qemu"; }

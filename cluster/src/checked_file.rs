@@ -1,6 +1,7 @@
 //! Owns small files that must be whole or absent: a row and its check sum, replaced in one step.
 //! Does not know what the row says. Invariant: on the disk, under its name, once `save` returns; readable by its owner only.
 
+use proto::codec::{self, Frozen};
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -28,7 +29,11 @@ impl FileError {
 /// The row as it was written; `None`: there is no such file.
 /// # Errors
 /// `Damaged` when it is not what was written.
-pub fn load(dir: &Path, file: &'static str) -> Result<Option<Vec<u8>>, FileError> {
+pub fn load<T: Frozen>(dir: &Path, file: &'static str) -> Result<Option<T>, FileError> {
+    read(dir, file)?.map(|row| codec::decode(&row).map_err(|error| FileError::damaged(file, error))).transpose()
+}
+
+fn read(dir: &Path, file: &'static str) -> Result<Option<Vec<u8>>, FileError> {
     let mut bytes = match std::fs::read(dir.join(file)) {
         Ok(bytes) => bytes,
         Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
@@ -44,8 +49,9 @@ pub fn load(dir: &Path, file: &'static str) -> Result<Option<Vec<u8>>, FileError
 
 /// # Errors
 /// The directory cannot be written.
-pub fn save(dir: &Path, file: &'static str, row: &[u8]) -> Result<(), FileError> {
-    replace(dir, file, &[row, &check(row)])
+pub fn save<T: Frozen>(dir: &Path, file: &'static str, row: &T) -> Result<(), FileError> {
+    let row = codec::encode(row);
+    replace(dir, file, &[&row, &check(&row)])
 }
 
 /// Replaces a file, with or without a check sum, by the joined parts; on the disk once this returns.

@@ -16,7 +16,6 @@ use proto::command::{Command, Target};
 use proto::ids::{AgentId, Epoch, NodeId, SessionId, ShardId};
 use proto::peer::{Push, Pushes, ShardCall};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 use tokio::runtime::Handle;
@@ -30,25 +29,17 @@ pub struct NodeHooks {
     agents: Arc<Agents>,
     missed: Arc<Missed>,
     runtime: Handle,
-    drills: AtomicBool,
+    allow_drills: bool,
 }
 
 impl NodeHooks {
-    pub fn new(node: Weak<ClusterNode>, hub: Arc<Hub>, runtime: Handle) -> Arc<NodeHooks> {
+    /// `allow_drills`: faults may be caused here on purpose.
+    pub fn new(node: Weak<ClusterNode>, hub: Arc<Hub>, runtime: Handle, allow_drills: bool) -> Arc<NodeHooks> {
         let subscribers = Arc::new(Subscribers::default());
         let sessions = Sessions::start(subscribers.clone(), node.clone(), &runtime);
         let agents = Agents::start(subscribers.clone(), &runtime);
         let missed = Missed::start(node.clone(), &hub);
-        Arc::new(NodeHooks {
-            node,
-            hub,
-            subscribers,
-            sessions,
-            agents,
-            missed,
-            runtime,
-            drills: AtomicBool::new(false),
-        })
+        Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, missed, runtime, allow_drills })
     }
 }
 
@@ -62,18 +53,13 @@ pub struct Local {
 }
 
 impl NodeHooks {
-    /// Faults may be caused here on purpose.
-    pub fn allow_drills(&self) {
-        self.drills.store(true, Ordering::Relaxed);
-    }
-
     pub fn local(&self) -> Local {
         Local {
             node: self.node.clone(),
             hub: self.hub.clone(),
             subscribers: self.subscribers.clone(),
             sessions: self.sessions.clone(),
-            allow_drills: self.drills.load(Ordering::Relaxed),
+            allow_drills: self.allow_drills,
         }
     }
 

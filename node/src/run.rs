@@ -150,13 +150,7 @@ fn start_cluster(
     let (hub, runtime, allow_drills) = (hub.clone(), handle.clone(), config.allow_drills);
     let started = handle.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(peers)?;
-        let make_hooks = move |weak| {
-            let hooks = NodeHooks::new(weak, hub, runtime);
-            if allow_drills {
-                hooks.allow_drills();
-            }
-            hooks as Arc<_>
-        };
+        let make_hooks = move |weak| NodeHooks::new(weak, hub, runtime, allow_drills) as Arc<_>;
         let password = move || auth::hash_password(founding.expose()).map_err(|error| error.to_string());
         anyhow::Ok(ClusterNode::start(node_config, listener, make_hooks, password).await?)
     });

@@ -324,6 +324,15 @@ impl Cluster {
         Ok(String::from_utf8_lossy(&out.stdout).into_owned())
     }
 
+    /// The founder's token for the admin API, good at every node.
+    /// # Errors
+    /// Node 1 has not been started.
+    pub fn admin_token(&self) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(self.node(1).data_dir.join("admin.json"))?;
+        let credential: serde_json::Value = serde_json::from_str(&text)?;
+        Ok(credential["token"].as_str().context("no token")?.to_owned())
+    }
+
     /// Makes a human seat of the site `demo`.
     /// # Errors
     /// The command fails.

@@ -17,12 +17,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 const SOON: Duration = Duration::from_secs(20);
 const PASSWORD: &str = "correct horse battery staple";
 
-fn token_of(cluster: &Cluster, number: u64) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(cluster.node(number).data_dir.join("admin.json"))?;
-    let credential: Value = serde_json::from_str(&text)?;
-    Ok(credential["token"].as_str().context("no token")?.to_owned())
-}
-
 async fn ask(addr: &str, token: &str, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Answer> {
     ask_with_key(addr, token, method, path, body, None).await
 }
@@ -99,7 +93,7 @@ async fn status_of(addr: &str, token: &str, route: &Route) -> anyhow::Result<u16
 async fn every_route_allows_its_roles_and_denies_the_others() -> anyhow::Result<()> {
     let cluster = Cluster::start_with(1, &["--allow-drills"]).await?;
     let addr = &cluster.node(1).admin;
-    let founder = token_of(&cluster, 1)?;
+    let founder = cluster.admin_token()?;
     let mut tokens = BTreeMap::new();
     for role in ["viewer", "operator", "admin"] {
         let body = json!({ "name": format!("test-{role}"), "role": role });
@@ -143,7 +137,7 @@ async fn every_route_allows_its_roles_and_denies_the_others() -> anyhow::Result<
 #[tokio::test]
 async fn a_write_with_a_key_is_done_once_whichever_node_is_asked() -> anyhow::Result<()> {
     let cluster = Cluster::start(3).await?;
-    let token = token_of(&cluster, 1)?;
+    let token = cluster.admin_token()?;
     let node = |number: u64| cluster.node(number).admin.as_str();
     let create = |name: &str| json!({ "name": name, "role": "viewer" });
     let post = async |number, path: &str, body: &Value, key| {
@@ -184,7 +178,7 @@ async fn a_write_with_a_key_is_done_once_whichever_node_is_asked() -> anyhow::Re
 async fn an_operator_finds_a_session_traces_its_message_and_closes_it_from_any_node() -> anyhow::Result<()> {
     let cluster = Cluster::start(3).await?;
     cluster.add_agent("ann", PASSWORD).await?;
-    let token = token_of(&cluster, 1)?;
+    let token = cluster.admin_token()?;
     let (second, third) = (cluster.clients_from(1), cluster.clients_from(2));
     let login = http::login(&third[0], SITE, "ann", PASSWORD).await?;
     let (agent, _to_agent) = ChatClient::start(Config::new(third, login.token, Party::Agent(login.agent)));
@@ -231,7 +225,7 @@ async fn an_operator_finds_a_session_traces_its_message_and_closes_it_from_any_n
 #[tokio::test]
 async fn a_setting_and_a_log_filter_hold_at_once_on_every_node() -> anyhow::Result<()> {
     let cluster = Cluster::start(3).await?;
-    let token = token_of(&cluster, 1)?;
+    let token = cluster.admin_token()?;
     let put = async |path: &str, body: Value| ask(&cluster.node(1).admin, &token, "PUT", path, Some(&body)).await;
     let mut stream = tokio::net::TcpStream::connect(&cluster.node(2).admin).await?;
     let head = format!("GET /admin/v1/settings/watch HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n");
@@ -267,7 +261,7 @@ async fn read_until(stream: &mut tokio::net::TcpStream, told: &mut String, what:
 #[tokio::test]
 async fn a_leadership_goes_where_the_operator_says_and_a_drill_reports_the_fail_over() -> anyhow::Result<()> {
     let cluster = Cluster::start_with(3, &["--allow-drills"]).await?;
-    let token = token_of(&cluster, 1)?;
+    let token = cluster.admin_token()?;
     let post =
         async |path: &str, body: Value| json_of(&ask(&cluster.node(1).admin, &token, "POST", path, Some(&body)).await?);
     let leader = cluster.status(1).await?.data_shards().next().and_then(|shard| shard.leader).context("no leader")?;
@@ -297,7 +291,7 @@ async fn a_leadership_goes_where_the_operator_says_and_a_drill_reports_the_fail_
 #[tokio::test]
 async fn profiles_are_taken_one_at_a_time_and_the_page_needs_no_token() -> anyhow::Result<()> {
     let cluster = Cluster::start(1).await?;
-    let (addr, token) = (&cluster.node(1).admin, token_of(&cluster, 1)?);
+    let (addr, token) = (&cluster.node(1).admin, cluster.admin_token()?);
     let cpu = async || ask(addr, &token, "GET", "/admin/v1/profiles/cpu?seconds=2", None).await;
     let (one, other) = futures_util::future::try_join(cpu(), async {
         tokio::time::sleep(Duration::from_millis(500)).await;

@@ -63,15 +63,31 @@ async fn agent(cluster: &Cluster, name: &str, first: usize) -> anyhow::Result<(A
 
 /// Asks a node to move the session; the status, and what it said.
 async fn move_to(cluster: &Cluster, number: u64, session: &str, agent: &str) -> anyhow::Result<(u16, Value)> {
-    let text = std::fs::read_to_string(cluster.node(1).data_dir.join("admin.json"))?;
-    let token = serde_json::from_str::<Value>(&text)?["token"].as_str().context("no token")?.to_owned();
-    let bearer = format!("Bearer {token}");
+    let bearer = format!("Bearer {}", cluster.admin_token()?);
     let headers = [("Connection", "close"), ("Authorization", &bearer), ("Content-Type", "application/json")];
     let (path, body) = (format!("/admin/v1/sessions/{session}/move"), json!({ "agent": agent }).to_string());
     let mut connection = Connection::open(&cluster.node(number).admin).await?;
     let answer = connection.request("POST", &path, &headers, body.as_bytes()).await?;
     ensure!(header(&answer.head, "content-type").is_some_and(|kind| kind.contains("json")), "{}", answer.text());
     Ok((answer.status, serde_json::from_slice(&answer.body)?))
+}
+
+/// Who cannot see the session does not get it.
+async fn check_refused(cluster: &Cluster, session: &str) -> anyhow::Result<()> {
+    ensure!(move_to(cluster, 1, session, "a999999").await?.0 == 404, "an agent who is not there");
+    let listed: Value = serde_json::from_str(&cluster.command(&["admin", "agents", "list", "--json"], "").await?)?;
+    let cyd = listed["agents"].as_array().and_then(|all| all.iter().find(|agent| agent["name"] == "cyd"));
+    let cyd = cyd.and_then(|cyd| cyd["agent"].as_str()).context("no cyd")?;
+    let (status, told) = move_to(cluster, 2, session, cyd).await?;
+    ensure!(status == 422 && told["detail"].as_str().is_some_and(|why| why.contains("not online")), "{told}");
+    cluster.command(&["site", "add", "elsewhere"], "").await?;
+    cluster.command(&["agent", "add", "--site", "elsewhere", "--name", "eve", "--password-stdin"], PASSWORD).await?;
+    let listed: Value = serde_json::from_str(
+        &cluster.command(&["admin", "agents", "list", "--site", "elsewhere", "--json"], "").await?,
+    )?;
+    let eve = listed["agents"][0]["agent"].as_str().context("no eve")?;
+    ensure!(move_to(cluster, 2, session, eve).await?.0 == 422, "an agent of another site");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,21 +107,7 @@ async fn a_session_that_is_moved_while_they_talk_and_a_node_dies_has_one_agent_a
     });
     let mut has = first.await?;
 
-    // Who cannot see it does not get it.
-    ensure!(move_to(&cluster, 1, &session, "a999999").await?.0 == 404, "an agent who is not there");
-    let listed: Value = serde_json::from_str(&cluster.command(&["admin", "agents", "list", "--json"], "").await?)?;
-    let cyd = listed["agents"].as_array().and_then(|all| all.iter().find(|agent| agent["name"] == "cyd"));
-    let cyd = cyd.and_then(|cyd| cyd["agent"].as_str()).context("no cyd")?;
-    let (status, told) = move_to(&cluster, 2, &session, cyd).await?;
-    ensure!(status == 422 && told["detail"].as_str().is_some_and(|why| why.contains("not online")), "{told}");
-    cluster.command(&["site", "add", "elsewhere"], "").await?;
-    cluster.command(&["agent", "add", "--site", "elsewhere", "--name", "eve", "--password-stdin"], PASSWORD).await?;
-    let listed: Value = serde_json::from_str(
-        &cluster.command(&["admin", "agents", "list", "--site", "elsewhere", "--json"], "").await?,
-    )?;
-    let eve = listed["agents"][0]["agent"].as_str().context("no eve")?;
-    ensure!(move_to(&cluster, 2, &session, eve).await?.0 == 422, "an agent of another site");
-
+    check_refused(&cluster, &session).await?;
     let mut dead = None;
     for round in 1..=MOVES {
         if round == KILL_AT {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use chaos_tests::cluster::{Cluster, binary};
 use chaos_tests::workload::{Shape, Workload};
-use chaos_tests::{http, oracle, wait};
+use chaos_tests::{http, oracle, restored, wait};
 
 const TALK_WITHIN: Duration = Duration::from_secs(120);
 const STOP_WITHIN: Duration = Duration::from_secs(10);
@@ -128,12 +128,6 @@ impl Upgrade {
         Ok(node)
     }
 
-    /// Every shard has three voters again; replicas and leaders may still be on the move.
-    async fn wait_whole(&self) -> anyhow::Result<()> {
-        let whole = async || self.cluster.overview().await.ok()?.has_voters(5).then_some(());
-        wait::until("every shard has its voters", SOON, whole).await
-    }
-
     /// A counter of one node.
     async fn counted(&self, node: u64, name: &str) -> anyhow::Result<u64> {
         let answer = http::get(&self.cluster.node(node).client, "/metrics", &[]).await?;
@@ -209,7 +203,7 @@ async fn a_cluster_is_upgraded_node_by_node_while_visitors_talk() -> anyhow::Res
     assert!(refused.contains("n3, n4 do not speak a newer version"), "{refused}");
     up.change(3, &new).await?;
     up.change(fourth, &new).await?;
-    up.wait_whole().await?;
+    restored::wait_whole(&up.cluster, SOON).await?;
 
     // One is away while the version comes into force; it has no mark of it, and its peers tell it.
     let process = up.cluster.process(fifth).context("not running")?;

@@ -22,6 +22,11 @@ const ONCE_HELD_MS: u64 = 60_000;
 pub const ONCE_BODY_BYTES_MAX: usize = 8 << 10;
 
 impl MetaState {
+    /// What somebody set; `None`: nobody did.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(|row| row.value.as_str())
+    }
+
     pub(super) fn create_api_token(&mut self, token: TokenHash, row: ApiTokenRow) -> MetaReply {
         if self.api_tokens.contains_key(&token) {
             return MetaReply::Done;

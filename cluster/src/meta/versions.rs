@@ -7,7 +7,8 @@ use proto::peer::MetaReply;
 use proto::version::Versions;
 
 impl MetaState {
-    fn version(&self) -> u16 {
+    /// The version in force in the cluster; 0: there is none yet.
+    pub fn version(&self) -> u16 {
         self.cluster.as_ref().map_or(0, |row| row.version)
     }
 

@@ -1,13 +1,13 @@
 //! Owns the cuts that backups read: a group's rows at one moment, held at its leader, given out chunk by chunk. Does not
 //! know where they go. Invariant: a cut holds everything that was acknowledged before it was asked for.
 
-use super::ClusterNode;
+use super::{ClusterNode, Running};
 use crate::raft::Group;
 use crate::transport::{Lane, MessageKind};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::codec;
-use proto::ids::{META_SHARD, NodeId, ShardId};
+use proto::ids::{NodeId, ShardId};
 use proto::peer::{AppliedRow, CutCall, CutReply};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -163,13 +163,6 @@ impl ClusterNode {
         let _ = self.call_cut(cut.node, cut.shard, CutCall::Close { cut: cut.id }).await;
     }
 
-    fn leader_of(&self, shard: ShardId) -> Option<NodeId> {
-        if shard == META_SHARD {
-            return self.meta_group()?.leadership().leader.map(|(_, node)| node);
-        }
-        self.router.leader(shard)
-    }
-
     async fn call_cut(&self, node: NodeId, shard: ShardId, call: CutCall) -> Result<CutReply, String> {
         if node == self.me {
             return Ok(self.serve_cut(call).await);
@@ -193,8 +186,11 @@ impl ClusterNode {
     }
 
     async fn cut_now(&self, shard: ShardId) -> CutReply {
-        let group = self.running().into_iter().map(|running| running.group).find(|group| group.shard == shard);
-        let Some(group) = group else { return CutReply::NotLeader { hint: None } };
+        let Some(Running { group, .. }) = self.running_of(shard) else { return CutReply::NotLeader { hint: None } };
+        self.cuts.drop_unused();
+        if self.cuts.open.lock().cuts.len() >= CUTS_MAX {
+            return self.too_many_cuts();
+        }
         let leadership = group.leadership();
         // The barrier asks a quorum: whatever was acknowledged before this call is applied here then.
         if !leadership.serving || group.read_barrier().await.is_err() {
@@ -205,12 +201,13 @@ impl ClusterNode {
             Ok(cut) => cut,
             Err(reason) => return CutReply::Failed { reason },
         };
-        self.cuts.drop_unused();
         let incarnation = self.identity.lock().incarnation;
-        match self.cuts.hold(rows, incarnation) {
-            Some(cut) => CutReply::Opened { cut, applied },
-            None => CutReply::Failed { reason: format!("{} holds {CUTS_MAX} cuts already", self.me) },
-        }
+        // Others may have been opened meanwhile.
+        self.cuts.hold(rows, incarnation).map_or_else(|| self.too_many_cuts(), |cut| CutReply::Opened { cut, applied })
+    }
+
+    fn too_many_cuts(&self) -> CutReply {
+        CutReply::Failed { reason: format!("{} holds {CUTS_MAX} cuts already", self.me) }
     }
 
     async fn read_cut(&self, id: u64, number: u32) -> CutReply {

@@ -71,12 +71,7 @@ impl ClusterNode {
             targets.extend(rest);
         }
         for target in targets {
-            if !self.can_lead(group, target) || group.raft.trigger().transfer_leader(target).await.is_err() {
-                continue;
-            }
-            let mut leadership = group.watch_leadership();
-            let moved = leadership.wait_for(|now| now.leader.is_some_and(|(replica, _)| replica == target));
-            if tokio::time::timeout(TAKEN_WITHIN, moved).await.is_ok_and(|moved| moved.is_ok()) {
+            if self.can_lead(group, target) && transfer_to(group, target, TAKEN_WITHIN).await.is_ok() {
                 return true;
             }
         }
@@ -87,8 +82,9 @@ impl ClusterNode {
     /// # Errors
     /// Why it was not done, for the operator.
     pub async fn transfer(&self, shard: ShardId, to: NodeId) -> Result<(), TransferError> {
-        let group = self.running().into_iter().map(|running| running.group).find(|group| group.shard == shard);
-        let Some(group) = group.filter(|group| group.leadership().serving) else {
+        let Some(group) =
+            self.running_of(shard).map(|running| running.group).filter(|group| group.leadership().serving)
+        else {
             return Err(TransferError::NotLeader);
         };
         if to == self.me {
@@ -99,13 +95,7 @@ impl ClusterNode {
         if !self.can_lead(&group, target) {
             return Err(TransferError::Behind);
         }
-        group.raft.trigger().transfer_leader(target).await.map_err(|_| TransferError::NotLeader)?;
-        let mut leadership = group.watch_leadership();
-        let moved = leadership.wait_for(|now| now.leader.is_some_and(|(replica, _)| replica == target));
-        match tokio::time::timeout(TRANSFERRED_WITHIN, moved).await {
-            Ok(Ok(_)) => Ok(()),
-            _ => Err(TransferError::NotTaken),
-        }
+        transfer_to(&group, target, TRANSFERRED_WITHIN).await
     }
 
     /// Whether a replica can take over a group that is led here: a transfer to a dead or slow one would freeze the group.
@@ -115,5 +105,16 @@ impl ClusterNode {
         voters.contains(&replica)
             && peer.is_some_and(|peer| peer.is_up())
             && lags(group).get(&replica).is_some_and(|lag| *lag <= LAG_MAX)
+    }
+}
+
+/// Hands a led group over and waits until the other replica leads.
+async fn transfer_to(group: &Group, target: u64, within: Duration) -> Result<(), TransferError> {
+    group.raft.trigger().transfer_leader(target).await.map_err(|_| TransferError::NotLeader)?;
+    let mut leadership = group.watch_leadership();
+    let moved = leadership.wait_for(|now| now.leader.is_some_and(|(replica, _)| replica == target));
+    match tokio::time::timeout(within, moved).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(TransferError::NotTaken),
     }
 }

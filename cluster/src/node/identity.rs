@@ -4,7 +4,6 @@
 
 use crate::checked_file::{self, FileError};
 use bincode::{Decode, Encode};
-use proto::codec;
 use proto::command::NodeAddress;
 use proto::ids::{NodeId, ReplicaId};
 use std::fs::File;
@@ -56,15 +55,14 @@ impl Identity {
     /// # Errors
     /// The file cannot be read, or is not what was written.
     pub fn load(data_dir: &Path) -> Result<Option<Identity>, IdentityError> {
-        let row = checked_file::load(data_dir, FILE)?;
-        row.map(|row| codec::decode(&row).map_err(|error| FileError::damaged(FILE, error))).transpose()
+        checked_file::load(data_dir, FILE)
     }
 
     /// Replaces the file in one step; on the disk once this returns.
     /// # Errors
     /// The directory cannot be written.
     pub fn save(&self, data_dir: &Path) -> Result<(), IdentityError> {
-        checked_file::save(data_dir, FILE, &codec::encode(self))
+        checked_file::save(data_dir, FILE, self)
     }
 }
 

@@ -61,9 +61,8 @@ impl ClusterNode {
                     last_transfer = Instant::now();
                 }
             }
-            let watch = self.meta.read().as_ref().map(|machine| machine.watch());
             let changed = async {
-                match watch {
+                match self.watch_meta() {
                     Some(mut watch) => drop(watch.changed().await),
                     None => std::future::pending().await,
                 }
@@ -169,9 +168,11 @@ impl ClusterNode {
     }
 
     async fn allot_replicas(&self) {
-        let mut wanted = self.with_meta(missing_replicas).unwrap_or_default();
-        wanted.extend(self.with_meta(next_move).flatten());
-        for command in wanted {
+        let wanted = self.with_meta(|state| {
+            let missing = missing_replicas(state);
+            if missing.is_empty() { next_move(state).into_iter().collect() } else { missing }
+        });
+        for command in wanted.unwrap_or_default() {
             self.tell_meta(command).await;
         }
     }
@@ -220,12 +221,12 @@ impl ClusterNode {
 
     /// Hands a shard to its preferred leader, if that one is alive and has caught up. Returns whether it did.
     async fn give_back(&self, group: &Arc<Group>, plan: &GroupPlan) -> bool {
-        let preferred = self.with_meta(|state| preferred_leaders(state).get(&group.shard).copied()).flatten();
-        let Some(preferred) = preferred else { return false };
-        let is_settled = Some(&group.members().0) == plan.voters.as_ref();
-        if preferred == u64::from(group.replica.0) || !is_settled || !self.can_lead(group, preferred) {
+        if Some(&group.members().0) != plan.voters.as_ref() {
             return false;
         }
+        let preferred = self.with_meta(|state| preferred_leaders(state).get(&group.shard).copied()).flatten();
+        let me = u64::from(group.replica.0);
+        let Some(preferred) = preferred.filter(|best| *best != me && self.can_lead(group, *best)) else { return false };
         tracing::info!(shard = %group.shard, to = preferred, "giving the shard to its preferred leader");
         group.raft.trigger().transfer_leader(preferred).await.is_ok()
     }

@@ -84,7 +84,7 @@ impl ClusterNode {
 
     /// The cluster's setting, or else what this node was started with.
     pub fn dead_after(&self) -> Duration {
-        let set = self.with_meta(|state| state.settings.get(DEAD_AFTER)?.value.parse().ok()).flatten();
+        let set = self.with_meta(|state| state.setting(DEAD_AFTER)?.parse().ok()).flatten();
         set.map_or(self.dead_after, Duration::from_secs)
     }
 

@@ -68,7 +68,7 @@ impl ClusterNode {
     }
 
     /// The leader of the meta group, as this node's replica knows it.
-    pub fn meta_leader(&self) -> Option<NodeId> {
+    pub(super) fn meta_leader(&self) -> Option<NodeId> {
         self.meta_group()?.leadership().leader.map(|(_, node)| node)
     }
 

@@ -171,6 +171,16 @@ impl ClusterNode {
         on_disk(move || identity.save(&dir)).await
     }
 
+    /// This node's replica of a group.
+    pub(crate) fn running_of(&self, shard: ShardId) -> Option<Running> {
+        self.running.read().values().find(|running| running.group.shard == shard).cloned()
+    }
+
+    /// The node that leads a group, as far as this one knows.
+    pub fn leader_of(&self, shard: ShardId) -> Option<NodeId> {
+        if shard == META_SHARD { self.meta_leader() } else { self.router.leader(shard) }
+    }
+
     pub(crate) fn meta_group(&self) -> Option<Arc<Group>> {
         self.running.read().values().find(|running| running.shard.is_none()).map(|running| running.group.clone())
     }

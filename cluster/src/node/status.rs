@@ -1,9 +1,10 @@
 //! Owns what an operator sees of the cluster from this node. Does not format it.
 //! Invariant: a figure that this node cannot know is absent, never guessed.
 
-use super::ClusterNode;
 use super::janitor::lags;
+use super::{ClusterNode, Running};
 use crate::meta::NodeRow;
+use crate::raft::Group;
 use proto::command::{NodeAddress, NodeState};
 use proto::ids::{NodeId, ReplicaId, ShardId};
 
@@ -44,8 +45,6 @@ pub struct ShardStatus {
     pub state_hash: Option<u64>,
     /// This node leads and serves.
     pub serving: bool,
-    /// Bytes on this node's disk, about: of the rows and of the log; `None` without a replica.
-    pub bytes: Option<(u64, u64)>,
     pub replicas: Vec<ReplicaStatus>,
 }
 
@@ -57,10 +56,10 @@ pub struct ClusterStatus {
 }
 
 impl ClusterNode {
-    /// What this node's own replicas tell.
-    pub fn own_shards(&self) -> Vec<ShardStatus> {
-        let shards = self.running().into_iter().map(|running| running.group.shard);
-        shards.map(|shard| self.shard_status(shard)).collect()
+    /// What this node's own replicas tell, each with about how many bytes its rows and its log take on the disk.
+    pub fn own_shards(&self) -> Vec<(ShardStatus, (u64, u64))> {
+        let bytes = |group: &Group| (group.core.table.bytes(), group.log.bytes());
+        self.running().iter().map(|running| (replica_status(running), bytes(&running.group))).collect()
     }
 
     pub fn status(&self) -> ClusterStatus {
@@ -86,38 +85,7 @@ impl ClusterNode {
     }
 
     fn shard_status(&self, shard: ShardId) -> ShardStatus {
-        let running = self.running().into_iter().find(|running| running.group.shard == shard);
-        let Some(running) = running else {
-            return self.shard_elsewhere(shard);
-        };
-        let leadership = running.group.leadership();
-        let (voters, members) = running.group.members();
-        let lags = lags(&running.group);
-        let replicas = members
-            .into_iter()
-            .map(|(id, node)| ReplicaStatus {
-                replica: ReplicaId(id as u32),
-                node,
-                voter: Some(voters.contains(&id)),
-                lag: if id == u64::from(running.group.replica.0) && leadership.serving {
-                    Some(0)
-                } else {
-                    lags.get(&id).copied()
-                },
-            })
-            .collect();
-        let hash = || running.shard.as_ref().map(|shard| shard.peek(|state, _| state.state_hash()));
-        let (applied, state_hash) = running.group.core.at_rest(hash);
-        ShardStatus {
-            shard,
-            leader: leadership.leader.map(|(_, node)| node),
-            epoch: leadership.epoch.0,
-            applied: Some(applied),
-            state_hash,
-            serving: leadership.serving,
-            bytes: Some((running.group.core.table.bytes(), running.group.log.bytes())),
-            replicas,
-        }
+        self.running_of(shard).map_or_else(|| self.shard_elsewhere(shard), |running| replica_status(&running))
     }
 
     /// What meta and the leader's announcements tell of a shard without a replica here.
@@ -137,6 +105,35 @@ impl ClusterNode {
             Some((node, epoch)) => (Some(node), epoch.0),
             None => (self.router.leader(shard), 0),
         };
-        ShardStatus { shard, leader, epoch, applied: None, state_hash: None, serving: false, bytes: None, replicas }
+        ShardStatus { shard, leader, epoch, applied: None, state_hash: None, serving: false, replicas }
+    }
+}
+
+/// What a replica of this node tells of its group.
+fn replica_status(running: &Running) -> ShardStatus {
+    let group = &running.group;
+    let leadership = group.leadership();
+    let (voters, members) = group.members();
+    let lags = lags(group);
+    let lag_of = |id: u64| match id == u64::from(group.replica.0) && leadership.serving {
+        true => Some(0),
+        false => lags.get(&id).copied(),
+    };
+    let replica = |(id, node): (u64, NodeId)| ReplicaStatus {
+        replica: ReplicaId(id as u32),
+        node,
+        voter: Some(voters.contains(&id)),
+        lag: lag_of(id),
+    };
+    let hash = || running.shard.as_ref().map(|shard| shard.peek(|state, _| state.state_hash()));
+    let (applied, state_hash) = group.core.at_rest(hash);
+    ShardStatus {
+        shard: group.shard,
+        leader: leadership.leader.map(|(_, node)| node),
+        epoch: leadership.epoch.0,
+        applied: Some(applied),
+        state_hash,
+        serving: leadership.serving,
+        replicas: members.into_iter().map(replica).collect(),
     }
 }

@@ -58,8 +58,8 @@ pub(crate) fn put_mark(data_dir: &Path, version: u16) -> Result<(), FileError> {
 impl ClusterNode {
     /// The version in force in the cluster, as far as this node knows.
     pub fn version(&self) -> u16 {
-        let told = self.with_meta(|state| state.cluster.as_ref().map_or(VERSION_MIN, |row| row.version));
-        told.unwrap_or(VERSION_MIN).max(self.marked.load(Ordering::Acquire))
+        let told = self.with_meta(|state| state.version()).unwrap_or(0);
+        told.max(VERSION_MIN).max(self.marked.load(Ordering::Acquire))
     }
 
     pub fn upgrade_status(&self) -> UpgradeStatus {
@@ -99,7 +99,7 @@ impl ClusterNode {
     /// One round of the meta leader. `spoken`: the version that could be put in force in the round before, and since when.
     pub(super) async fn finalize_when_due(&self, spoken: &mut Option<(u16, Instant)>) {
         let due = self.with_meta(|state| {
-            let after = state.settings.get(FINALIZE_AFTER)?.value.parse().ok().filter(|after| *after > 0)?;
+            let after = state.setting(FINALIZE_AFTER)?.parse().ok().filter(|after| *after > 0)?;
             Some((state.next_version()?, Duration::from_secs(after)))
         });
         let Some((version, after)) = due.flatten() else {
@@ -132,8 +132,7 @@ impl ClusterNode {
         {
             self.tell_meta(MetaCommand::SetNodeVersions { node, versions: Versions::MINE }).await;
         }
-        let finalized = self.with_meta(|state| state.cluster.as_ref().map_or(VERSION_MIN, |row| row.version));
-        let Some(version) = finalized else { return };
+        let Some(version) = self.with_meta(|state| state.version()) else { return };
         for running in self.running() {
             let Some(shard) = running.shard else { continue };
             if shard.serving().is_some() && shard.version() < version {

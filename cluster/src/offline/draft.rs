@@ -129,7 +129,7 @@ impl Draft {
             peers: Vec::new(),
         };
         // The first start must write what this version writes.
-        put_mark(&self.dir, self.meta.cluster.as_ref().map_or(VERSION_MIN, |row| row.version))?;
+        put_mark(&self.dir, self.meta.version().max(VERSION_MIN))?;
         identity.save(&self.dir)?;
         let name = self.meta.name().expect("start_over() found a cluster");
         Ok(Drafted { cluster: ClusterId(self.cluster), name, node: self.node, told, unknown_agents })

@@ -5,7 +5,6 @@ use super::authority::{Authority, TlsError, request};
 use super::session::node_name;
 use crate::checked_file::{self, FileError};
 use bincode::{Decode, Encode};
-use proto::codec;
 use proto::ids::{ClusterId, NodeId};
 use std::path::Path;
 
@@ -36,15 +35,14 @@ impl Credentials {
     /// # Errors
     /// The file cannot be read, or is not what was written.
     pub fn load(data_dir: &Path) -> Result<Option<Credentials>, CredentialsError> {
-        let row = checked_file::load(data_dir, FILE)?;
-        row.map(|row| codec::decode(&row).map_err(|error| FileError::damaged(FILE, error))).transpose()
+        checked_file::load(data_dir, FILE)
     }
 
     /// On the disk once this returns.
     /// # Errors
     /// The directory cannot be written.
     pub fn save(&self, data_dir: &Path) -> Result<(), CredentialsError> {
-        checked_file::save(data_dir, FILE, &codec::encode(self))
+        checked_file::save(data_dir, FILE, self)
     }
 
     /// Of a node that founds its cluster.

@@ -10,7 +10,7 @@ use super::sockets::Sockets;
 use crate::hooks::Local;
 use crate::run::App;
 use cluster::node::{ClusterNode, TransferError};
-use proto::ids::{AgentId, META_SHARD, NodeId, SessionId, ShardId};
+use proto::ids::{AgentId, NodeId, SessionId, ShardId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -126,7 +126,7 @@ pub async fn ask_all<T: DeserializeOwned>(app: &App, question: impl Fn() -> Ask)
 /// # Errors
 /// Nobody leads it just now.
 pub fn leader_of(app: &App, shard: ShardId) -> Result<NodeId, Problem> {
-    let cluster = &app.cluster;
-    let leader = if shard == META_SHARD { cluster.meta_leader() } else { cluster.router.leader(shard) };
-    leader.ok_or_else(|| Problem::unavailable(format!("{shard} has no leader just now, try again")))
+    app.cluster
+        .leader_of(shard)
+        .ok_or_else(|| Problem::unavailable(format!("{shard} has no leader just now, try again")))
 }

@@ -1,16 +1,17 @@
 //! Owns faults that an administrator causes on purpose, and the report of what was seen. Does not carry the faults: links and the
 //! log writer do. Invariant: only with `--allow-drills`, one at a time from a node, and each ends by itself after a bounded time.
 
+use super::Answer;
 use super::ask::{Ask, ask, leader_of};
 use super::nodes::known;
 use super::problem::Problem;
 use super::sessions::call_shard;
-use super::{Answer, now_ms};
 use crate::hooks::Local;
 use crate::run::App;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json};
 use cluster::node::ClusterNode;
+use cluster::shard::now_ms;
 use parking_lot::Mutex;
 use proto::command::Target;
 use proto::ids::{META_SHARD, NodeId, SessionId, ShardId};

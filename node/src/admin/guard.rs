@@ -84,7 +84,7 @@ fn bearer(app: &App, request: &HttpRequest) -> Option<Bearer> {
         return Some(Bearer { role: Role::Admin, hash });
     }
     let (role, expires_ms) = made?;
-    expires_ms.is_none_or(|expires_ms| super::now_ms() < expires_ms).then_some(Bearer { role, hash })
+    expires_ms.is_none_or(|expires_ms| cluster::shard::now_ms() < expires_ms).then_some(Bearer { role, hash })
 }
 
 /// The password that the first start printed, as `Authorization: Basic` of the user `admin`: for browsers and curl.

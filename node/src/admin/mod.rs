@@ -132,7 +132,3 @@ fn read_meta<T>(app: &App, read: impl FnOnce(&cluster::meta::MetaState) -> T) ->
 fn unexpected() -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the meta group gave an unexpected answer")
 }
-
-fn now_ms() -> u64 {
-    cluster::shard::now_ms()
-}

@@ -106,7 +106,7 @@ fn of_name(name: &str) -> Result<&'static Setting, Problem> {
 /// The value in force of a setting that is a number and has a default.
 pub fn number(node: &ClusterNode, name: &'static str) -> u64 {
     let setting = SETTINGS.iter().find(|setting| setting.name == name).expect("callers name settings of the list");
-    let set = node.with_meta(|state| state.settings.get(name).map(|row| row.value.clone())).flatten();
+    let set = node.with_meta(|state| state.setting(name).map(str::to_owned)).flatten();
     let set = set.filter(|value| setting.check(value).is_ok());
     set.as_deref().or(setting.default).and_then(|value| value.parse().ok()).expect("a default of the list is a number")
 }
@@ -151,7 +151,7 @@ fn view(setting: &Setting, value: Option<String>) -> SettingView {
 
 fn all(app: &App) -> Result<Settings, Problem> {
     read_meta(app, |state| {
-        let value = |setting: &Setting| state.settings.get(setting.name).map(|row| row.value.clone());
+        let value = |setting: &Setting| state.setting(setting.name).map(str::to_owned);
         Settings { settings: SETTINGS.iter().map(|setting| view(setting, value(setting))).collect() }
     })
 }
@@ -162,7 +162,7 @@ pub async fn list(app: Data<App>) -> Answer<Settings> {
 
 pub async fn one(app: Data<App>, name: Path<String>) -> Answer<SettingView> {
     let setting = of_name(&name)?;
-    let value = read_meta(&app, |state| state.settings.get(setting.name).map(|row| row.value.clone()))?;
+    let value = read_meta(&app, |state| state.setting(setting.name).map(str::to_owned))?;
     Ok(Json(view(setting, value)))
 }
 
@@ -228,8 +228,7 @@ pub async fn follow_log_filter(app: Data<App>) {
         };
         loop {
             changes.mark_unchanged();
-            let set =
-                app.cluster.with_meta(|state| state.settings.get(LOG_FILTER).map(|row| row.value.clone())).flatten();
+            let set = app.cluster.with_meta(|state| state.setting(LOG_FILTER).map(str::to_owned)).flatten();
             if set != told {
                 if let Err(error) = crate::telemetry::set_filter(set.as_deref()) {
                     tracing::warn!(error, "the setting log_filter is not understood");

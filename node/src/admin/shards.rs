@@ -63,13 +63,13 @@ pub struct Held {
     applied: Option<u64>,
     state_hash: Option<u64>,
     serving: bool,
-    bytes: Option<(u64, u64)>,
+    bytes: (u64, u64),
     lags: Vec<(ReplicaId, Option<u64>, Option<bool>)>,
 }
 
 impl Held {
-    pub fn of(status: ShardStatus) -> Held {
-        let ShardStatus { shard, leader, epoch, applied, state_hash, serving, bytes, replicas } = status;
+    pub fn of((status, bytes): (ShardStatus, (u64, u64))) -> Held {
+        let ShardStatus { shard, leader, epoch, applied, state_hash, serving, replicas } = status;
         let lags = replicas.into_iter().map(|replica| (replica.replica, replica.lag, replica.voter)).collect();
         Held { shard, leader, epoch, applied, state_hash, serving, bytes, lags }
     }
@@ -81,7 +81,7 @@ fn hash_text(hash: u64) -> String {
 
 /// A shard as this node alone sees it.
 pub fn view_of(status: ShardStatus) -> ShardView {
-    let ShardStatus { shard, leader, epoch, applied, state_hash, serving, replicas, .. } = status;
+    let ShardStatus { shard, leader, epoch, applied, state_hash, serving, replicas } = status;
     let replicas = replicas.into_iter().map(|replica| ReplicaView {
         replica: replica.replica,
         node: replica.node,
@@ -116,8 +116,7 @@ async fn gather(app: &Data<App>) -> Result<Vec<ShardView>, Problem> {
             if let Some(replica) = shard.replicas.iter_mut().find(|replica| replica.node == node) {
                 replica.applied = held.applied;
                 replica.state_hash = held.state_hash.map(hash_text);
-                (replica.state_bytes, replica.log_bytes) =
-                    (held.bytes.map(|bytes| bytes.0), held.bytes.map(|bytes| bytes.1));
+                (replica.state_bytes, replica.log_bytes) = (Some(held.bytes.0), Some(held.bytes.1));
             }
         }
     }

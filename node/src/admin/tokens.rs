@@ -1,11 +1,12 @@
 //! Owns tokens for joining and for this API. Does not keep them: meta has their hashes. Invariant: a secret is told once.
 
 use super::problem::Problem;
-use super::{Answer, now_ms, propose, read_meta, settings};
+use super::{Answer, propose, read_meta, settings};
 use crate::auth;
 use crate::run::App;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Path};
+use cluster::shard::now_ms;
 use proto::command::{MetaCommand, Role};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -139,12 +139,6 @@ pub fn hash_of<'a>(names: impl Iterator<Item = &'a str>) -> String {
     hex(&hash.finalize())
 }
 
-impl From<BackupError> for String {
-    fn from(error: BackupError) -> String {
-        error.to_string()
-    }
-}
-
 impl From<String> for BackupError {
     fn from(text: String) -> BackupError {
         BackupError::Damaged(text)

@@ -169,7 +169,7 @@ async fn restore(place: &str, id: Option<&str>, dir: PathBuf) -> anyhow::Result<
     super::print_drafted(&drafted, &dir);
     println!(
         "The admin token in {} is new; the admin password is that of the backup.",
-        dir.join("admin.json").display()
+        dir.join(crate::run::CREDENTIAL).display()
     );
     Ok(())
 }

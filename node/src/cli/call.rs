@@ -43,7 +43,7 @@ impl Told {
 }
 
 fn credential(dir: &Path) -> anyhow::Result<Value> {
-    let path = dir.join("admin.json");
+    let path = dir.join(crate::run::CREDENTIAL);
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}; name the node's data directory with --data-dir", path.display()))?;
     serde_json::from_str(&text).with_context(|| format!("{} is not a credential", path.display()))

@@ -28,7 +28,6 @@ const ACTORS_MAX: usize = 50_000;
 /// Calls that may wait in mailboxes or be under way, over all sessions of a node.
 const CALLS_MAX: usize = 16 << 10;
 /// An actor without a call for so long is passivated: it takes 7 KiB, most of it its four mailboxes.
-pub const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Setting: the same, in seconds.
 pub const IDLE: &str = "session_idle_s";
 /// How often idle actors are looked for.
@@ -134,9 +133,8 @@ impl Sessions {
 
     fn sweep(&self) {
         let now = Instant::now();
-        let node = self.node.upgrade();
-        let set = node.and_then(|node| node.with_meta(|state| state.settings.get(IDLE)?.value.parse().ok()).flatten());
-        let idle_max = set.map_or(IDLE_MAX, Duration::from_secs);
+        let Some(node) = self.node.upgrade() else { return };
+        let idle_max = Duration::from_secs(crate::admin::settings::number(&node, IDLE));
         self.passivate(|active| now.duration_since(active.used) > idle_max);
         let over = self.active.lock().len().saturating_sub(ACTORS_MAX);
         if over > 0 {

@@ -72,7 +72,7 @@ impl Node {
         };
         let hub = Hub::new(Handle::current());
         let for_hooks = hub.clone();
-        let make_hooks = |weak| NodeHooks::new(weak, for_hooks, Handle::current()) as Arc<_>;
+        let make_hooks = |weak| NodeHooks::new(weak, for_hooks, Handle::current(), false) as Arc<_>;
         let cluster = ClusterNode::start(config, listener, make_hooks, || Ok(String::new())).await.unwrap();
         hub.attach(&cluster);
         let node = Node { cluster, _data: data };

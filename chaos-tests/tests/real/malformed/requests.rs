@@ -257,9 +257,7 @@ const FOR_ADMINS: &[Case] = &[
 async fn malformed_administration_is_refused_with_a_problem_each() -> anyhow::Result<()> {
     let cluster = Cluster::start(1).await?;
     let addr = &cluster.node(1).admin;
-    let credential = std::fs::read_to_string(cluster.node(1).data_dir.join("admin.json"))?;
-    let credential: Value = serde_json::from_str(&credential)?;
-    let bearer = format!("Authorization: Bearer {}\r\n", credential["token"].as_str().context("no token")?);
+    let bearer = format!("Authorization: Bearer {}\r\n", cluster.admin_token()?);
     let mut report = Report::of("HTTP for administration");
     for &(name, line, headers, body, wanted) in FOR_STRANGERS {
         report.same(name, wanted, ask(addr, line, headers, body).await.map(|answer| line_of(&answer)));
