@@ -29,6 +29,9 @@ pub struct FailoverArgs {
     /// The same on purpose: the node is drained, its leaders and clients move, and then it is wanted again.
     #[arg(long, conflicts_with_all = ["kill_leader", "stop_leader"])]
     drain_leader: bool,
+    /// The same, but only one shard goes to another node, as `everdesk admin shards lead` asks for.
+    #[arg(long, conflicts_with_all = ["kill_leader", "stop_leader", "drain_leader"])]
+    transfer_leader: bool,
     /// How often.
     #[arg(long, default_value_t = 20)]
     kills: usize,
@@ -45,14 +48,15 @@ pub struct FailoverArgs {
 
 impl FailoverArgs {
     pub fn is_asked(&self) -> bool {
-        self.kill_leader || self.stop_leader || self.drain_leader
+        self.kill_leader || self.stop_leader || self.drain_leader || self.transfer_leader
     }
 
     fn fault(&self) -> Fault {
-        match (self.kill_leader, self.stop_leader) {
-            (true, _) => Fault::Kill,
-            (_, true) => Fault::Stop,
-            _ => Fault::Drain,
+        match self {
+            FailoverArgs { kill_leader: true, .. } => Fault::Kill,
+            FailoverArgs { stop_leader: true, .. } => Fault::Stop,
+            FailoverArgs { drain_leader: true, .. } => Fault::Drain,
+            _ => Fault::Transfer,
         }
     }
 }
@@ -62,6 +66,7 @@ enum Fault {
     Kill,
     Stop,
     Drain,
+    Transfer,
 }
 
 impl Fault {
@@ -70,6 +75,7 @@ impl Fault {
             Fault::Kill => "kill_leader",
             Fault::Stop => "stop_leader",
             Fault::Drain => "drain_leader",
+            Fault::Transfer => "transfer_leader",
         }
     }
 }
@@ -100,9 +106,12 @@ pub async fn run(args: &FailoverArgs, target: &TargetArgs, as_json: bool) -> any
         tokio::time::sleep(Duration::from_secs(1)).await;
         acks.borrow_mut().clear();
         tokio::time::sleep(BEFORE).await;
-        let (victim, shards) = victim(&cluster, count).await?;
+        let (victim, mut shards) = victim(&cluster, count).await?;
+        if args.fault() == Fault::Transfer {
+            shards.truncate(1);
+        }
         let lost_at = Instant::now();
-        lose(&mut cluster, args.fault(), victim).await?;
+        lose(&mut cluster, args.fault(), victim, &shards).await?;
         let gaps = gaps(&acks, lost_at).await;
         let mut line = Vec::new();
         for (shard, gap) in &gaps {
@@ -171,7 +180,7 @@ async fn victim(cluster: &Cluster, turn: usize) -> anyhow::Result<(u64, Vec<u64>
     busiest.get(turn % busiest.len().max(1)).cloned().context("no nodes")
 }
 
-async fn lose(cluster: &mut Cluster, fault: Fault, victim: u64) -> anyhow::Result<()> {
+async fn lose(cluster: &mut Cluster, fault: Fault, victim: u64, shards: &[u64]) -> anyhow::Result<()> {
     match fault {
         Fault::Kill => {
             cluster.kill(victim);
@@ -181,6 +190,11 @@ async fn lose(cluster: &mut Cluster, fault: Fault, victim: u64) -> anyhow::Resul
         Fault::Drain => {
             cluster.command(&["admin", "drain", &format!("n{victim}")], "").await?;
             tokio::time::sleep(DRAINED).await;
+        }
+        Fault::Transfer => {
+            let (shard, to) = (shards.first().context("it leads nothing")?, victim % cluster.nodes().len() as u64 + 1);
+            cluster.command(&["admin", "shards", "lead", &format!("g{shard}"), "--to", &format!("n{to}")], "").await?;
+            tokio::time::sleep(LOOK).await;
         }
     }
     Ok(())
@@ -210,6 +224,8 @@ async fn mend(cluster: &mut Cluster, fault: Fault, victim: u64) -> anyhow::Resul
     match fault {
         Fault::Kill => cluster.restart(&[victim]).await?,
         Fault::Stop => {}
+        // The leaders find their balance by themselves, and nobody need wait for it.
+        Fault::Transfer => return Ok(()),
         Fault::Drain => drop(cluster.command(&["admin", "drain", "--cancel", &format!("n{victim}")], "").await?),
     }
     cluster.wait_settled().await.context("after a loss")

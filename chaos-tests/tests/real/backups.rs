@@ -118,7 +118,7 @@ async fn restore(place: &str, id: &str, nodes: usize) -> anyhow::Result<Cluster>
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_made_under_load_restores_to_one_node_and_to_three_with_every_acked_message_once() -> anyhow::Result<()>
+async fn a_backup_made_under_load_restores_to_one_node_and_to_five_with_every_acked_message_once() -> anyhow::Result<()>
 {
     let cluster = Cluster::start(3).await?;
     let place = cluster.dir().join("backups").display().to_string();
@@ -137,7 +137,7 @@ async fn a_backup_made_under_load_restores_to_one_node_and_to_three_with_every_a
     let heads = oracle::heads(&load).await;
     let old = oracle::histories(&cluster, 1, &load.visitors, &heads).await?;
 
-    for nodes in [1, 3] {
+    for nodes in [1, 5] {
         let new = restore(&place, &made.id, nodes).await?;
         let found = oracle::histories(&new, 1, &load.visitors, &Default::default()).await?;
         let beyond = restored::check_held(&found, &before)?;

@@ -11,6 +11,7 @@ use anyhow::{Context, ensure};
 use chaos_tests::cluster::{Cluster, Status};
 use chaos_tests::workload::{Acked, PASSWORD, Shape, Visitor, Workload};
 use chaos_tests::{oracle, restored, wait};
+use proto::command::Target;
 use proto::ids::AgentId;
 
 const TALK_WITHIN: Duration = Duration::from_secs(60);
@@ -158,6 +159,34 @@ async fn one_directory_of_three_becomes_a_cluster_again_and_the_dead_are_refused
     Ok(())
 }
 
+/// The operator gives the `gone` shards up: they begin empty, and every other conversation is there.
+async fn check_emptied(dead: &Dead, args: &[&str], into: &str, gone: &[u64]) -> anyhow::Result<()> {
+    let flags: Vec<String> = gone.iter().map(|shard| format!("--accept-empty=g{shard}")).collect();
+    let args: Vec<&str> = args.iter().copied().chain(flags.iter().map(String::as_str)).collect();
+    dead.cluster.offline(&args, "").await?;
+    std::fs::copy(dead.cluster.node(1).data_dir.join("admin.json"), PathBuf::from(into).join("admin.json"))?;
+    let mut cluster = Cluster::empty(&[])?;
+    cluster.add_node(Some(into.into()))?;
+    cluster.run(1).await?;
+    let shards = dead.last.data_shards().count() as u32;
+    let is_gone = |session| gone.contains(&u64::from(Target::Session(session).shard(shards).0));
+    let (lost, kept): (Vec<Visitor>, Vec<Visitor>) =
+        dead.visitors.iter().cloned().partition(|visitor| is_gone(visitor.session));
+    ensure!(!lost.is_empty() && !kept.is_empty(), "{} sessions are gone, {} kept", lost.len(), kept.len());
+    let found = oracle::histories(&cluster, 1, &kept, &Default::default()).await?;
+    let safe: Vec<Acked> = dead.safe.iter().filter(|acked| !is_gone(acked.session)).cloned().collect();
+    let beyond = restored::check_held(&found, &safe)?;
+    ensure!(beyond.is_empty(), "{} acks of shards that are not gone are lost", beyond.len());
+    let told = oracle::histories(&cluster, 1, &lost[..1], &Default::default()).await;
+    ensure!(told.is_err(), "a conversation of a shard that began empty is there: {told:?}");
+    let mut talk = Workload::start(&cluster, &Shape { agents: 0, visitors: 20, ..Shape::default() }).await?;
+    talk.talk(500, TALK_WITHIN).await?;
+    talk.stop().await?;
+    oracle::check(&cluster, &talk).await?;
+    println!("{gone:?} began empty: {} sessions are gone, {} kept", lost.len(), kept.len());
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_directories_of_five_become_a_cluster_again_and_a_missing_shard_is_told() -> anyhow::Result<()> {
     let dead = die_under_load(5).await?;
@@ -177,6 +206,8 @@ async fn two_directories_of_five_become_a_cluster_again_and_a_missing_shard_is_t
         let told = dead.cluster.offline(&args, "").await.expect_err("a shard is missing");
         let flag = format!("--accept-empty g{}", missing(*pair).context("a missing shard")?);
         ensure!(format!("{told:#}").contains(&flag), "{told:#}");
+        let gone = dead.last.data_shards().filter(|shard| !holds(pair.0, shard) && !holds(pair.1, shard));
+        check_emptied(&dead, &args, &into, &gone.map(|shard| shard.shard).collect::<Vec<_>>()).await?;
     }
     let mut cluster = recover(&dead, &[a, b], b).await?;
     let lost = check_recovered(&dead, &mut cluster).await?;

@@ -5,6 +5,7 @@ use super::problem::Problem;
 use crate::run::App;
 use actix_web::web::{self, Data, Query};
 use actix_web::{HttpResponse, http::StatusCode};
+use pprof::ProfilerGuard;
 use pprof_util::{StackProfile, WeightedStack};
 use serde::Deserialize;
 use std::fmt::Write;
@@ -59,35 +60,40 @@ fn busy() -> Problem {
 pub async fn cpu(app: Data<App>, query: Query<CpuQuery>) -> Result<HttpResponse, Problem> {
     let seconds = seconds(query.seconds)?;
     let _one = app.admin.profiling.try_lock().map_err(|_| busy())?;
-    let failed = |error: pprof::Error| Problem::fault(format!("no profile: {error}"));
     // Frames of these may be half-way through their own locks when the signal comes.
     let guard = pprof::ProfilerGuardBuilder::default()
         .frequency(LOOKS_HZ)
         .blocklist(&["libc", "libgcc", "pthread", "vdso"])
         .build()
-        .map_err(failed)?;
+        .map_err(no_profile)?;
     tokio::time::sleep(seconds).await;
-    if query.format == Some(Form::Folded) {
-        let report = guard.report().build().map_err(failed)?;
-        drop(guard);
-        let text = web::block(move || folded(&report)).await.map_err(|_| Problem::fault("no profile"))?;
-        return Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text));
-    }
-    let report = guard.report().build_unresolved().map_err(failed)?;
-    drop(guard);
+    let is_folded = query.format == Some(Form::Folded);
+    // Finding the names of addresses takes seconds.
+    let made = web::block(move || if is_folded { folded(&guard).map(String::into_bytes) } else { pprof_of(&guard) });
+    let bytes = made.await.map_err(|_| Problem::fault("no profile"))?.map_err(no_profile)?;
+    let kind = if is_folded { "text/plain; charset=utf-8" } else { "application/octet-stream" };
+    Ok(HttpResponse::Ok().content_type(kind).body(bytes))
+}
+
+fn no_profile(error: pprof::Error) -> Problem {
+    Problem::fault(format!("no profile: {error}"))
+}
+
+/// Addresses as they are; who reads the profile finds their names in the binary.
+fn pprof_of(guard: &ProfilerGuard<'_>) -> pprof::Result<Vec<u8>> {
     let mut profile = StackProfile::default();
     for mapping in mappings::MAPPINGS.as_deref().unwrap_or_default() {
         profile.push_mapping(mapping.clone());
     }
-    for (frames, count) in report.data {
+    for (frames, count) in guard.report().build_unresolved()?.data {
         let addrs = frames.frames.iter().map(|frame| frame.ip() as usize).collect();
         profile.push_stack(WeightedStack { addrs, weight: count as f64 }, None);
     }
-    let bytes = profile.to_pprof(("samples", "count"), ("cpu", "nanoseconds"), None);
-    Ok(HttpResponse::Ok().content_type("application/octet-stream").body(bytes))
+    Ok(profile.to_pprof(("samples", "count"), ("cpu", "nanoseconds"), None))
 }
 
-fn folded(report: &pprof::Report) -> String {
+fn folded(guard: &ProfilerGuard<'_>) -> pprof::Result<String> {
+    let report = guard.report().build()?;
     let mut text = String::new();
     for (frames, count) in &report.data {
         // The thread first, then from the outermost call inwards.
@@ -97,7 +103,7 @@ fn folded(report: &pprof::Report) -> String {
         }
         let _ = writeln!(text, " {count}");
     }
-    text
+    Ok(text)
 }
 
 /// What was allocated while the profile was taken and is still held at its end.

@@ -3,6 +3,8 @@
 mod admin;
 mod backup;
 mod call;
+#[cfg(test)]
+mod docs_tests;
 mod health;
 mod recover;
 mod show;

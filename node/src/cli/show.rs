@@ -92,6 +92,6 @@ mod tests {
     #[test]
     fn a_list_in_a_row_stays_in_its_cell() {
         let value = json!([{ "replicas": [{ "node": "n1", "lag": null }, { "node": "n2", "lag": 3 }] }]);
-        assert_eq!(shown(&value), "replicas\nnode=n1, lag=3 node=n2\n");
+        assert_eq!(shown(&value), "replicas\nnode=n1, node=n2 lag=3\n");
     }
 }
