@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use chaos_tests::cluster::{Cluster, binary};
+use chaos_tests::cluster::{Cluster, ShardStatus, binary};
 use chaos_tests::workload::{Shape, Workload};
 use chaos_tests::{http, oracle, restored, wait};
 
@@ -91,13 +91,15 @@ impl Upgrade {
     /// A new node that has no data gets it from leaders of one build only: from others than `drained`.
     async fn snapshot_reaches(&mut self, build: &PathBuf, drained: &[u64]) -> anyhow::Result<u64> {
         self.drain(drained, false).await?;
-        let mut past = false;
+        // Sessions fall on shards by chance: some shard has many, another may have none.
         let cut = async || {
             let status = self.cluster.overview().await.ok()?;
-            past |= status.data_shards().all(|shard| shard.applied.is_some_and(|index| index > PAST_THE_LOG));
-            past.then_some(())
+            let is_long = |shard: &&ShardStatus| shard.applied.is_some_and(|index| index > PAST_THE_LOG);
+            let mut long = status.data_shards().filter(is_long);
+            long.find(|shard| shard.replicas.iter().any(|replica| drained.contains(&replica.node)))
+                .map(|shard| shard.shard)
         };
-        wait::until("the logs are long enough to be cut", PAST_THE_LOG_WITHIN, cut).await?;
+        let long = wait::until("a log is long enough to be cut", PAST_THE_LOG_WITHIN, cut).await?;
         wait::pause(CUT_BY).await;
         let senders: Vec<u64> =
             self.cluster.members().map(|node| node.number).filter(|node| !drained.contains(node)).collect();
@@ -108,7 +110,7 @@ impl Upgrade {
         let node = self.join(build).await?;
         // While a node is drained nothing moves by itself.
         let status = self.cluster.overview().await?;
-        let shard = status.data_shards().next().context("no shards")?;
+        let shard = status.data_shards().find(|shard| shard.shard == long).context("no shards")?;
         let moved =
             shard.replicas.iter().find(|replica| drained.contains(&replica.node)).context("no replica to move")?;
         let (replica, to) = (format!("r{}", moved.replica), format!("n{node}"));
@@ -117,9 +119,8 @@ impl Upgrade {
         wait::until("a snapshot is sent to the new node", SOON, taken).await?;
         let holds = async || {
             let status = self.cluster.overview().await.ok()?;
-            let voter = |shard: &chaos_tests::cluster::ShardStatus| {
-                shard.replicas.iter().any(|replica| replica.node == node && replica.voter)
-            };
+            let voter =
+                |shard: &ShardStatus| shard.replicas.iter().any(|replica| replica.node == node && replica.voter);
             status.data_shards().any(voter).then_some(())
         };
         wait::until("the new node votes", SOON, holds).await?;
