@@ -274,7 +274,8 @@ proptest! {
     }
 }
 
-fn check_everyone_is_served(mut cluster: Cluster) {
+/// Mails have settled; then all agents come.
+pub(super) fn check_everyone_is_served(mut cluster: Cluster) {
     cluster.check_settled();
     for agent in 0..AGENTS {
         cluster.step(Step::Presence(agent, true));

@@ -1,7 +1,7 @@
 //! Owns the proof that shards which were cut at different moments go on together once they are reconciled: nothing that a
 //! session holds is touched, no conversation has two agents, no seat is lost and nobody waits for ever.
 
-use super::mails::{AGENTS, Cluster, SESSIONS, SHARDS, Step, steps, steps_without_operator};
+use super::mails::{AGENTS, Cluster, SESSIONS, SHARDS, Step, check_everyone_is_served, steps, steps_without_operator};
 use super::world::*;
 use crate::{Reconciliation, Reply, Shard};
 use proptest::prelude::*;
@@ -93,13 +93,7 @@ proptest! {
         }
         restored.settle();
         restored.check_histories();
-        restored.check_settled();
-        for agent in 0..AGENTS {
-            restored.step(Step::Presence(agent, true));
-        }
-        restored.settle();
-        restored.check_settled();
-        assert!(restored.open().values().all(|(_, agent)| agent.is_some()), "everyone is served in the end");
+        check_everyone_is_served(restored);
     }
 }
 

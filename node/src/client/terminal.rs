@@ -57,9 +57,10 @@ pub struct ChatArgs {
 pub async fn run(args: ChatArgs) -> anyhow::Result<()> {
     let mut input = lines_of_stdin();
     let (config, session) = enter(&args, &mut input).await?;
+    let me = config.me;
     let (client, items) = ChatClient::start(Config { raw: args.json, ..config });
     let (acks, acks_in) = mpsc::channel(LINES_MAX);
-    let mut screen = Screen { json: args.json, session, stopped: false };
+    let mut screen = Screen { json: args.json, me, session, stopped: false };
     let talk = Talk { client, acks };
     converse(talk, items, acks_in, &mut input, &mut screen).await
 }
@@ -196,6 +197,7 @@ fn first_line(text: &str) -> String {
 
 struct Screen {
     json: bool,
+    me: Party,
     /// Where lines go: a visitor's own session, or the one that spoke last.
     session: Option<SessionId>,
     stopped: bool,
@@ -204,10 +206,19 @@ struct Screen {
 impl Screen {
     fn show(&mut self, item: Item) -> anyhow::Result<()> {
         self.stopped |= matches!(item, Item::Stopped(_));
-        if let Item::Event(event) = &item
-            && matches!(&event.kind, EventKind::Message { from: Party::Visitor(_), .. } | EventKind::Assigned { .. })
-        {
-            self.session = Some(event.session);
+        if let Item::Event(event) = &item {
+            match event.kind {
+                // Moved to somebody else: lines for it would be refused.
+                EventKind::Assigned { agent }
+                    if self.me != Party::Agent(agent) && matches!(self.me, Party::Agent(_)) =>
+                {
+                    self.session.take_if(|session| *session == event.session);
+                }
+                EventKind::Message { from: Party::Visitor(_), .. } | EventKind::Assigned { .. } => {
+                    self.session = Some(event.session);
+                }
+                _ => {}
+            }
         }
         let line = match item {
             Item::Raw(text) => text,
