@@ -4,16 +4,14 @@
 use super::accounts::id_of;
 use super::ask::{Ask, ask, leader_of};
 use super::problem::Problem;
-use super::sessions::{SessionState, SessionView, call_shard, known, no_session, of};
+use super::sessions::{SessionState, SessionView, change, closed, known, led, of, read_led};
 use super::{Answer, read_meta};
 use crate::run::App;
 use actix_web::web::{Data, Json, Path};
 use cluster::node::ClusterNode;
 use proto::command::{Command, Target};
 use proto::ids::AgentId;
-use proto::peer::{Refused, ShardCall, ShardReply};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 use utoipa::ToSchema;
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -34,13 +32,10 @@ pub struct Seat {
 
 /// Reads an agent at the leader of the agent's shard.
 /// # Errors
-/// This node does not lead, or the agent never logged in.
-pub async fn seat(node: &Arc<ClusterNode>, agent: AgentId) -> Result<Seat, Problem> {
-    let shard = node.router.local(node.router.shard_of(Target::Agent(agent)));
-    let shard = shard.ok_or_else(|| Problem::unavailable("that node does not lead the agent's shard"))?;
-    let read = shard.read(|state, rows| state.agent(rows, agent)).await;
-    let view = read.map_err(|_| Problem::unavailable("that node does not lead the agent's shard just now"))?;
-    let view = view.map_err(|error| Problem::fault(format!("{}: {error}", shard.id)))?;
+/// This node does not lead. An agent who never logged in has an empty seat.
+pub async fn seat(node: &ClusterNode, agent: AgentId) -> Result<Seat, Problem> {
+    let shard = led(node, Target::Agent(agent), "agent")?;
+    let view = read_led(&shard, "agent", |state, rows| state.agent(rows, agent)).await?;
     Ok(view.map_or(Seat { online: false, open: 0 }, |view| Seat { online: view.online, open: view.open.len() }))
 }
 
@@ -68,17 +63,5 @@ pub async fn move_session(app: Data<App>, session: Path<String>, body: Json<Move
     if seat.open >= chat::limits::OPEN_MAX_PER_AGENT as usize {
         return Err(Problem::refused(format!("{agent} has {} open conversations, as many as there may be", seat.open)));
     }
-    let call = ShardCall::Propose(Command::Reassign { session, agent });
-    let shard = app.cluster.router.shard_of(Target::Session(session));
-    match call_shard(&app, shard, call).await {
-        ShardReply::Done => Ok(Json(of(&app, session).await?)),
-        ShardReply::Refused(Refused::UnknownSession) => Err(no_session()),
-        ShardReply::Refused(Refused::ConversationClosed) => Err(closed()),
-        ShardReply::Refused(_) => Err(Problem::refused("the rules do not allow it")),
-        _ => Err(Problem::unavailable(format!("{shard} has no leader just now, try again"))),
-    }
-}
-
-fn closed() -> Problem {
-    Problem::refused("no conversation is open")
+    change(&app, session, Command::Reassign { session, agent }).await
 }

@@ -10,6 +10,7 @@ use crate::run::App;
 use actix_web::web::{Data, Json, Path, Query};
 use chat::SessionBrief;
 use cluster::node::ClusterNode;
+use cluster::shard::Shard;
 use proto::command::{Command, Party, Target};
 use proto::ids::{AgentId, NodeId, SessionId, ShardId, SiteId, VisitorId};
 use proto::peer::{Refused, ShardCall, ShardReply};
@@ -234,11 +235,8 @@ pub struct SessionView {
 /// # Errors
 /// This node does not lead, or there is no such session.
 pub async fn inspect(local: &Local, node: &Arc<ClusterNode>, session: SessionId) -> Result<SessionView, Problem> {
-    let shard = node.router.local(node.router.shard_of(Target::Session(session)));
-    let shard = shard.ok_or_else(|| Problem::unavailable("that node does not lead the session's shard"))?;
-    let read = shard.read(|state, rows| state.session(rows, session)).await;
-    let view = read.map_err(|_| Problem::unavailable("that node does not lead the session's shard just now"))?;
-    let view = view.map_err(|error| Problem::fault(format!("{}: {error}", shard.id)))?.ok_or_else(no_session)?;
+    let shard = led(node, Target::Session(session), "session")?;
+    let view = read_led(&shard, "session", |state, rows| state.session(rows, session)).await?.ok_or_else(no_session)?;
     let cursor = |view: chat::CursorView| CursorView { received: view.received, read: view.read };
     let state = match view.open {
         Some(open) if open.agent.is_some() => SessionState::Open,
@@ -265,8 +263,34 @@ pub async fn inspect(local: &Local, node: &Arc<ClusterNode>, session: SessionId)
     })
 }
 
-pub fn no_session() -> Problem {
+fn no_session() -> Problem {
     Problem::not_found("no such session")
+}
+
+pub fn closed() -> Problem {
+    Problem::refused("no conversation is open")
+}
+
+/// The shard of an actor of that kind, which this node must lead.
+/// # Errors
+/// It does not.
+pub fn led(node: &ClusterNode, target: Target, kind: &str) -> Result<Arc<Shard>, Problem> {
+    let shard = node.router.local(node.router.shard_of(target));
+    shard.ok_or_else(|| Problem::unavailable(format!("that node does not lead the {kind}'s shard")))
+}
+
+/// Reads what was acknowledged before.
+/// # Errors
+/// This node does not lead any more, or the rows cannot be read.
+pub async fn read_led<T>(
+    shard: &Shard,
+    kind: &str,
+    read: impl FnOnce(&mut chat::Shard, &dyn chat::Rows) -> Result<T, chat::ApplyError>,
+) -> Result<T, Problem> {
+    let read = shard.read(read).await;
+    let read =
+        read.map_err(|_| Problem::unavailable(format!("that node does not lead the {kind}'s shard just now")))?;
+    read.map_err(|error| Problem::fault(format!("{}: {error}", shard.id)))
 }
 
 /// The session of a path.
@@ -291,11 +315,18 @@ pub async fn one(app: Data<App>, session: Path<String>) -> Answer<SessionView> {
 /// Ends the open conversation in the name of the system. Also right when none is open.
 pub async fn close(app: Data<App>, session: Path<String>) -> Answer<SessionView> {
     let session = known(&session)?;
+    change(&app, session, Command::Close { session, by: Party::System }).await
+}
+
+/// Logs a command of a session; the session as it is then.
+/// # Errors
+/// The rules do not allow it, or there is no leader.
+pub async fn change(app: &App, session: SessionId, command: Command) -> Answer<SessionView> {
     let shard = app.cluster.router.shard_of(Target::Session(session));
-    let call = ShardCall::Propose(Command::Close { session, by: Party::System });
-    match call_shard(&app, shard, call).await {
-        ShardReply::Done => Ok(Json(of(&app, session).await?)),
+    match call_shard(app, shard, ShardCall::Propose(command)).await {
+        ShardReply::Done => Ok(Json(of(app, session).await?)),
         ShardReply::Refused(Refused::UnknownSession) => Err(no_session()),
+        ShardReply::Refused(Refused::ConversationClosed) => Err(closed()),
         ShardReply::Refused(_) => Err(Problem::refused("the rules do not allow it")),
         _ => Err(Problem::unavailable(format!("{shard} has no leader just now, try again"))),
     }

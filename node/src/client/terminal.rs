@@ -207,14 +207,12 @@ impl Screen {
     fn show(&mut self, item: Item) -> anyhow::Result<()> {
         self.stopped |= matches!(item, Item::Stopped(_));
         if let Item::Event(event) = &item {
-            match event.kind {
+            match (&event.kind, self.me) {
                 // Moved to somebody else: lines for it would be refused.
-                EventKind::Assigned { agent }
-                    if self.me != Party::Agent(agent) && matches!(self.me, Party::Agent(_)) =>
-                {
+                (EventKind::Assigned { agent }, Party::Agent(me)) if *agent != me => {
                     self.session.take_if(|session| *session == event.session);
                 }
-                EventKind::Message { from: Party::Visitor(_), .. } | EventKind::Assigned { .. } => {
+                (EventKind::Message { from: Party::Visitor(_), .. } | EventKind::Assigned { .. }, _) => {
                     self.session = Some(event.session);
                 }
                 _ => {}
