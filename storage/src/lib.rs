@@ -12,6 +12,7 @@ mod engine;
 mod error;
 mod keys;
 mod mem;
+mod mem_disk;
 mod raft_log;
 mod raft_log_open;
 mod rocks;
@@ -23,6 +24,7 @@ mod tables;
 mod tail;
 mod watermark;
 mod watermark_file;
+mod worker;
 mod writer;
 
 pub use batch::{Batch, Op};
@@ -36,4 +38,5 @@ pub use state_table::{Installer, ROW_KEY_BYTES_MAX, ROW_VALUE_BYTES_MAX, StateTa
 pub use survey::{StoppedNode, Survey};
 pub use tail::LogEntry;
 pub use watermark::Watermarks;
+pub use worker::DrivenWriter;
 pub use writer::{Done, LogWriter, OnFatal, WriterOptions, exit_on_fatal};

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::batch::{Batch, Op};
 use crate::engine::{Durability, Engine, Family, View, Visit};
 use crate::error::StorageError;
+use crate::mem_disk::{Disk, MemFile};
 
 type Rows = BTreeMap<Vec<u8>, Bytes>;
 
@@ -30,10 +31,18 @@ impl Families {
                     self.rows[family as usize].remove(key);
                 }
                 Op::DeleteRange { family, from, to } => {
-                    self.rows[family as usize].retain(|key, _| key.as_slice() < from || key.as_slice() >= to);
+                    let gone: Vec<Vec<u8>> = self.range(family, from, to).map(|(key, _)| key.clone()).collect();
+                    for key in gone {
+                        self.rows[family as usize].remove(&key);
+                    }
                 }
             }
         }
+    }
+
+    /// As [`Families::apply`], for the rows of some families only.
+    fn apply_to(&mut self, batch: &Batch, takes: impl Fn(Family) -> bool) {
+        self.apply(&part_of(batch, takes));
     }
 
     fn bytes(&self) -> usize {
@@ -62,67 +71,71 @@ impl View for Families {
     }
 }
 
-/// The simulated machine: its power and its next faults are shared by the database and the watermark file.
-#[derive(Debug, Default)]
-struct Disk {
-    /// Synced writes that still succeed before the power goes; `None`: it stays on.
-    syncs_left: Option<u64>,
-    fail_next_sync: bool,
-    syncs: u64,
-}
-
-impl Disk {
-    fn sync(&mut self) -> Result<(), StorageError> {
-        self.power()?;
-        if std::mem::take(&mut self.fail_next_sync) {
-            return Err(StorageError::Io { what: "sync", cause: "injected fault".to_owned() });
-        }
-        if let Some(left) = &mut self.syncs_left {
-            *left -= 1;
-        }
-        self.syncs += 1;
-        Ok(())
-    }
-
-    fn power(&self) -> Result<(), StorageError> {
-        match self.syncs_left {
-            Some(0) => Err(StorageError::Io { what: "access", cause: "power is off".to_owned() }),
-            _ => Ok(()),
-        }
-    }
-}
-
 #[derive(Debug, Default)]
 struct Inner {
     live: Arc<Families>,
+    /// What is on the disk for certain. Its state rows are those of the last flush; `tail` tells what came after.
     durable: Families,
-    /// `Logged` batches that no sync has covered yet.
-    logged: Vec<Batch>,
+    /// Batches since the last flush that touch state rows, and those that no sync has covered yet.
+    tail: Vec<(Batch, Durability)>,
     capacity_bytes: Option<usize>,
 }
 
-/// The bytes of the watermark file on the simulated disk.
-#[derive(Debug, Clone)]
-pub(crate) struct MemFile {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    disk: Arc<Mutex<Disk>>,
+impl Inner {
+    /// Every batch so far is covered by a sync.
+    fn synced(&mut self) {
+        for (batch, durability) in &mut self.tail {
+            if *durability == Durability::Logged {
+                *durability = Durability::Synced;
+                self.durable.apply_to(batch, |family| family != Family::State);
+            }
+        }
+        self.tail.retain(|(batch, _)| touches_state(batch));
+    }
+
+    /// What a power cut leaves: all that was synced, the first `logged` batches that were not, and of the state rows also what a flush
+    /// of RocksDB's own would have written after the first `flushed` batches.
+    fn survivors(&self, logged: usize, flushed: usize) -> Families {
+        let mut left = self.durable.clone();
+        let mut unsynced = 0;
+        for (number, (batch, durability)) in self.tail.iter().enumerate() {
+            let in_log = match durability {
+                Durability::Synced => true,
+                Durability::Logged => {
+                    unsynced += 1;
+                    unsynced <= logged
+                }
+                Durability::Buffered => false,
+            };
+            if in_log && *durability == Durability::Logged {
+                left.apply_to(batch, |family| family != Family::State);
+            }
+            if in_log || number < flushed {
+                left.apply_to(batch, |family| family == Family::State);
+            }
+        }
+        left
+    }
 }
 
-impl MemFile {
-    pub(crate) fn read(&self) -> Vec<u8> {
-        self.bytes.lock().clone()
-    }
-
-    /// Writes and syncs; takes one of the syncs that [`MemEngine::power_off_after`] left.
-    pub(crate) fn write_synced(&self, offset: usize, data: &[u8]) -> Result<(), StorageError> {
-        self.disk.lock().sync()?;
-        let mut bytes = self.bytes.lock();
-        if bytes.len() < offset + data.len() {
-            bytes.resize(offset + data.len(), 0);
+/// The operations on some families.
+fn part_of(batch: &Batch, takes: impl Fn(Family) -> bool) -> Batch {
+    let mut part = Batch::new();
+    for op in batch.ops() {
+        match op {
+            Op::Put { family, key, value } if takes(family) => part.put(family, key, value),
+            Op::Delete { family, key } if takes(family) => part.delete(family, key),
+            Op::DeleteRange { family, from, to } if takes(family) => part.delete_range(family, from, to),
+            _ => {}
         }
-        bytes[offset..offset + data.len()].copy_from_slice(data);
-        Ok(())
     }
+    part
+}
+
+fn touches_state(batch: &Batch) -> bool {
+    batch.ops().any(|op| match op {
+        Op::Put { family, .. } | Op::Delete { family, .. } | Op::DeleteRange { family, .. } => family == Family::State,
+    })
 }
 
 /// The database in memory. Share it in an `Arc`; [`MemEngine::restart`] gives what the next process would find.
@@ -149,8 +162,10 @@ impl MemEngine {
     /// together would. The handle goes on as the restarted machine, with power and without pending faults.
     pub fn crash(&self) {
         let mut inner = self.inner.lock();
-        inner.logged.clear();
-        inner.live = Arc::new(inner.durable.clone());
+        let left = inner.survivors(0, 0);
+        inner.tail.clear();
+        inner.live = Arc::new(left.clone());
+        inner.durable = left;
         *self.file.disk.lock() = Disk::default();
     }
 
@@ -158,16 +173,33 @@ impl MemEngine {
     /// of the "killed process" can no longer change the disk.
     #[must_use]
     pub fn restart(&self) -> Arc<MemEngine> {
+        self.restart_with(&mut |_| 0)
+    }
+
+    /// As [`MemEngine::restart`], but the disk may have kept more than it had to: `choose(n)` says how many of the next `n` batches, 0
+    /// to `n`. It is asked twice: for batches of the write-ahead log, and for those whose state rows were written in passing.
+    #[must_use]
+    pub fn restart_with(&self, choose: &mut dyn FnMut(usize) -> usize) -> Arc<MemEngine> {
         let inner = self.inner.lock();
+        let logged = inner.tail.iter().filter(|(_, durability)| *durability == Durability::Logged).count();
+        let (logged, flushed) = (choose(logged), choose(inner.tail.len()));
+        self.reborn(&inner, inner.survivors(logged, flushed))
+    }
+
+    /// As [`MemEngine::restart`] after kill -9 alone: the operating system lives and has every write, but for what the process itself
+    /// kept in memory; of that, `choose` says how much was flushed in passing.
+    #[must_use]
+    pub fn restart_killed(&self, choose: &mut dyn FnMut(usize) -> usize) -> Arc<MemEngine> {
+        let inner = self.inner.lock();
+        let flushed = choose(inner.tail.len());
+        self.reborn(&inner, inner.survivors(usize::MAX, flushed))
+    }
+
+    fn reborn(&self, inner: &Inner, durable: Families) -> Arc<MemEngine> {
         let mut disk = self.file.disk.lock();
         disk.syncs_left = Some(0);
-        let durable = inner.durable.clone();
-        let next = Inner {
-            live: Arc::new(durable.clone()),
-            durable,
-            logged: Vec::new(),
-            capacity_bytes: inner.capacity_bytes,
-        };
+        let next =
+            Inner { live: Arc::new(durable.clone()), durable, tail: Vec::new(), capacity_bytes: inner.capacity_bytes };
         let file = MemFile { bytes: Arc::new(Mutex::new(self.file.read())), disk: Arc::default() };
         Arc::new(MemEngine { inner: Mutex::new(next), file })
     }
@@ -182,15 +214,27 @@ impl MemEngine {
         self.file.disk.lock().syncs_left = Some(syncs);
     }
 
+    /// The same, and the write that finds the power gone is torn: a batch may be there or not, and of a slot of the watermark file a part is.
+    pub fn tear_after(&self, syncs: u64) {
+        let mut disk = self.file.disk.lock();
+        (disk.syncs_left, disk.tears) = (Some(syncs), true);
+    }
+
     /// Syncs so far, of the database and of the watermark file.
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.file.disk.lock().syncs
     }
 
-    /// Writes fail with `NoSpace` when keys and values would exceed `bytes`.
-    pub fn set_capacity(&self, bytes: usize) {
-        self.inner.lock().capacity_bytes = Some(bytes);
+    /// Writes fail with `NoSpace` when keys and values would exceed `bytes`; `None`: there is room again.
+    pub fn set_capacity(&self, bytes: impl Into<Option<usize>>) {
+        self.inner.lock().capacity_bytes = bytes.into();
+    }
+
+    /// Bytes of all keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.inner.lock().live.bytes()
     }
 
     /// Flips the lowest bit of the last byte of a stored row, live and durable; false when there is no such row.
@@ -205,6 +249,10 @@ impl MemEngine {
             true
         };
         let live = flip(Arc::make_mut(&mut inner.live));
+        // What a restart finds must be flipped as well, wherever it lies.
+        let left = inner.survivors(0, usize::MAX);
+        inner.durable = left;
+        inner.tail.retain(|(_, durability)| *durability == Durability::Logged);
         flip(&mut inner.durable) || live
     }
 
@@ -213,7 +261,7 @@ impl MemEngine {
         let mut inner = self.inner.lock();
         inner.live = Arc::default();
         inner.durable = Families::default();
-        inner.logged.clear();
+        inner.tail.clear();
     }
 
     pub(crate) fn file(&self) -> MemFile {
@@ -249,19 +297,23 @@ impl Engine for MemEngine {
         {
             return Err(StorageError::NoSpace { cause: format!("capacity of {capacity} bytes") });
         }
+        if let Err(error) = self.file.disk.lock().powered(durability) {
+            if error.is_torn {
+                inner.tail.push((batch.clone(), Durability::Logged));
+            }
+            return Err(error.cause);
+        }
         // The live rows change even when the sync fails: what a failed sync leaves behind is unknown, and a reader may see it.
-        self.file.disk.lock().power()?;
         Arc::make_mut(&mut inner.live).apply(batch);
         match durability {
-            Durability::Buffered => {}
-            Durability::Logged => inner.logged.push(batch.clone()),
+            Durability::Buffered | Durability::Logged => inner.tail.push((batch.clone(), durability)),
             Durability::Synced => {
                 self.file.disk.lock().sync()?;
-                let inner = &mut *inner;
-                for earlier in inner.logged.drain(..) {
-                    inner.durable.apply(&earlier);
+                inner.synced();
+                inner.durable.apply_to(batch, |family| family != Family::State);
+                if touches_state(batch) {
+                    inner.tail.push((batch.clone(), Durability::Synced));
                 }
-                inner.durable.apply(batch);
             }
         }
         Ok(())
@@ -272,6 +324,10 @@ impl Engine for MemEngine {
         self.file.disk.lock().sync()?;
         let rows = inner.live.rows[Family::State as usize].clone();
         inner.durable.rows[Family::State as usize] = rows;
+        inner.tail.retain(|(_, durability)| *durability == Durability::Logged);
+        for (batch, _) in &mut inner.tail {
+            *batch = part_of(batch, |family| family != Family::State);
+        }
         Ok(())
     }
 

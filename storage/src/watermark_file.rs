@@ -14,7 +14,7 @@ use proto::ids::ReplicaId;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::StorageError;
-use crate::mem::MemFile;
+use crate::mem_disk::MemFile;
 use crate::tables::{Point, Reader};
 
 const VERSION: u8 = 1;

@@ -9,17 +9,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use proto::ids::ReplicaId;
 
-use crate::batch::Batch;
-use crate::engine::{Durability, Engine, Family};
+use crate::engine::Engine;
 use crate::error::StorageError;
-use crate::keys::{Tag, log_key, meta_key};
-use crate::tables::{Point, encode_committed, encode_purge_point, encode_vote, log_row_head};
+use crate::tables::Point;
 use crate::tail::LogEntry;
-use crate::watermark::{Mark, Watermarks};
+use crate::watermark::Watermarks;
+use crate::worker::{DrivenWriter, Worker};
 
 /// Called once, when a write is durable or has failed, on the log writer's thread: it must be quick, must not block and must not panic.
 /// A call that is refused at once (`Invalid`, `Stopped`) runs it on the caller's thread before the call returns.
@@ -82,10 +81,10 @@ pub(crate) enum Change {
 
 /// One write in the queue. Dropped unanswered, it answers `Stopped`.
 pub(crate) struct Job {
-    replica: ReplicaId,
-    change: Change,
-    number: u64,
-    written: Arc<AtomicU64>,
+    pub(crate) replica: ReplicaId,
+    pub(crate) change: Change,
+    pub(crate) number: u64,
+    pub(crate) written: Arc<AtomicU64>,
     done: Option<Done>,
 }
 
@@ -95,14 +94,14 @@ impl Job {
         Job { replica, change, number, written, done: Some(done) }
     }
 
-    fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         match &self.change {
             Change::Append { entries, .. } => entries.iter().map(|(entry, _)| entry.body.len()).sum(),
             Change::Vote { .. } | Change::Cut { .. } | Change::Purge { .. } => 0,
         }
     }
 
-    fn answer(mut self, result: Result<(), StorageError>) {
+    pub(crate) fn answer(mut self, result: Result<(), StorageError>) {
         if let Some(done) = self.done.take() {
             done(result);
         }
@@ -117,7 +116,7 @@ impl Drop for Job {
     }
 }
 
-enum Message {
+pub(crate) enum Message {
     Job(Job),
     Stop,
 }
@@ -130,18 +129,20 @@ pub struct LogWriter {
     fsyncs: Arc<AtomicU64>,
     slow: Arc<SlowDisk>,
     threads: Mutex<Option<Threads>>,
+    /// Tells a [`DrivenWriter`] that something waits.
+    on_queued: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// A drill: every sync takes longer, for a while.
 #[derive(Default)]
-struct SlowDisk {
+pub(crate) struct SlowDisk {
     is_on: AtomicBool,
     /// What each sync takes longer, and until when.
     delay: Mutex<Option<(Duration, Instant)>>,
 }
 
 impl SlowDisk {
-    fn delay(&self) -> Option<Duration> {
+    pub(crate) fn delay(&self) -> Option<Duration> {
         if !self.is_on.load(Ordering::Relaxed) {
             return None;
         }
@@ -190,7 +191,28 @@ impl LogWriter {
             fsyncs,
             slow,
             threads: Mutex::new(Some(Threads { writer, pacer })),
+            on_queued: None,
         })
+    }
+
+    /// A log writer without threads: the caller drives it. `on_queued` is called whenever there is something to do.
+    #[must_use]
+    pub fn driven(
+        engine: Arc<dyn Engine>,
+        watermarks: Watermarks,
+        options: WriterOptions,
+        on_fatal: OnFatal,
+        on_queued: Arc<dyn Fn() + Send + Sync>,
+    ) -> (Arc<LogWriter>, DrivenWriter) {
+        let (queue, receiver) = crossbeam_channel::bounded(options.queue_len_max.max(1));
+        let poison = Arc::new(Poison { cause: OnceLock::new(), on_fatal });
+        let fsyncs = Arc::new(AtomicU64::new(0));
+        watermarks.arm();
+        let worker = Worker::new(engine, watermarks.clone(), options, receiver, poison.clone(), fsyncs.clone());
+        let (slow, threads) = (worker.slow.clone(), Mutex::new(None));
+        let on_queued = Some(on_queued);
+        let writer = Arc::new(LogWriter { queue, watermarks, poison, fsyncs, slow, threads, on_queued });
+        (writer, DrivenWriter::new(worker))
     }
 
     /// Successful syncs of the database since the start.
@@ -235,7 +257,12 @@ impl LogWriter {
     /// Queues a write; blocks while the queue is full. A write that cannot be queued comes back, to be dropped when no lock is held.
     pub(crate) fn send(&self, job: Job) -> Option<Job> {
         match self.queue.send(Message::Job(job)) {
-            Ok(()) => None,
+            Ok(()) => {
+                if let Some(on_queued) = &self.on_queued {
+                    on_queued();
+                }
+                None
+            }
             Err(crossbeam_channel::SendError(Message::Job(job))) => Some(job),
             Err(crossbeam_channel::SendError(Message::Stop)) => None,
         }
@@ -263,19 +290,19 @@ pub fn exit_on_fatal(error: &StorageError) -> ! {
 }
 
 /// The first error, and whom to tell.
-struct Poison {
+pub(crate) struct Poison {
     cause: OnceLock<StorageError>,
     on_fatal: OnFatal,
 }
 
 impl Poison {
-    fn fire(&self, error: &StorageError) {
+    pub(crate) fn fire(&self, error: &StorageError) {
         if self.cause.set(error.clone()).is_ok() {
             (self.on_fatal)(error);
         }
     }
 
-    fn check(&self) -> Result<(), StorageError> {
+    pub(crate) fn check(&self) -> Result<(), StorageError> {
         match self.cause.get() {
             None => Ok(()),
             Some(cause) => Err(StorageError::Poisoned { cause: cause.to_string() }),
@@ -308,179 +335,5 @@ fn follow(watermarks: &Watermarks, poison: &Poison, pace: Duration) {
         && let Err(error) = watermarks.persist()
     {
         poison.fire(&error);
-    }
-}
-
-struct Worker {
-    engine: Arc<dyn Engine>,
-    watermarks: Watermarks,
-    options: WriterOptions,
-    queue: Receiver<Message>,
-    poison: Arc<Poison>,
-    fsyncs: Arc<AtomicU64>,
-    slow: Arc<SlowDisk>,
-    meters: Meters,
-    batch: Batch,
-    jobs: Vec<Job>,
-    cuts: Vec<(ReplicaId, Option<Point>)>,
-    marks: Vec<(ReplicaId, Mark)>,
-    has_vote: bool,
-    last_sync: Duration,
-}
-
-struct Meters {
-    fsync_seconds: metrics::Histogram,
-    fsyncs: metrics::Counter,
-    batch_appends: metrics::Histogram,
-}
-
-impl Worker {
-    fn new(
-        engine: Arc<dyn Engine>,
-        watermarks: Watermarks,
-        options: WriterOptions,
-        queue: Receiver<Message>,
-        poison: Arc<Poison>,
-        fsyncs: Arc<AtomicU64>,
-    ) -> Worker {
-        let meters = Meters {
-            fsync_seconds: metrics::histogram!("chat_stage_fsync_seconds"),
-            fsyncs: metrics::counter!("chat_storage_fsyncs_total"),
-            batch_appends: metrics::histogram!("chat_storage_batch_appends_count"),
-        };
-        let (batch, jobs, cuts, marks) = (Batch::new(), Vec::new(), Vec::new(), Vec::new());
-        let (has_vote, last_sync) = (false, Duration::ZERO);
-        Worker {
-            engine,
-            watermarks,
-            options,
-            queue,
-            poison,
-            fsyncs,
-            slow: Arc::default(),
-            meters,
-            batch,
-            jobs,
-            cuts,
-            marks,
-            has_vote,
-            last_sync,
-        }
-    }
-
-    fn run(mut self) {
-        let mut last_len = 0;
-        while let Ok(Message::Job(first)) = self.queue.recv() {
-            let stop = self.gather(first, last_len);
-            last_len = self.jobs.len();
-            let result = self.write();
-            if let Err(error) = &result {
-                self.poison.fire(error);
-            }
-            for job in self.jobs.drain(..) {
-                job.answer(result.clone());
-            }
-            if stop {
-                break;
-            }
-        }
-        // What is still in the queue answers `Stopped` when the receiver is dropped with it.
-    }
-
-    /// Takes what is waiting, within the bounds of a round. True: the owner asked to stop.
-    fn gather(&mut self, first: Job, last_len: usize) -> bool {
-        let mut bytes = first.bytes();
-        self.jobs.push(first);
-        let wait = if last_len > 1 { self.options.linger.min(self.last_sync) } else { Duration::ZERO };
-        let deadline = (!wait.is_zero()).then(|| Instant::now() + wait);
-        while bytes < self.options.batch_bytes_max {
-            let message = match (self.queue.try_recv(), deadline) {
-                (Ok(message), _) => message,
-                (Err(TryRecvError::Disconnected), _) => return true,
-                (Err(TryRecvError::Empty), None) => return false,
-                (Err(TryRecvError::Empty), Some(deadline)) => match self.queue.recv_deadline(deadline) {
-                    Ok(message) => message,
-                    Err(_) => return false,
-                },
-            };
-            match message {
-                Message::Stop => return true,
-                Message::Job(job) => {
-                    bytes += job.bytes();
-                    self.jobs.push(job);
-                }
-            }
-        }
-        false
-    }
-
-    /// One round: marks down, one batch, one sync, marks up. See `watermark.rs` for why in this order.
-    fn write(&mut self) -> Result<(), StorageError> {
-        self.poison.check()?;
-        self.encode();
-        if !self.cuts.is_empty() {
-            self.watermarks.lower(&self.cuts)?;
-        }
-        let start = Instant::now();
-        if let Some(delay) = self.slow.delay() {
-            // Nobody wakes this thread; if somebody did, the drill would only be milder.
-            std::thread::park_timeout(delay);
-        }
-        self.engine.write_ref(&self.batch, Durability::Synced)?;
-        self.last_sync = start.elapsed();
-        self.fsyncs.fetch_add(1, Ordering::Relaxed);
-        self.meters.fsyncs.increment(1);
-        self.meters.fsync_seconds.record(self.last_sync);
-        self.meters.batch_appends.record(self.jobs.len() as f64);
-        for job in &self.jobs {
-            job.written.store(job.number, Ordering::Release);
-        }
-        self.watermarks.post(&self.marks);
-        // A vote that was answered must never be forgotten unseen, so it waits for its mark; votes are rare.
-        if self.has_vote {
-            self.watermarks.persist()?;
-        }
-        Ok(())
-    }
-
-    fn encode(&mut self) {
-        self.batch.clear();
-        self.batch.shrink_to(2 * self.options.batch_bytes_max);
-        self.cuts.clear();
-        self.marks.clear();
-        self.has_vote = false;
-        for job in &self.jobs {
-            let replica = job.replica;
-            match &job.change {
-                Change::Append { entries, committed } => {
-                    for (entry, hash) in entries {
-                        let head = log_row_head(entry.term, *hash);
-                        self.batch.put_parts(Family::Log, &log_key(replica, entry.index), &[&head, &entry.body]);
-                    }
-                    if let Some(committed) = committed {
-                        self.batch.put(Family::Meta, &meta_key(replica, Tag::Committed), &encode_committed(committed));
-                    }
-                    if let Some((entry, hash)) = entries.last() {
-                        let point = Point { index: entry.index, term: entry.term, hash: *hash };
-                        self.marks.push((replica, Mark::Last(point)));
-                    }
-                }
-                Change::Vote { counter, vote } => {
-                    self.batch.put(Family::Meta, &meta_key(replica, Tag::Vote), &encode_vote(*counter, vote));
-                    self.marks.push((replica, Mark::Votes(*counter)));
-                    self.has_vote = true;
-                }
-                Change::Cut { rows, kept } => {
-                    self.batch.delete_range(Family::Log, &log_key(replica, rows.start), &log_key(replica, rows.end));
-                    self.cuts.push((replica, *kept));
-                    self.marks.push((replica, Mark::Cut(*kept)));
-                }
-                Change::Purge { rows, point } => {
-                    self.batch.delete_range(Family::Log, &log_key(replica, rows.start), &log_key(replica, rows.end));
-                    self.batch.put(Family::Meta, &meta_key(replica, Tag::PurgePoint), &encode_purge_point(*point));
-                    self.marks.push((replica, Mark::AtLeast(*point)));
-                }
-            }
-        }
     }
 }
