@@ -11,6 +11,12 @@ pub mod restored;
 
 pub mod invariants;
 
+pub mod history;
+pub mod talk;
+
+#[cfg(feature = "sim")]
+pub mod sim;
+
 pub mod http;
 pub mod socket;
 pub mod wait;

@@ -18,5 +18,7 @@ pub mod metrics;
 pub mod push;
 pub mod run;
 pub mod session;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod telemetry;
 pub mod trace;

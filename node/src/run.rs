@@ -152,7 +152,7 @@ fn start_cluster(
         let listener = tokio::net::TcpListener::from_std(peers)?;
         let make_hooks = move |weak| NodeHooks::new(weak, hub, runtime, allow_drills) as Arc<_>;
         let password = move || auth::hash_password(founding.expose()).map_err(|error| error.to_string());
-        anyhow::Ok(ClusterNode::start(node_config, listener, make_hooks, password).await?)
+        anyhow::Ok(ClusterNode::start(node_config, None, listener.into(), make_hooks, password).await?)
     });
     let node = started.with_context(|| format!("data directory {}", config.data_dir.display()))?;
     if node.founded() {

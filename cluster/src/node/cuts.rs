@@ -196,7 +196,7 @@ impl ClusterNode {
         if !leadership.serving || group.read_barrier().await.is_err() {
             return CutReply::NotLeader { hint: leadership.leader.map(|(_, node)| node) };
         }
-        let cut = tokio::task::spawn_blocking(move || checkpointed(&group)).await;
+        let cut = crate::blocking(move || checkpointed(&group)).await;
         let (rows, applied) = match cut.map_err(|error| error.to_string()).flatten() {
             Ok(cut) => cut,
             Err(reason) => return CutReply::Failed { reason },
@@ -224,7 +224,7 @@ impl ClusterNode {
             self.cuts.put_back(id, cut);
             return CutReply::Failed { reason: format!("chunk {number} was not due") };
         }
-        let read = tokio::task::spawn_blocking(move || {
+        let read = crate::blocking(move || {
             let chunk = cut.rows.next_chunk(CHUNK_BYTES);
             (cut, chunk)
         });

@@ -36,7 +36,7 @@ impl ClusterNode {
             let log = RaftLog::open(engine.clone(), writer, replica, LogOptions::default())?;
             Ok((log, StateTable::open(engine, replica)?))
         };
-        let opened = tokio::task::spawn_blocking(open).await.map_err(|error| StartError::Invalid(error.to_string()))?;
+        let opened = crate::blocking(open).await.map_err(|error| StartError::Invalid(error.to_string()))?;
         let (log, (table, header)) = opened?;
         let log = match log {
             Opened::Intact(log) => log,
@@ -106,7 +106,7 @@ impl ClusterNode {
             StateTable::destroy(engine.as_ref(), replica)?;
             writer.watermarks().retire(replica)
         };
-        match tokio::task::spawn_blocking(destroy).await {
+        match crate::blocking(destroy).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%replica, %error, "old replica's rows remain"),
             Err(error) => tracing::warn!(%replica, %error, "old replica's rows remain"),
@@ -161,7 +161,7 @@ impl ClusterNode {
                     core.machine.drop_idle();
                     written
                 };
-                match tokio::task::spawn_blocking(work).await {
+                match crate::blocking(work).await {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::error!(%error, "checkpoint failed"),
                     Err(error) => tracing::error!(%error, "checkpoint panicked"),

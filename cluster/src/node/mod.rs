@@ -19,7 +19,7 @@ pub use cuts::{CutError, OpenCut};
 pub use handover::{HandedOver, TransferError};
 pub use identity::{Identity, IdentityError};
 pub use members::DEAD_AFTER;
-pub use start::{Join, NodeConfig, StartError};
+pub use start::{Join, NodeConfig, StartError, Storage};
 pub use status::{ClusterStatus, NodeStatus, ReplicaStatus, ShardStatus};
 pub(crate) use versions::put_mark;
 pub use versions::{FINALIZE_AFTER, UpgradeStatus};
@@ -208,14 +208,14 @@ impl ClusterNode {
             // A raft that has stopped already is as good.
             let _ = replica.group.raft.shutdown().await;
             let core = replica.group.core.clone();
-            let written = tokio::task::spawn_blocking(move || core.checkpoint()).await;
+            let written = crate::blocking(move || core.checkpoint()).await;
             if let Ok(Err(error)) = written {
                 tracing::warn!(%error, "last checkpoint failed, the log will be replayed");
             }
         }
         let engine = self.engine.clone();
         let writer = self.writer.clone();
-        let closed = tokio::task::spawn_blocking(move || {
+        let closed = crate::blocking(move || {
             let flushed = engine.flush_state();
             writer.stop();
             flushed
@@ -228,6 +228,6 @@ impl ClusterNode {
 
 /// Writes a small file without holding up the runtime.
 pub(crate) async fn on_disk(write: impl FnOnce() -> Result<(), FileError> + Send + 'static) -> Result<(), StartError> {
-    let written = tokio::task::spawn_blocking(write).await;
+    let written = crate::blocking(write).await;
     Ok(written.map_err(|error| StartError::Invalid(error.to_string()))??)
 }

@@ -10,7 +10,7 @@ use crate::config::RaftTimings;
 use crate::hooks::Hooks;
 use crate::router::Router;
 use crate::tls::{Credentials, Identities, TlsError};
-use crate::transport::{Transport, TransportConfig};
+use crate::transport::{Listener, Transport, TransportConfig};
 use parking_lot::{Mutex, RwLock};
 use proto::command::{MetaCommand, NodeAddress, NodeState, TokenHash};
 use proto::ids::{ClusterId, META_SHARD, NodeId, ReplicaId};
@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 use storage::{Engine, LogWriter, RocksEngine, RocksOptions, StorageError, Watermarks, WriterOptions};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -57,6 +56,14 @@ pub struct NodeConfig {
     pub admin_token: TokenHash,
 }
 
+/// The open disk of a node.
+pub struct Storage {
+    pub engine: Arc<dyn Engine>,
+    pub writer: Arc<LogWriter>,
+    /// Whether it has ever held a replica.
+    pub holds_replicas: bool,
+}
+
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -87,19 +94,23 @@ pub enum StartError {
 }
 
 impl ClusterNode {
-    /// Starts the node and returns once its storage is open, its links are served and its replicas run. `admin_password` is
-    /// asked only if a cluster is founded now: argon2id in PHC form, which is slow on purpose.
+    /// Starts the node and returns once its storage is open, its links are served and its replicas run. `storage` is RocksDB in the data
+    /// directory if it is `None`. `admin_password` is asked only if a cluster is founded now: argon2id in PHC form, which is slow on purpose.
     /// # Errors
     /// `StartError`; nothing was promised to anyone then.
     pub async fn start(
         config: NodeConfig,
-        listener: TcpListener,
+        storage: Option<Storage>,
+        listener: Listener,
         make_hooks: impl FnOnce(std::sync::Weak<ClusterNode>) -> Arc<dyn Hooks>,
         admin_password: impl FnOnce() -> Result<String, String>,
     ) -> Result<Arc<ClusterNode>, StartError> {
         config.timings.validate().map_err(StartError::Invalid)?;
         let marked = check_mark(&config.data_dir)?;
-        let (engine, writer, holds_replicas) = open_storage(&config).await?;
+        let Storage { engine, writer, holds_replicas } = match storage {
+            Some(open) => open,
+            None => open_storage(&config).await?,
+        };
         if was_removed(&config.data_dir) {
             return Err(StartError::Removed);
         }
@@ -202,8 +213,7 @@ impl ClusterNode {
     }
 }
 
-/// Opens the disk; also says whether it has ever held a replica.
-async fn open_storage(config: &NodeConfig) -> Result<(Arc<dyn Engine>, Arc<LogWriter>, bool), StartError> {
+async fn open_storage(config: &NodeConfig) -> Result<Storage, StartError> {
     let dir = config.data_dir.clone();
     let open = move || -> Result<_, StorageError> {
         // The guard first: it must tell a brand new directory from an emptied one.
@@ -212,9 +222,9 @@ async fn open_storage(config: &NodeConfig) -> Result<(Arc<dyn Engine>, Arc<LogWr
         let engine = RocksEngine::open(&dir.join("db"), RocksOptions::default())?;
         let fatal: Arc<dyn Fn(&StorageError) + Send + Sync> = Arc::new(|error| storage::exit_on_fatal(error));
         let writer = LogWriter::start(engine.clone(), watermarks, WriterOptions::default(), fatal);
-        Ok((engine, writer, holds_replicas))
+        Ok(Storage { engine, writer, holds_replicas })
     };
-    let opened = tokio::task::spawn_blocking(open).await.map_err(|error| StartError::Invalid(error.to_string()))?;
+    let opened = crate::blocking(open).await.map_err(|error| StartError::Invalid(error.to_string()))?;
     Ok(opened?)
 }
 

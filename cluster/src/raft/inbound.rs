@@ -227,5 +227,5 @@ async fn take_part(
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, storage::StorageError> + Send + 'static,
 ) -> Result<T, String> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    crate::blocking(work).await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }

@@ -34,10 +34,7 @@ impl LogStore {
             self.log.read(range, bytes_max).map_err(io_error)?
         } else {
             let log = self.log.clone();
-            tokio::task::spawn_blocking(move || log.read(range, bytes_max))
-                .await
-                .map_err(io::Error::other)?
-                .map_err(io_error)?
+            crate::blocking(move || log.read(range, bytes_max)).await.map_err(io::Error::other)?.map_err(io_error)?
         };
         found.into_iter().map(|entry| from_log(entry).map_err(io::Error::other)).collect()
     }

@@ -221,13 +221,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             core.checkpointed.store(next_index(applied.0.as_ref()), Ordering::Release);
             Ok(())
         };
-        tokio::task::spawn_blocking(install).await.map_err(io::Error::other)?
+        crate::blocking(install).await.map_err(io::Error::other)?
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<TypeConfig, SnapshotData>>> {
         let core = self.core.clone();
-        let snapshot =
-            tokio::task::spawn_blocking(move || current_snapshot(&core)).await.map_err(io::Error::other)??;
+        let snapshot = crate::blocking(move || current_snapshot(&core)).await.map_err(io::Error::other)??;
         Ok(Some(snapshot).filter(|found| found.meta.last_log_id.is_some()))
     }
 }
@@ -257,6 +256,6 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             core.engine.flush_state().map_err(|error| io::Error::other(error.to_string()))?;
             Ok(snapshot)
         };
-        tokio::task::spawn_blocking(build).await.map_err(io::Error::other)?
+        crate::blocking(build).await.map_err(io::Error::other)?
     }
 }

@@ -124,7 +124,7 @@ impl Network {
                 let chunk = rows.next_chunk(CHUNK_BYTES);
                 (rows, chunk)
             };
-            let (back, chunk) = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())?;
+            let (back, chunk) = crate::blocking(read).await.map_err(|error| error.to_string())?;
             rows = back;
             match chunk.map_err(|error| error.to_string())? {
                 Some(chunk) => {

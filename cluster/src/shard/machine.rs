@@ -146,7 +146,7 @@ impl Machine for ShardMachine {
             self.apply_batch(batch, proposed_here)
         } else {
             // A cold session's rows come from disk.
-            tokio::task::block_in_place(|| self.apply_batch(batch, proposed_here))
+            crate::blocking::in_place(|| self.apply_batch(batch, proposed_here))
         }
     }
 

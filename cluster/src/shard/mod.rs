@@ -106,8 +106,8 @@ impl Shard {
 
     /// Runs `read` on this replica's state as it is, which may be old.
     pub fn peek<T>(&self, read: impl FnOnce(&mut chat::Shard, &dyn chat::Rows) -> T) -> T {
-        // Cold sessions are read from disk; the runtime moves its other tasks away meanwhile.
-        tokio::task::block_in_place(|| self.machine.with_state(read))
+        // Cold sessions are read from disk.
+        crate::blocking::in_place(|| self.machine.with_state(read))
     }
 
     /// The version in force for this replica; read in every round of the janitor, so without moving tasks away.

@@ -4,6 +4,7 @@
 use super::frame::{Message, MessageKind, frame_length, messages};
 use super::hello::{HandshakeError, read_message, write_message};
 use super::peer::Peer;
+use super::socket::{Listener, Socket};
 use crate::tls::{Identities, Pin, joiner_config};
 use bytes::BytesMut;
 use parking_lot::Mutex;
@@ -15,7 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -142,7 +142,7 @@ impl Transport {
     }
 
     /// Accepts links until the stop token fires.
-    pub fn serve(self: &Arc<Self>, listener: TcpListener) {
+    pub fn serve(self: &Arc<Self>, listener: Listener) {
         let transport = self.clone();
         let places = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES_MAX));
         self.tasks.spawn(async move {
@@ -152,7 +152,7 @@ impl Transport {
                     () = transport.stop.cancelled() => return,
                 };
                 match accepted {
-                    Ok((socket, _)) => {
+                    Ok(socket) => {
                         // Over the limit the connection is dropped: an honest peer dials again.
                         let Ok(place) = places.clone().try_acquire_owned() else { continue };
                         let handler = transport.clone();
@@ -192,11 +192,10 @@ impl Transport {
         }
     }
 
-    async fn dial(&self, peer: &Peer, address: &str) -> Result<TlsStream<TcpStream>, HandshakeError> {
+    async fn dial(&self, peer: &Peer, address: &str) -> Result<TlsStream<Socket>, HandshakeError> {
         let (tls, name) =
             self.config.tls.connector(peer.node).map_err(|error| HandshakeError::Refused(error.to_string()))?;
-        let socket = TcpStream::connect(address).await?;
-        socket.set_nodelay(true)?;
+        let socket = Socket::connect(address).await?;
         let mut socket = TlsStream::from(tls.connect(name, socket).await?);
         let hello = Hello::Link {
             cluster: self.config.cluster.0,
@@ -220,7 +219,7 @@ impl Transport {
         }
     }
 
-    async fn accept(self: Arc<Self>, socket: TcpStream, place: tokio::sync::OwnedSemaphorePermit) {
+    async fn accept(self: Arc<Self>, socket: Socket, place: tokio::sync::OwnedSemaphorePermit) {
         let heard = tokio::time::timeout(HELLO_WITHIN, self.hear_hello(socket)).await;
         let (mut socket, hello) = match heard {
             Ok(Ok(heard)) => heard,
@@ -246,14 +245,14 @@ impl Transport {
         }
     }
 
-    async fn hear_hello(&self, socket: TcpStream) -> Result<(TlsStream<TcpStream>, Hello), HandshakeError> {
-        socket.set_nodelay(true)?;
+    async fn hear_hello(&self, socket: Socket) -> Result<(TlsStream<Socket>, Hello), HandshakeError> {
+        socket.send_at_once()?;
         let mut socket = TlsStream::from(self.config.tls.acceptor().accept(socket).await?);
         let hello = read_message(&mut socket).await?;
         Ok((socket, hello))
     }
 
-    async fn welcome(&self, hello: Hello, socket: &TlsStream<TcpStream>) -> HelloReply {
+    async fn welcome(&self, hello: Hello, socket: &TlsStream<Socket>) -> HelloReply {
         let refuse = |reason: &str| HelloReply::Refused { reason: reason.to_string() };
         match &hello {
             Hello::Link { cluster, node, to, protocol_min, protocol_max, .. } => {
@@ -288,7 +287,7 @@ impl Transport {
         }
     }
 
-    async fn run_link(self: &Arc<Self>, peer: &Arc<Peer>, socket: TlsStream<TcpStream>) {
+    async fn run_link(self: &Arc<Self>, peer: &Arc<Peer>, socket: TlsStream<Socket>) {
         let link = self.next_link.fetch_add(1, Ordering::Relaxed);
         let (reader, writer) = tokio::io::split(socket);
         if let Some(old) = peer.current_link()
@@ -324,7 +323,7 @@ async fn read_loop(
     inbound: &Arc<dyn Inbound>,
     peer: &Arc<Peer>,
     link: u64,
-    mut reader: ReadHalf<TlsStream<TcpStream>>,
+    mut reader: ReadHalf<TlsStream<Socket>>,
 ) -> std::io::Result<()> {
     let mut buffer = BytesMut::with_capacity(64 << 10);
     loop {
@@ -367,7 +366,7 @@ async fn read_loop(
 async fn write_loop(
     peer: &Peer,
     link: u64,
-    mut writer: WriteHalf<TlsStream<TcpStream>>,
+    mut writer: WriteHalf<TlsStream<Socket>>,
     keepalive: Duration,
 ) -> std::io::Result<()> {
     let mut frame = Vec::with_capacity(64 << 10);
@@ -399,7 +398,7 @@ pub async fn dial_join(address: &str, pins: &[Pin], hello: &Hello) -> Result<Hel
     let tls = joiner_config(pins.to_vec()).map_err(|error| HandshakeError::Refused(error.to_string()))?;
     let any = rustls::pki_types::ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into());
     let ask = async {
-        let mut socket = tls.connect(any, TcpStream::connect(address).await?).await?;
+        let mut socket = tls.connect(any, Socket::connect(address).await?).await?;
         write_message(&mut socket, hello).await?;
         read_message(&mut socket).await
     };

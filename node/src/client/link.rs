@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
+use cluster::transport::Socket;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use proto::client::limits::SUBPROTOCOL;
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
@@ -14,8 +14,8 @@ use tokio_tungstenite::tungstenite::protocol::Message;
 use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
 
 pub(super) struct Link {
-    sink: SplitSink<WebSocketStream<TcpStream>, Message>,
-    stream: SplitStream<WebSocketStream<TcpStream>>,
+    sink: SplitSink<WebSocketStream<Socket>, Message>,
+    stream: SplitStream<WebSocketStream<Socket>>,
 }
 
 impl Link {
@@ -24,8 +24,7 @@ impl Link {
     /// Why not, as text for the log: the caller tries the next node in any case.
     pub async fn open(addr: &str, within: Duration) -> Result<Link, String> {
         let connecting = async {
-            let stream = TcpStream::connect(addr).await.map_err(|error| error.to_string())?;
-            stream.set_nodelay(true).map_err(|error| error.to_string())?;
+            let stream = Socket::connect(addr).await.map_err(|error| error.to_string())?;
             let url = format!("ws://{addr}/v1/ws");
             let mut request = url.into_client_request().map_err(|error| error.to_string())?;
             request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));

@@ -11,10 +11,8 @@ use actix_web::web::{Bytes, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use actix_web_actors::ws::{self, CloseReason, Message, ProtocolError, WebsocketContext};
 use futures_util::Stream;
-use proto::client::limits::{
-    FAULTS_IN_A_ROW_MAX, FRAME_BYTES_MAX, HELLO_WITHIN, PING_EVERY, SILENT_PINGS_MAX, SUBPROTOCOL,
-};
-use proto::client::{CloseCode, ErrorCode, ErrorInfo, FrameError};
+use proto::client::limits::{FRAME_BYTES_MAX, HELLO_WITHIN, PING_EVERY, SILENT_PINGS_MAX, SUBPROTOCOL};
+use proto::client::{CloseCode, ErrorCode, ErrorInfo};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -120,27 +118,7 @@ impl ActorFuture<Connection> for Pump {
 
 impl Connection {
     fn text(&mut self, bytes: &[u8]) {
-        let started = Instant::now();
-        let parsed = proto::client::parse(bytes);
-        self.socket.hub.metrics.decode.record(started.elapsed().as_secs_f64());
-        match parsed {
-            Ok(frame) => {
-                self.socket.with(|state| state.faults_in_a_row = 0);
-                verbs::take(&self.socket, frame);
-            }
-            Err(error) => self.fault(error),
-        }
-    }
-
-    fn fault(&mut self, error: FrameError) {
-        let faults = self.socket.with(|state| {
-            state.faults_in_a_row += 1;
-            state.faults_in_a_row
-        });
-        self.socket.write(&error.into_reply());
-        if faults >= FAULTS_IN_A_ROW_MAX {
-            self.socket.close(CloseCode::Policy);
-        }
+        verbs::take(&self.socket, bytes);
     }
 
     fn fragment(&mut self, item: actix_http::ws::Item) {

@@ -11,3 +11,4 @@ mod verbs;
 pub use actor::upgrade;
 pub use outbox::{Pumped, Subscription, WAITING_BYTES_MAX};
 pub use socket::{Socket, Who, client_party, error_of};
+pub use verbs::take;

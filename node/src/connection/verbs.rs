@@ -4,10 +4,10 @@ use super::hello::{HelloAsk, hello};
 use super::socket::{REQUESTS_MAX, Sent, Socket, Who, client_event, client_party, error_of};
 use crate::auth;
 use cluster::router::{ReplyTo, Router};
-use proto::client::limits::{HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX};
+use proto::client::limits::{FAULTS_IN_A_ROW_MAX, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX};
 use proto::client::{
-    ClientFrame, Cursor, CursorState, ErrorCode, ErrorInfo, Hello, History, HistoryFrom, HistoryPage, Ping, Pong,
-    Reply, Send, ServerFrame, SessionHead, Verb,
+    ClientFrame, CloseCode, Cursor, CursorState, ErrorCode, ErrorInfo, FrameError, Hello, History, HistoryFrom,
+    HistoryPage, Ping, Pong, Reply, Send, ServerFrame, SessionHead, Verb,
 };
 use proto::command::{Command, Target};
 use proto::ids::{SessionId, ShardId};
@@ -15,8 +15,32 @@ use proto::peer::{Page, Refused, ShardCall, ShardReply};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Carries out one frame.
-pub fn take(socket: &Arc<Socket>, frame: ClientFrame<'_>) {
+/// Carries out one text frame, or says what is wrong with it.
+pub fn take(socket: &Arc<Socket>, text: &[u8]) {
+    let started = Instant::now();
+    let parsed = proto::client::parse(text);
+    socket.hub.metrics.decode.record(started.elapsed().as_secs_f64());
+    match parsed {
+        Ok(frame) => {
+            socket.with(|state| state.faults_in_a_row = 0);
+            carry_out(socket, frame);
+        }
+        Err(error) => fault(socket, error),
+    }
+}
+
+fn fault(socket: &Socket, error: FrameError) {
+    let faults = socket.with(|state| {
+        state.faults_in_a_row += 1;
+        state.faults_in_a_row
+    });
+    socket.write(&error.into_reply());
+    if faults >= FAULTS_IN_A_ROW_MAX {
+        socket.close(CloseCode::Policy);
+    }
+}
+
+fn carry_out(socket: &Arc<Socket>, frame: ClientFrame<'_>) {
     let id = frame.id;
     let (who, hello_said) = socket.with(|state| (state.who, state.hello_said));
     if let Verb::Hello(ask) = frame.verb {

@@ -6,8 +6,10 @@ use crate::connection::error_of;
 use crate::run::App;
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json};
+use cluster::node::ClusterNode;
 use proto::client::{ErrorCode, ErrorInfo};
 use proto::command::{Command, Target};
+use proto::ids::{AgentId, SiteId};
 use proto::peer::{ShardCall, ShardReply};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -48,15 +50,7 @@ pub async fn login(app: Data<App>, login: Json<Login>) -> HttpResponse {
         let (Ok(Ok(true)), Some((agent, site, _))) = (checked, found) else {
             return Err(ErrorInfo::new(ErrorCode::Unauthorized, "name or password is wrong"));
         };
-        let fault = || ErrorInfo::new(ErrorCode::Internal, "a fault of the node");
-        let token = auth::mint_token(Bearer::Agent { agent }).map_err(|_| fault())?;
-        let command = Command::AgentLogin { agent, site, name: login.name, token: token.hash() };
-        let shard = cluster.router.shard_of(Target::Agent(agent));
-        match cluster.router.call(shard, ShardCall::Propose(command)).await {
-            ShardReply::Done => Ok(serde_json::json!({ "agent": agent.to_string(), "token": token.expose() })),
-            ShardReply::Refused(_) => Err(fault()),
-            no_answer => Err(error_of(&no_answer)),
-        }
+        new_token(&cluster, agent, site, login.name).await
     });
     let done = done.await.unwrap_or_else(|| Err(ErrorInfo::new(ErrorCode::Internal, "a fault of the node")));
     let outcome = done.as_ref().map_or_else(|error| error.code.as_str(), |_| "ok");
@@ -68,5 +62,25 @@ pub async fn login(app: Data<App>, login: Json<Login>) -> HttpResponse {
     match done {
         Ok(body) => HttpResponse::Ok().json(body),
         Err(error) => refuse_with(error),
+    }
+}
+
+/// Gives an agent who proved who it is a token.
+/// # Errors
+/// The cluster cannot answer now.
+pub async fn new_token(
+    cluster: &ClusterNode,
+    agent: AgentId,
+    site: SiteId,
+    name: String,
+) -> Result<serde_json::Value, ErrorInfo<'static>> {
+    let fault = || ErrorInfo::new(ErrorCode::Internal, "a fault of the node");
+    let token = auth::mint_token(Bearer::Agent { agent }).map_err(|_| fault())?;
+    let command = Command::AgentLogin { agent, site, name, token: token.hash() };
+    let shard = cluster.router.shard_of(Target::Agent(agent));
+    match cluster.router.call(shard, ShardCall::Propose(command)).await {
+        ShardReply::Done => Ok(serde_json::json!({ "agent": agent.to_string(), "token": token.expose() })),
+        ShardReply::Refused(_) => Err(fault()),
+        no_answer => Err(error_of(&no_answer)),
     }
 }

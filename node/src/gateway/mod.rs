@@ -5,7 +5,9 @@ mod login;
 mod login_limit;
 mod visitors;
 
+pub use login::new_token;
 pub use login_limit::LoginLimit;
+pub use visitors::new_visitor;
 
 use crate::{connection, health};
 use actix_web::error::PayloadError;

@@ -6,6 +6,7 @@ use crate::connection::error_of;
 use crate::run::App;
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
+use cluster::node::ClusterNode;
 use cluster::router::Router;
 use proto::client::{ErrorCode, ErrorInfo};
 use proto::command::{Command, Target};
@@ -29,26 +30,30 @@ pub async fn create(
     }
     let cluster = app.cluster.clone();
     let name = site.into_inner();
-    let made = app.on_raft(async move {
-        let find = |name: &str| cluster.with_meta(|state| state.site_by_name(name).map(|(id, _)| id)).flatten();
-        let mut site = find(&name);
-        if site.is_none() {
-            // It may be newer than this node's replica of meta.
-            cluster.meta_catch_up(META_WITHIN).await;
-            site = find(&name);
-        }
-        match site {
-            Some(site) => open(&cluster.router, site).await,
-            None => Err(ErrorInfo::new(ErrorCode::NotFound, "no such site")),
-        }
-    });
-    match made.await {
+    match app.on_raft(async move { new_visitor(&cluster, &name).await }).await {
         Some(Ok(body)) => {
             metrics::counter!("chat_gateway_visitors_total").increment(1);
             HttpResponse::Ok().json(body)
         }
         Some(Err(error)) => refuse_with(error),
         None => refuse(ErrorCode::Internal, "a fault of the node"),
+    }
+}
+
+/// Makes a visitor of a site: ids and token.
+/// # Errors
+/// No such site, or the cluster cannot answer now.
+pub async fn new_visitor(cluster: &ClusterNode, name: &str) -> Result<serde_json::Value, ErrorInfo<'static>> {
+    let find = |name: &str| cluster.with_meta(|state| state.site_by_name(name).map(|(id, _)| id)).flatten();
+    let mut site = find(name);
+    if site.is_none() {
+        // It may be newer than this node's replica of meta.
+        cluster.meta_catch_up(META_WITHIN).await;
+        site = find(name);
+    }
+    match site {
+        Some(site) => open(&cluster.router, site).await,
+        None => Err(ErrorInfo::new(ErrorCode::NotFound, "no such site")),
     }
 }
 

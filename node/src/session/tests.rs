@@ -73,7 +73,8 @@ impl Node {
         let hub = Hub::new(Handle::current());
         let for_hooks = hub.clone();
         let make_hooks = |weak| NodeHooks::new(weak, for_hooks, Handle::current(), false) as Arc<_>;
-        let cluster = ClusterNode::start(config, listener, make_hooks, || Ok(String::new())).await.unwrap();
+        let cluster =
+            ClusterNode::start(config, None, listener.into(), make_hooks, || Ok(String::new())).await.unwrap();
         hub.attach(&cluster);
         let node = Node { cluster, _data: data };
         for session in [HARMED, OTHER] {

@@ -1,0 +1,11 @@
+//! Owns the simulation: a cluster of real nodes below HTTP on simulated machines, in one thread and from one seed.
+//! Does not judge: the checkers of real runs do. Invariant: a seed gives the same run, to the last event, every time.
+
+pub mod machine;
+
+mod faults;
+mod node;
+mod run;
+mod ways;
+
+pub use run::{Outcome, Settings, run};

@@ -1,0 +1,145 @@
+//! Owns one simulated machine: its disk, its directory of small files, the node that runs there. Does not cause faults.
+//! Invariant: a crashed node's tasks can no longer touch the disk that its successor starts from.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use cluster::node::{ClusterNode, Join, NodeConfig};
+use cluster::transport::Listener;
+use node::sim::{Call, SimNode};
+use parking_lot::Mutex;
+use proto::command::NodeAddress;
+use storage::MemEngine;
+use tokio::runtime::{Handle, Id};
+use turmoil::net::TcpListener;
+
+use super::ways::call;
+
+pub const PEERS_PORT: u16 = 7_001;
+pub const CLIENTS_PORT: u16 = 7_002;
+pub const CALLS_PORT: u16 = 7_003;
+/// Pause before another try to get a token for joining.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// The machine's name in the simulated network.
+pub fn host(number: u64) -> String {
+    format!("n{number}")
+}
+
+/// One machine.
+pub struct Machine {
+    pub number: u64,
+    dir: PathBuf,
+    shards: u32,
+    engine: Mutex<Arc<MemEngine>>,
+    /// The disk failed: the process would have ended here.
+    pub has_failed: AtomicBool,
+    /// Why the node does not run.
+    pub ended: Mutex<Option<String>>,
+    runtime: Mutex<Option<Id>>,
+    node: Mutex<Weak<SimNode>>,
+}
+
+impl Machine {
+    pub fn new(number: u64, dir: PathBuf, shards: u32) -> Arc<Machine> {
+        Arc::new(Machine {
+            number,
+            dir,
+            shards,
+            engine: Mutex::new(MemEngine::new()),
+            has_failed: AtomicBool::new(false),
+            ended: Mutex::new(None),
+            runtime: Mutex::new(None),
+            node: Mutex::new(Weak::new()),
+        })
+    }
+
+    pub fn engine(&self) -> Arc<MemEngine> {
+        self.engine.lock().clone()
+    }
+
+    /// The disk as the next start finds it.
+    pub fn put_engine(&self, engine: Arc<MemEngine>) {
+        *self.engine.lock() = engine;
+        self.has_failed.store(false, Ordering::Relaxed);
+    }
+
+    /// The node, while it runs.
+    pub fn node(&self) -> Option<Arc<ClusterNode>> {
+        self.node.lock().upgrade().map(|node| node.cluster.clone())
+    }
+
+    pub fn runtime(&self) -> Option<Id> {
+        *self.runtime.lock()
+    }
+
+    /// What the machine does from power-on: it starts the node and serves.
+    pub async fn run(self: Arc<Machine>) -> turmoil::Result {
+        *self.ended.lock() = None;
+        *self.runtime.lock() = Some(Handle::current().id());
+        let why = match self.serve().await {
+            Ok(why) => why,
+            Err(error) => format!("does not start: {error:#}"),
+        };
+        tracing::warn!(node = self.number, why, "node ended");
+        *self.ended.lock() = Some(why);
+        // The machine stays on; only a crash or a new start changes anything.
+        std::future::pending().await
+    }
+
+    async fn serve(self: &Arc<Machine>) -> anyhow::Result<String> {
+        let listen = async |port: u16| TcpListener::bind(("0.0.0.0", port)).await.map(Listener::Simulated);
+        let (peers, clients, calls) =
+            (listen(PEERS_PORT).await?, listen(CLIENTS_PORT).await?, listen(CALLS_PORT).await?);
+        let is_new = !self.dir.join("identity").exists();
+        let join = match is_new && self.number > 1 {
+            true => Some(Join { address: format!("{}:{PEERS_PORT}", host(1)), token: self.token().await }),
+            false => None,
+        };
+        std::fs::create_dir_all(&self.dir)?;
+        let me = Arc::downgrade(self);
+        let on_fatal = Arc::new(move |error: &storage::StorageError| {
+            tracing::warn!(%error, "the disk failed");
+            if let Some(machine) = me.upgrade() {
+                machine.has_failed.store(true, Ordering::Relaxed);
+            }
+        });
+        let storage = cluster::sim::open_storage(self.engine(), on_fatal);
+        let name = host(self.number);
+        let config = NodeConfig {
+            data_dir: self.dir.clone(),
+            address: NodeAddress {
+                peer: format!("{name}:{PEERS_PORT}"),
+                client: format!("{name}:{CLIENTS_PORT}"),
+                admin: format!("{name}:{CALLS_PORT}"),
+            },
+            join,
+            shards: self.shards,
+            timings: Default::default(),
+            dead_after: Duration::from_secs(600),
+            zone: String::new(),
+            admin_token: [0; 32],
+        };
+        let node = SimNode::start(config, storage, peers).await?;
+        *self.node.lock() = Arc::downgrade(&node);
+        let mut end = node.cluster.watch_end();
+        let serving = futures_util::future::join(node.clone().serve_clients(clients), node.clone().serve_calls(calls));
+        tokio::select! {
+            _ = serving => Ok("its listeners are gone".to_owned()),
+            why = end.wait_for(Option::is_some) => Ok(why.ok().and_then(|why| why.clone()).unwrap_or_default()),
+        }
+    }
+
+    async fn token(&self) -> String {
+        loop {
+            if let Ok(answer) = call(1, &Call::JoinToken).await
+                && let Some(token) = answer.get("ok").and_then(|token| token.as_str())
+            {
+                return token.to_owned();
+            }
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Owns one client of a person with its book-keeping: operations in, what was told out. Does not decide what to do.
+//! Invariant: every operation that was begun ends in the book as ok, fail or unknown, or stands there as open.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use node::client::{ChatClient, ClientError, Config, Item, ResumePoint};
+use parking_lot::Mutex;
+use proto::client::{Event, EventKind, HistoryFrom, HistoryPage, Party};
+use proto::ids::SessionId;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::Room;
+use super::ways::{Ways, addresses};
+use crate::history::{self, Body, ClientId, DeviceId, NodeId, OpId, Recorder, Reply, Seq, Socket, What, Who};
+
+/// Events that wait for the person; one who does not look misses only the chance to answer.
+const UNSEEN_LEN_MAX: usize = 1024;
+
+/// A connected client.
+pub(crate) struct Client<W> {
+    room: Arc<Room<W>>,
+    pub id: ClientId,
+    chat: ChatClient,
+    device: DeviceId,
+    /// Number of the last send per session.
+    sent: BTreeMap<SessionId, u64>,
+    /// What was told, for the person to look at.
+    pub unseen: mpsc::Receiver<Event<'static>>,
+    /// The newest seq that was told, per session.
+    heads: Arc<Mutex<BTreeMap<SessionId, u64>>>,
+    under_way: JoinSet<()>,
+    reader: JoinSet<()>,
+}
+
+impl<W: Ways> Client<W> {
+    /// Begins a client on a fresh device. A visitor's follows its session from the beginning.
+    pub fn start(
+        room: Arc<Room<W>>,
+        turn: usize,
+        who: Who,
+        me: Party,
+        token: String,
+        follows: Option<SessionId>,
+    ) -> Self {
+        let id = ClientId(room.clients.fetch_add(1, Ordering::Relaxed) + 1);
+        let device = format!("device-{id}");
+        room.book.record(Body::Client { client: id, who });
+        let resume = follows.map(|session| ResumePoint { session, seq: 0, last_n: 0 }).into_iter().collect();
+        let nodes = addresses(&room.ways, turn);
+        let config = Config { device: Some(device.clone()), resume, ..Config::new(nodes, token, me) };
+        let (chat, items) = room.ways.connect(config);
+        let (tell, unseen) = mpsc::channel(UNSEEN_LEN_MAX);
+        let heads: Arc<Mutex<BTreeMap<SessionId, u64>>> = Arc::default();
+        let mut reader = JoinSet::new();
+        reader.spawn(read(room.book.clone(), id, items, tell, heads.clone()));
+        let device = DeviceId::from(device.as_str());
+        let (sent, under_way) = (BTreeMap::new(), JoinSet::new());
+        Client { room, id, chat, device, sent, unseen, heads, under_way, reader }
+    }
+
+    /// The newest seq of a session that this client was told.
+    pub fn head(&self, session: SessionId) -> u64 {
+        self.heads.lock().get(&session).copied().unwrap_or(0)
+    }
+
+    /// Operations without an answer yet.
+    pub fn under_way(&mut self) -> usize {
+        while self.under_way.try_join_next().is_some() {}
+        self.under_way.len()
+    }
+
+    /// Sends a message and does not wait.
+    pub async fn send(&mut self, session: SessionId) {
+        let n = self.sent.entry(session).or_default();
+        *n += 1;
+        let text: Arc<str> = format!("{} of {} to {session}", *n, self.device).into();
+        let (device, n) = (self.device.clone(), *n);
+        let op = self.invoke(What::Send { session: name(session), device, n, text: text.clone() });
+        let pending = self.chat.enqueue(session, text.to_string()).await;
+        let room = self.room.clone();
+        self.under_way.spawn(async move {
+            let acked = match pending {
+                Ok(pending) => pending.acked().await,
+                Err(error) => Err(error),
+            };
+            if acked.is_ok() {
+                room.acked();
+            }
+            let reply = acked.map(|ack| Some(Reply::Sent { seq: Seq(ack.seq), ts: ack.ts, dup: ack.dup }));
+            ended(&room.book, op, reply);
+        });
+    }
+
+    /// Ends the conversation and does not wait.
+    pub fn close(&mut self, session: SessionId) {
+        let op = self.invoke(What::Close { session: name(session) });
+        self.ask(op, move |chat| async move { chat.close(session).await.map(|()| None) });
+    }
+
+    /// Says how far it has read, and does not wait.
+    pub fn cursor(&mut self, session: SessionId, received: Option<u64>, read: Option<u64>) {
+        let op = self.invoke(What::Cursor { session: name(session), received, read });
+        self.ask(op, move |chat| async move {
+            let state = chat.cursor(session, received, read).await?;
+            Ok(state.map(|state| Reply::Cursor { received: state.received, read: state.read }))
+        });
+    }
+
+    /// Reads a page of history and does not wait.
+    pub fn history(&mut self, session: SessionId, after: u64, limit: u64) {
+        let op = self.invoke(What::History { session: name(session), after, limit });
+        self.ask(op, move |chat| async move {
+            let page = chat.history(session, HistoryFrom::After(after), Some(limit)).await?;
+            Ok(Some(page_of(&page)))
+        });
+    }
+
+    /// Goes to another node, whatever is under way.
+    pub async fn hop(&self) {
+        // A client that has stopped has told so by its operations.
+        let _ = self.chat.hop().await;
+    }
+
+    /// Waits for everything that is under way.
+    pub async fn finish(mut self) {
+        while self.under_way.join_next().await.is_some() {}
+        drop(self.chat);
+        while self.reader.join_next().await.is_some() {}
+    }
+
+    /// The client is gone in the middle of what it did; what it had begun stays open or is noted as unknown.
+    pub async fn die(self) {
+        drop(self.chat);
+        let (mut under_way, mut reader) = (self.under_way, self.reader);
+        // Their handles are the client's last ones.
+        while under_way.join_next().await.is_some() {}
+        while reader.join_next().await.is_some() {}
+    }
+
+    fn invoke(&self, what: What) -> OpId {
+        self.room.book.invoke(self.id, what)
+    }
+
+    fn ask<F>(&mut self, op: OpId, work: impl FnOnce(ChatClient) -> F)
+    where
+        F: Future<Output = Result<Option<Reply>, ClientError>> + Send + 'static,
+    {
+        let (book, work) = (self.room.book.clone(), work(self.chat.clone()));
+        self.under_way.spawn(async move { ended(&book, op, work.await) });
+    }
+}
+
+fn ended(book: &Recorder, op: OpId, result: Result<Option<Reply>, ClientError>) {
+    book.record(match result {
+        Ok(result) => Body::Ok { op, result },
+        Err(ClientError::Refused(error)) => Body::Fail { op, code: error.code.as_str().to_owned() },
+        Err(ClientError::Stopped) => Body::Unknown { op, why: "the client is gone".to_owned() },
+    });
+}
+
+/// Writes down what a client is told.
+async fn read(
+    book: Recorder,
+    client: ClientId,
+    mut items: mpsc::Receiver<Item>,
+    tell: mpsc::Sender<Event<'static>>,
+    heads: Arc<Mutex<BTreeMap<SessionId, u64>>>,
+) {
+    let (mut socket, mut node) = (Socket(0), NodeId(0));
+    while let Some(item) = items.recv().await {
+        match item {
+            Item::Event(event) => {
+                book.record(Body::Event { client, socket, event: event_of(&event) });
+                heads.lock().insert(event.session, event.seq);
+                // One who does not look at the queue misses the chance to answer, no more.
+                let _ = tell.try_send(event);
+            }
+            Item::Cursor(state) => book.record(Body::Cursor {
+                client,
+                session: name(state.session),
+                by: party_of(state.from),
+                received: state.received,
+                read: state.read,
+            }),
+            Item::Connected { node: to, .. } => {
+                (socket, node) = (Socket(socket.0 + 1), number_of(&to));
+                book.record(Body::Connected { client, socket, node });
+            }
+            Item::Disconnected { .. } => {
+                if socket.0 > 0 {
+                    book.record(Body::Disconnected { client, socket, node });
+                }
+            }
+            Item::ProtocolViolation(violation) => {
+                // No property of the history would show it: the client hides doubles from the person.
+                book.record(Body::Broken { client, what: violation.to_string() });
+            }
+            Item::Stopped(error) => book.record(Body::Broken { client, what: format!("stopped: {}", error.code) }),
+            Item::Typing(_) | Item::Presence(_) | Item::Raw(_) => {}
+        }
+    }
+}
+
+pub(crate) fn name(session: SessionId) -> history::SessionId {
+    history::SessionId::from(session.to_string().as_str())
+}
+
+pub(crate) fn event_of(event: &Event<'_>) -> history::Event {
+    let kind = match &event.kind {
+        EventKind::Message { from, text, .. } => {
+            history::EventKind::Message { from: party_of(*from), text: text.as_ref().into() }
+        }
+        EventKind::Assigned { agent } => {
+            history::EventKind::Assigned { agent: history::AgentId::from(agent.to_string().as_str()) }
+        }
+        EventKind::Closed { by } => history::EventKind::Closed { by: party_of(*by) },
+    };
+    history::Event { session: name(event.session), seq: Seq(event.seq), ts: event.ts, kind }
+}
+
+fn party_of(party: Party) -> history::Party {
+    match party {
+        Party::Visitor(_) => history::Party::Visitor,
+        Party::Agent(agent) => history::Party::Agent(history::AgentId::from(agent.to_string().as_str())),
+        Party::System => history::Party::System,
+    }
+}
+
+fn page_of(page: &HistoryPage<'_>) -> Reply {
+    Reply::History { events: page.events.iter().map(event_of).collect(), head: page.head }
+}
+
+/// The number in a node's name.
+fn number_of(node: &str) -> NodeId {
+    NodeId(node.trim_start_matches(|letter: char| !letter.is_ascii_digit()).parse().unwrap_or(0))
+}

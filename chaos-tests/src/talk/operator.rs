@@ -1,0 +1,30 @@
+//! Owns what an operator does: gives conversations to other agents, by chance. Does not look at the outcome.
+//! Invariant: each move is in the book before it leaves.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::client::name;
+use super::ways::{Answer, Ways, node};
+use super::{Dice, Room};
+use crate::history::{AgentId, Body, ClientId, What, Who};
+
+pub(super) async fn run<W: Ways>(room: Arc<Room<W>>) -> anyhow::Result<()> {
+    let mut dice = Dice::new(room.shape.seed, 900_000);
+    let client = ClientId(room.clients.fetch_add(1, Ordering::Relaxed) + 1);
+    room.book.record(Body::Client { client, who: Who::Operator });
+    while !room.is_over() {
+        tokio::time::sleep(dice.pause(room.shape.move_every)).await;
+        let session = { room.sessions.lock().get(dice.below(room.shape.visitors)).copied() };
+        let agent = { room.agents.lock().get(dice.below(room.shape.agents)).copied() };
+        let (Some(session), Some(agent)) = (session, agent) else { continue };
+        let to = AgentId::from(agent.to_string().as_str());
+        let op = room.book.invoke(client, What::Move { session: name(session), agent: to });
+        room.book.record(match room.ways.move_session(node(&room.ways, dice.below(64)), session, agent).await {
+            Answer::Ok(()) => Body::Ok { op, result: None },
+            Answer::Refused(code) => Body::Fail { op, code },
+            Answer::Unknown(why) => Body::Unknown { op, why },
+        });
+    }
+    Ok(())
+}

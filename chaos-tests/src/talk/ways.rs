@@ -1,0 +1,56 @@
+//! Owns the seam between the talk and the cluster: how one gets in. Two exist: real nodes over HTTP, and simulated ones.
+//! Does not talk. Invariant: an answer that did not come is `Unknown`, never a refusal.
+
+use std::future::Future;
+
+use node::client::ChatClient;
+use node::client::{Config, Item};
+use proto::client::http::{LoggedIn, VisitorCreated};
+use proto::ids::{AgentId, SessionId};
+use tokio::sync::mpsc;
+
+use crate::history::NodeId;
+
+/// What came back of a call.
+#[derive(Debug, Clone)]
+pub enum Answer<T> {
+    Ok(T),
+    /// It was not done, for good; the code.
+    Refused(String),
+    /// It may have been done.
+    Unknown(String),
+}
+
+/// The ways into a cluster.
+pub trait Ways: Send + Sync + 'static {
+    /// `host:port` for clients of every node there is now, with the node's number.
+    fn nodes(&self) -> Vec<(NodeId, String)>;
+    /// Makes a visitor through a node.
+    fn create_visitor(&self, node: NodeId) -> impl Future<Output = Answer<VisitorCreated>> + Send;
+    /// Makes an agent's account.
+    fn add_agent(&self, node: NodeId, name: &str) -> impl Future<Output = Answer<()>> + Send;
+    /// Logs an agent in.
+    fn log_in(&self, node: NodeId, name: &str) -> impl Future<Output = Answer<LoggedIn>> + Send;
+    /// Gives a conversation to an agent, as an operator.
+    fn move_session(&self, node: NodeId, session: SessionId, agent: AgentId)
+    -> impl Future<Output = Answer<()>> + Send;
+
+    /// Starts a client.
+    fn connect(&self, config: Config) -> (ChatClient, mpsc::Receiver<Item>) {
+        ChatClient::start(config)
+    }
+}
+
+/// The addresses of all nodes, beginning with the one whose turn it is.
+pub(crate) fn addresses(ways: &impl Ways, turn: usize) -> Vec<String> {
+    let mut nodes: Vec<String> = ways.nodes().into_iter().map(|(_, address)| address).collect();
+    let count = nodes.len().max(1);
+    nodes.rotate_left(turn % count);
+    nodes
+}
+
+/// The node whose turn it is.
+pub(crate) fn node(ways: &impl Ways, turn: usize) -> NodeId {
+    let nodes = ways.nodes();
+    nodes.get(turn % nodes.len().max(1)).map_or(NodeId(1), |(node, _)| *node)
+}

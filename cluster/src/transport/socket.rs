@@ -1,0 +1,114 @@
+//! Owns the kind of socket below the links: TCP, and in a simulation the simulated one. Does not know TLS or frames.
+//! Invariant: which kind it is follows from where the code runs, never from a setting.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+
+/// One connection.
+#[derive(Debug)]
+pub enum Socket {
+    Tcp(TcpStream),
+    #[cfg(feature = "sim")]
+    Simulated(turmoil::net::TcpStream),
+}
+
+/// Where connections arrive.
+pub enum Listener {
+    Tcp(TcpListener),
+    #[cfg(feature = "sim")]
+    Simulated(turmoil::net::TcpListener),
+}
+
+impl Listener {
+    /// The next connection.
+    /// # Errors
+    /// The system's, e.g. too many open files; the listener stays good.
+    pub async fn accept(&self) -> io::Result<Socket> {
+        match self {
+            Listener::Tcp(listener) => Ok(Socket::Tcp(listener.accept().await?.0)),
+            #[cfg(feature = "sim")]
+            Listener::Simulated(listener) => Ok(Socket::Simulated(listener.accept().await?.0)),
+        }
+    }
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Listener {
+        Listener::Tcp(listener)
+    }
+}
+
+impl Socket {
+    /// Connects to `host:port`. What is written leaves at once, without Nagle's delay.
+    /// # Errors
+    /// Nobody listens there, or it cannot be reached.
+    pub async fn connect(address: &str) -> io::Result<Socket> {
+        #[cfg(feature = "sim")]
+        if turmoil::in_simulation() {
+            return turmoil::net::TcpStream::connect(address).await.map(Socket::Simulated);
+        }
+        let socket = Socket::Tcp(TcpStream::connect(address).await?);
+        socket.send_at_once()?;
+        Ok(socket)
+    }
+
+    /// Switches Nagle's delay off.
+    /// # Errors
+    /// The connection has ended.
+    pub fn send_at_once(&self) -> io::Result<()> {
+        match self {
+            Socket::Tcp(socket) => socket.set_nodelay(true),
+            #[cfg(feature = "sim")]
+            Socket::Simulated(_) => Ok(()),
+        }
+    }
+}
+
+macro_rules! either {
+    ($self:expr, $socket:ident => $call:expr) => {
+        match $self.get_mut() {
+            Socket::Tcp($socket) => $call,
+            #[cfg(feature = "sim")]
+            Socket::Simulated($socket) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self, socket => Pin::new(socket).poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, socket => Pin::new(socket).poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, socket => Pin::new(socket).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, socket => Pin::new(socket).poll_shutdown(cx))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, socket => Pin::new(socket).poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Socket::Tcp(socket) => socket.is_write_vectored(),
+            #[cfg(feature = "sim")]
+            Socket::Simulated(socket) => socket.is_write_vectored(),
+        }
+    }
+}
