@@ -251,7 +251,7 @@ impl Faults {
             Kind::ClockJump => {
                 let ms = (machine::random() % 7_200_000) as i64 - 3_600_000;
                 if let Some(runtime) = machine.runtime() {
-                    set_skew(runtime, ms);
+                    set_skew(runtime.id(), ms);
                 }
             }
             Kind::Loss if node == 1 => world.sim.set_fail_rate(0.01),
@@ -259,7 +259,8 @@ impl Faults {
             Kind::Loss | Kind::Slow => {}
             Kind::ClientsCut => world.sim.partition("clients", host(node)),
             Kind::Transfer => {
-                if let Some(cluster) = machine.node() {
+                if let (Some(cluster), Some(runtime)) = (machine.node(), machine.runtime()) {
+                    let _entered = runtime.enter();
                     let others = world.machines.iter().map(|one| one.number).filter(|one| *one != node);
                     let to = proto::ids::NodeId(others.last().unwrap_or(node) as u32);
                     let shard = proto::ids::ShardId(1 + (machine::random() % 2) as u32);

@@ -12,7 +12,7 @@ use node::sim::{Call, SimNode};
 use parking_lot::Mutex;
 use proto::command::NodeAddress;
 use storage::MemEngine;
-use tokio::runtime::{Handle, Id};
+use tokio::runtime::Handle;
 use turmoil::net::TcpListener;
 
 use super::ways::call;
@@ -22,6 +22,8 @@ pub const CLIENTS_PORT: u16 = 7_002;
 pub const CALLS_PORT: u16 = 7_003;
 /// Pause before another try to get a token for joining.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+const START_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The machine's name in the simulated network.
 pub fn host(number: u64) -> String {
@@ -38,7 +40,7 @@ pub struct Machine {
     pub has_failed: AtomicBool,
     /// Why the node does not run.
     pub ended: Mutex<Option<String>>,
-    runtime: Mutex<Option<Id>>,
+    runtime: Mutex<Option<Handle>>,
     node: Mutex<Weak<SimNode>>,
 }
 
@@ -71,22 +73,28 @@ impl Machine {
         self.node.lock().upgrade().map(|node| node.cluster.clone())
     }
 
-    pub fn runtime(&self) -> Option<Id> {
-        *self.runtime.lock()
+    pub fn runtime(&self) -> Option<Handle> {
+        self.runtime.lock().clone()
     }
 
     /// What the machine does from power-on: it starts the node and serves.
     pub async fn run(self: Arc<Machine>) -> turmoil::Result {
         *self.ended.lock() = None;
-        *self.runtime.lock() = Some(Handle::current().id());
-        let why = match self.serve().await {
-            Ok(why) => why,
-            Err(error) => format!("does not start: {error:#}"),
-        };
-        tracing::warn!(node = self.number, why, "node ended");
-        *self.ended.lock() = Some(why);
-        // The machine stays on; only a crash or a new start changes anything.
-        std::future::pending().await
+        *self.runtime.lock() = Some(Handle::current());
+        loop {
+            let why = match self.serve().await {
+                Ok(why) => why,
+                Err(error) => format!("{error:#}"),
+            };
+            tracing::warn!(node = self.number, why, "node ended");
+            *self.ended.lock() = Some(why);
+            if self.node().is_some() || self.has_failed.load(Ordering::Relaxed) {
+                // Its tasks are there as long as the machine is on: only a crash ends them.
+                std::future::pending::<()>().await;
+            }
+            // It did not start; whoever supervises it tries again, as systemd would.
+            tokio::time::sleep(START_AGAIN_AFTER).await;
+        }
     }
 
     async fn serve(self: &Arc<Machine>) -> anyhow::Result<String> {
