@@ -14,6 +14,12 @@ pub mod invariants;
 pub mod history;
 pub mod talk;
 
+pub mod checkers;
+
+pub mod lab;
+
+pub mod report;
+
 #[cfg(feature = "sim")]
 pub mod sim;
 

@@ -8,6 +8,7 @@ use crate::outcome::ApplyError;
 use crate::rows::{self, Changes, DeviceRow, PageRow, Rows, SentRow, corrupt};
 use proto::command::Party;
 use proto::ids::SessionId;
+use proto::mutants::Mutant;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
@@ -84,6 +85,9 @@ impl Devices {
             Err(at) if !self.is_complete() => at,
             found => return Ok(found),
         };
+        if Mutant::DedupeForgotten.is_on() {
+            return Ok(Err(at));
+        }
         let Some(device) = Device::load(rows, session, party, name)? else { return Ok(Err(at)) };
         self.cached.insert(at, Box::new(device));
         self.bytes += DEVICE_BYTES;

@@ -40,6 +40,30 @@ impl RaftTimings {
     }
 }
 
+/// When state is written as rows and the log below it goes.
+#[derive(Debug, Clone)]
+pub struct Compaction {
+    /// How often changed state is written as rows. Default 2 s.
+    pub checkpoint_every: Duration,
+    /// How often checkpoints are flushed, so that the log below them can go. Default 30 s.
+    pub flush_every: Duration,
+    /// Entries applied since the last flush that are worth a flush: fewer are simply replayed. Default 512.
+    pub flush_entries_min: u64,
+    /// Log entries kept behind a snapshot, so that a follower that was away briefly needs no snapshot. Default 2,000.
+    pub logs_kept: u64,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Compaction {
+            checkpoint_every: Duration::from_secs(2),
+            flush_every: Duration::from_secs(30),
+            flush_entries_min: 512,
+            logs_kept: 2_000,
+        }
+    }
+}
+
 /// Most messages in one raft entry.
 pub const BATCH_COMMANDS_MAX: usize = 512;
 /// Most bytes in one raft entry, except that one command always fits.

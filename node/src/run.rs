@@ -142,6 +142,7 @@ fn start_cluster(
         join,
         shards: config.shards,
         timings: config.timings(),
+        compaction: Default::default(),
         dead_after: Duration::from_secs(config.dead_after_s),
         zone: config.zone.clone(),
         admin_token: token.hash(),

@@ -5,5 +5,6 @@ pub mod client;
 pub mod codec;
 pub mod command;
 pub mod ids;
+pub mod mutants;
 pub mod peer;
 pub mod version;

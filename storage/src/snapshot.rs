@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proto::ids::ReplicaId;
+use proto::mutants::Mutant;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::engine::{Family, View};
@@ -61,6 +62,9 @@ impl StateSnapshot {
         let mut next = None;
         self.view.scan(Family::State, &start, &self.end, &mut |full, value| {
             let key = &full[STATE_PREFIX_LEN..];
+            if Mutant::DedupeNotInSnapshot.is_on() && matches!(key.first(), Some(b'D' | b'P' | b'C')) {
+                return ControlFlow::Continue(());
+            }
             if rows > 0 && chunk.len() + key.len() + value.len() + ROW_OVERHEAD > bytes_max {
                 next = Some(full.to_vec());
                 return ControlFlow::Break(());

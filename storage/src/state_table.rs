@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
 use proto::ids::ReplicaId;
+use proto::mutants::Mutant;
 
 use crate::batch::Batch;
 use crate::engine::{Durability, Engine, Family, View, Visit};
@@ -129,6 +130,9 @@ impl StateTable {
         let mut batch = Batch::new();
         let mut key = state_prefix(self.replica, *generation).to_vec();
         batch.put(Family::State, &key, &header);
+        if Mutant::IndexApartFromState.is_on() {
+            self.engine.write(std::mem::take(&mut batch), Durability::Buffered)?;
+        }
         for (row_key, value) in rows {
             check_row(&row_key, value.as_deref().unwrap_or_default())?;
             key.truncate(STATE_PREFIX_LEN);

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, TryRecvError};
 use proto::ids::ReplicaId;
+use proto::mutants::Mutant;
 
 use crate::batch::Batch;
 use crate::engine::{Durability, Engine, Family};
@@ -31,6 +33,8 @@ pub(crate) struct Worker {
     marks: Vec<(ReplicaId, Mark)>,
     has_vote: bool,
     last_sync: Duration,
+    /// Of a mutant: votes that wait for the next round.
+    late: Vec<(ReplicaId, u64, Bytes)>,
 }
 
 /// The work of a log writer in steps, for a simulation: one round is `gather`, `store`, `answer`, with time between them as the
@@ -114,6 +118,7 @@ impl Worker {
             marks,
             has_vote,
             last_sync,
+            late: Vec::new(),
         }
     }
 
@@ -184,7 +189,8 @@ impl Worker {
             // Nobody wakes this thread; if somebody did, the drill would only be milder.
             std::thread::park_timeout(delay);
         }
-        self.engine.write_ref(&self.batch, Durability::Synced)?;
+        let durability = if Mutant::NoFsync.is_on() { Durability::Logged } else { Durability::Synced };
+        self.engine.write_ref(&self.batch, durability)?;
         self.last_sync = start.elapsed();
         self.fsyncs.fetch_add(1, Ordering::Relaxed);
         self.meters.fsyncs.increment(1);
@@ -207,6 +213,10 @@ impl Worker {
         self.cuts.clear();
         self.marks.clear();
         self.has_vote = false;
+        for (replica, counter, vote) in self.late.drain(..) {
+            self.batch.put(Family::Meta, &meta_key(replica, Tag::Vote), &encode_vote(counter, &vote));
+            self.marks.push((replica, Mark::Votes(counter)));
+        }
         for job in &self.jobs {
             let replica = job.replica;
             match &job.change {
@@ -222,6 +232,10 @@ impl Worker {
                         let point = Point { index: entry.index, term: entry.term, hash: *hash };
                         self.marks.push((replica, Mark::Last(point)));
                     }
+                }
+                Change::Vote { .. } if Mutant::VoteNotSynced.is_on() => {}
+                Change::Vote { counter, vote } if Mutant::VoteBehindLog.is_on() => {
+                    self.late.push((replica, *counter, vote.clone()));
                 }
                 Change::Vote { counter, vote } => {
                     self.batch.put(Family::Meta, &meta_key(replica, Tag::Vote), &encode_vote(*counter, vote));

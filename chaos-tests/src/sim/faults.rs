@@ -221,8 +221,8 @@ impl Faults {
             Kind::KillLeader | Kind::IsolateLeader | Kind::Transfer => vec![leader],
             Kind::KillMajority | Kind::PowerMajority => mixed.into_iter().take(majority).collect(),
             Kind::KillAll | Kind::PowerAll | Kind::Ring => up,
-            // A minority may lose what it promised, and only while nobody else is away.
-            Kind::WalLost if self.down.is_empty() && !self.lasting.iter().any(|fault| fault.kind == Kind::WalLost) => {
+            // A minority may lose what it promised: not before the one that lost it last has been replaced everywhere.
+            Kind::WalLost if self.down.is_empty() && self.lasting.is_empty() && world.is_settled(all.len() as u64) => {
                 vec![one]
             }
             Kind::WalLost => return None,

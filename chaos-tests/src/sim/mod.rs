@@ -3,6 +3,7 @@
 
 pub mod machine;
 
+mod books;
 mod faults;
 mod node;
 mod run;

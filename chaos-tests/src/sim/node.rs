@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use cluster::config::Compaction;
 use cluster::node::{ClusterNode, Join, NodeConfig};
 use cluster::transport::Listener;
 use node::sim::{Call, SimNode};
@@ -126,6 +127,13 @@ impl Machine {
             join,
             shards: self.shards,
             timings: Default::default(),
+            // Often, so that purges and snapshots fall among the faults.
+            compaction: Compaction {
+                checkpoint_every: Duration::from_millis(500),
+                flush_every: Duration::from_secs(2),
+                flush_entries_min: 32,
+                logs_kept: 40,
+            },
             dead_after: Duration::from_secs(600),
             zone: String::new(),
             admin_token: [0; 32],

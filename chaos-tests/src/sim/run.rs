@@ -1,6 +1,7 @@
 //! Owns one simulated run from its seed: begins, talks, breaks, heals, reads. Does not judge.
 //! Invariant: nothing but the seed and the settings decides what happens.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
+use proto::ids::{AgentId, SessionId};
 use turmoil::{Builder, Sim};
 
 use super::faults::{Faults, Plan};
@@ -63,6 +65,8 @@ struct Stage {
     at: AtomicU8,
     error: Mutex<Option<String>>,
     acks: std::sync::atomic::AtomicU64,
+    /// Everybody who took part.
+    people: Mutex<(Vec<SessionId>, Vec<AgentId>)>,
 }
 
 /// Simulates.
@@ -86,6 +90,8 @@ pub(super) struct World {
     pub book: Recorder,
     stage: Arc<Stage>,
     leaders: Vec<(Option<u64>, u64)>,
+    /// Node, shard and epoch of every leadership that was seen.
+    served: BTreeSet<(u64, usize, u64)>,
     looked_at: Duration,
 }
 
@@ -117,7 +123,7 @@ impl World {
         let stage = Arc::new(Stage::default());
         sim.client("clients", talk(settings.clone(), book.clone(), stage.clone()));
         let leaders = vec![(None, 0); settings.shards as usize + 1];
-        World { sim, machines, book, stage, leaders, looked_at: Duration::ZERO }
+        World { sim, machines, book, stage, leaders, served: BTreeSet::new(), looked_at: Duration::ZERO }
     }
 
     fn play(&mut self, settings: &Settings) -> anyhow::Result<()> {
@@ -131,11 +137,22 @@ impl World {
         let healed = self.sim.elapsed();
         self.until("all serve again", SERVES_WITHIN, |world| world.is_settled(settings.nodes))?;
         self.book.record(Body::Ready { since: (self.sim.elapsed() - healed).as_micros() as u64 });
-        for (phase, what) in [(STOP, "every operation is answered"), (READ, "every session is read")] {
-            self.stage.phase.store(phase, Ordering::Relaxed);
-            self.until(what, ENDS_WITHIN, |world| world.stage.at.load(Ordering::Relaxed) > phase)?;
-        }
+        self.end(STOP, "every operation is answered")?;
+        let mut differs = String::new();
+        let (sessions, agents) = self.stage.people.lock().clone();
+        self.until("the books balance", SERVES_WITHIN, |world| {
+            differs = world.imbalance(&sessions, &agents);
+            differs.is_empty()
+        })
+        .with_context(|| differs.clone())?;
+        self.end(READ, "every session is read")?;
         self.until("replicas are at one index", SERVES_WITHIN, World::note_hashes)
+    }
+
+    /// Lets the clients do their next part, to its end.
+    fn end(&mut self, phase: u8, what: &str) -> anyhow::Result<()> {
+        self.stage.phase.store(phase, Ordering::Relaxed);
+        self.until(what, ENDS_WITHIN, |world| world.stage.at.load(Ordering::Relaxed) > phase)
     }
 
     /// Steps until `done`.
@@ -171,35 +188,44 @@ impl World {
         self.leaders.get(shard as usize).and_then(|(node, _)| *node)
     }
 
+    /// Data shards.
+    pub fn shards(&self) -> u32 {
+        self.leaders.len() as u32 - 1
+    }
+
     fn note_leaders(&mut self) {
         let mut now = vec![(None, 0); self.leaders.len()];
         for machine in &self.machines {
             let Some(node) = machine.node() else { continue };
             for running in node.running() {
                 let leadership = running.group.leadership();
-                let shard = running.group.shard.0 as usize;
-                if leadership.serving && now[shard].1 < leadership.epoch.0 {
-                    now[shard] = (Some(machine.number), leadership.epoch.0);
+                if !leadership.serving {
+                    continue;
+                }
+                let (shard, epoch) = (running.group.shard.0 as usize, leadership.epoch.0);
+                if self.served.insert((machine.number, shard, epoch)) {
+                    let (node, shard) = (NodeId(machine.number), ShardId(shard as u64));
+                    self.book.record(Body::Serving { node, shard, epoch: Epoch(epoch) });
+                }
+                if now[shard].1 < epoch {
+                    now[shard] = (Some(machine.number), epoch);
                 }
             }
         }
         for (shard, (before, now)) in self.leaders.iter_mut().zip(now).enumerate() {
+            // A deposed leader may not know it yet.
+            let now = if now.1 < before.1 { (None, before.1) } else { now };
             if *before == now {
                 continue;
             }
-            let id = ShardId(shard as u64);
-            if let (Some(node), epoch) = now
-                && epoch > before.1
-            {
-                self.book.record(Body::Serving { node: NodeId(node), shard: id, epoch: Epoch(epoch) });
-            }
-            *before = (now.0, now.1.max(before.1));
-            self.book.record(Body::Leader { shard: id, node: now.0.map(NodeId), epoch: Epoch(before.1) });
+            *before = now;
+            let (shard, node) = (ShardId(shard as u64), now.0.map(NodeId));
+            self.book.record(Body::Leader { shard, node, epoch: Epoch(now.1) });
         }
     }
 
     /// Every node runs, every group has its voters and a leader that serves.
-    fn is_settled(&self, nodes: u64) -> bool {
+    pub fn is_settled(&self, nodes: u64) -> bool {
         let voters = if nodes >= 3 { 3 } else { 1 };
         let up = self.machines.iter().all(|machine| machine.node().is_some_and(|node| node.is_ready()));
         up && (0..self.leaders.len() as u32).all(|shard| {
@@ -274,6 +300,7 @@ async fn talk(settings: Settings, book: Recorder, stage: Arc<Stage>) -> turmoil:
         }
         talk.stop().await.context("stop")?;
         stage.acks.store(talk.acks(), Ordering::Relaxed);
+        *stage.people.lock() = talk.people();
         stage.at.store(READ, Ordering::Relaxed);
         until(READ).await;
         talk.read_finals().await.context("finals")?;

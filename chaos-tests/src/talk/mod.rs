@@ -103,6 +103,11 @@ impl<W: Ways> Talk<W> {
         self.room.sessions.lock().len()
     }
 
+    /// Everybody who has come so far.
+    pub fn people(&self) -> (Vec<SessionId>, Vec<AgentId>) {
+        (self.room.sessions.lock().clone(), self.room.agents.lock().clone())
+    }
+
     /// Ends the talk: nothing new begins and everything under way gets its answer.
     /// # Errors
     /// Somebody still waits, or gave up for a reason that is no fault of the cluster.

@@ -6,16 +6,11 @@ use crate::meta::MetaMachine;
 use crate::raft::{Core, Group, GroupConfig, Machine};
 use crate::shard::{Shard, ShardMachine};
 use proto::ids::{META_SHARD, ReplicaId, ShardId};
+use proto::mutants::Mutant;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use storage::{LogOptions, Opened, RaftLog, StateTable, StorageError};
 
-/// How often changed state is written as rows.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(2);
-/// How often checkpoints are flushed, so that the log below them can go.
-const FLUSH_EVERY: Duration = Duration::from_secs(30);
-/// Entries applied since the last flush that are worth a flush: fewer are simply replayed.
-const FLUSH_ENTRIES_MIN: u64 = 512;
 /// Unwritten bytes of one shard that do not wait for the next checkpoint.
 const DIRTY_BYTES_MAX: usize = 16 << 20;
 
@@ -33,7 +28,13 @@ impl ClusterNode {
         }
         let (engine, writer) = (self.engine.clone(), self.writer.clone());
         let open = move || -> Result<_, StorageError> {
-            let log = RaftLog::open(engine.clone(), writer, replica, LogOptions::default())?;
+            let mut log = RaftLog::open(engine.clone(), writer.clone(), replica, LogOptions::default())?;
+            if Mutant::ReplicaIdReused.is_on() && matches!(log, Opened::Amnesia { .. }) {
+                RaftLog::destroy(engine.as_ref(), replica)?;
+                StateTable::destroy(engine.as_ref(), replica)?;
+                writer.watermarks().retire(replica)?;
+                log = RaftLog::open(engine.clone(), writer, replica, LogOptions::default())?;
+            }
             Ok((log, StateTable::open(engine, replica)?))
         };
         let opened = crate::blocking(open).await.map_err(|error| StartError::Invalid(error.to_string()))?;
@@ -67,7 +68,8 @@ impl ClusterNode {
             self.amnesiac.lock().push((replica, shard, reason));
             return Ok(());
         }
-        let config = GroupConfig { shard, replica, timings: self.timings.clone() };
+        let config =
+            GroupConfig { shard, replica, timings: self.timings.clone(), logs_kept: self.compaction.logs_kept };
         let group = Group::start(config, log, core, self.transport.clone(), &self.tasks)
             .await
             .map_err(|error| StartError::Invalid(format!("{shard}: {error}")))?;
@@ -140,13 +142,13 @@ impl ClusterNode {
         let (mut written_at, mut flushed_at) = (Instant::now(), Instant::now());
         let mut flushed_index = std::collections::BTreeMap::<ReplicaId, u64>::new();
         loop {
-            let pause = tokio::time::sleep(CHECKPOINT_EVERY / 4);
+            let pause = tokio::time::sleep(self.compaction.checkpoint_every / 4);
             tokio::select! {
                 () = pause => {}
                 () = self.stop.cancelled() => return,
             }
             let running = self.running();
-            let full = written_at.elapsed() >= CHECKPOINT_EVERY;
+            let full = written_at.elapsed() >= self.compaction.checkpoint_every;
             if full {
                 written_at = Instant::now();
                 self.cuts.drop_unused();
@@ -167,14 +169,14 @@ impl ClusterNode {
                     Err(error) => tracing::error!(%error, "checkpoint panicked"),
                 }
             }
-            if flushed_at.elapsed() < FLUSH_EVERY {
+            if flushed_at.elapsed() < self.compaction.flush_every {
                 continue;
             }
             flushed_at = Instant::now();
             for replica in &running {
                 let index = replica.group.core.applied_index();
                 let last = flushed_index.entry(replica.group.replica).or_insert(0);
-                if index >= *last + FLUSH_ENTRIES_MIN {
+                if index >= *last + self.compaction.flush_entries_min {
                     *last = index;
                     // Builds a snapshot: a flushed checkpoint, below which openraft purges the log.
                     let _ = replica.group.raft.trigger().snapshot().await;

@@ -25,7 +25,7 @@ pub(crate) use versions::put_mark;
 pub use versions::{FINALIZE_AFTER, UpgradeStatus};
 
 use crate::checked_file::FileError;
-use crate::config::RaftTimings;
+use crate::config::{Compaction, RaftTimings};
 use crate::hooks::Hooks;
 use crate::meta::{MetaMachine, MetaState};
 use crate::raft::Group;
@@ -68,6 +68,7 @@ pub struct ClusterNode {
     pub(crate) writer: Arc<LogWriter>,
     pub(crate) hooks: Arc<dyn Hooks>,
     pub(crate) timings: RaftTimings,
+    pub(crate) compaction: Compaction,
     pub(crate) identity: Mutex<Identity>,
     pub(crate) credentials: Mutex<Credentials>,
     pub(crate) tls: Arc<Identities>,

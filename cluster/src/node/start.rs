@@ -6,7 +6,7 @@ use super::join::join_cluster;
 use super::versions::{check_mark, put_mark};
 use super::{ClusterNode, Identity, inbound::NodeInbound};
 use crate::checked_file::FileError;
-use crate::config::RaftTimings;
+use crate::config::{Compaction, RaftTimings};
 use crate::hooks::Hooks;
 use crate::router::Router;
 use crate::tls::{Credentials, Identities, TlsError};
@@ -48,6 +48,7 @@ pub struct NodeConfig {
     /// Data shards of a cluster that is founded now; frozen then.
     pub shards: u32,
     pub timings: RaftTimings,
+    pub compaction: Compaction,
     /// A node that has not been reached for so long counts as dead.
     pub dead_after: Duration,
     /// Where this machine stands, e.g. its rack; empty: not said.
@@ -292,6 +293,7 @@ fn assemble(
             writer,
             hooks,
             timings: config.timings.clone(),
+            compaction: config.compaction.clone(),
             identity: Mutex::new(identity),
             credentials: Mutex::new(credentials),
             tls,

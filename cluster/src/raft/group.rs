@@ -14,20 +14,20 @@ use openraft::error::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use openraft::{Config, Raft, SnapshotPolicy};
 use proto::ids::{Epoch, NodeId, ReplicaId, ShardId};
+use proto::mutants::Mutant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use storage::RaftLog;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
-/// Log entries kept behind a snapshot, so that a follower that was away briefly needs no snapshot.
-const LOGS_KEPT: u64 = 2_000;
-
 /// What a replica needs to start.
 pub struct GroupConfig {
     pub shard: ShardId,
     pub replica: ReplicaId,
     pub timings: RaftTimings,
+    /// Log entries kept behind a snapshot.
+    pub logs_kept: u64,
 }
 
 /// Who leads a group, as one replica sees it.
@@ -111,13 +111,19 @@ impl Group {
     ) {
         let callback = Callback::new(move |result: Option<ClientWriteResult<TypeConfig>>| {
             done(match result {
-                Some(Ok(response)) => Ok((response.log_id.index, response.data)),
+                Some(Ok(response)) => {
+                    let term = response.log_id.committed_leader_id().term;
+                    debug_assert_eq!(term, epoch.0, "an entry was logged in another epoch than it was queued in");
+                    Ok((response.log_id.index, response.data))
+                }
                 Some(Err(ClientWriteError::ForwardToLeader(_))) => Err(ProposeError::NotLeader),
                 Some(Err(_)) | None => Err(ProposeError::Unknown),
             });
         });
         // A stopped raft drops the callback, which answers `Unknown`.
-        let _ = self.raft.write(Data(body)).with_leader(epoch.0).responder(callback).await;
+        let write = self.raft.write(Data(body));
+        let write = if Mutant::NoEpochFence.is_on() { write } else { write.with_leader(epoch.0) };
+        let _ = write.responder(callback).await;
     }
 
     /// Waits until a read here sees everything that was acknowledged before the call, by asking a quorum.
@@ -177,7 +183,7 @@ fn raft_config(config: &GroupConfig) -> Config {
         max_payload_entries: 256,
         // Snapshots are triggered by the checkpointer, which knows what is flushed.
         snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: LOGS_KEPT,
+        max_in_snapshot_log_to_keep: config.logs_kept,
         purge_batch_size: 512,
         replication_lag_threshold: u64::MAX / 2,
         install_snapshot_timeout: 300_000,

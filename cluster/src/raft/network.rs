@@ -19,6 +19,7 @@ use openraft::type_config::alias::SnapshotOf;
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
 use proto::codec;
 use proto::ids::{NodeId, ShardId};
+use proto::mutants::Mutant;
 use proto::peer::{AppendReply, SnapshotCall, SnapshotReply, VoteReply};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +100,9 @@ impl Network {
         // Heartbeats must not wait behind a megabyte of entries.
         let lane = if request.entries.is_empty() { Lane::Pulse } else { Lane::Append };
         let answer = self.start(lane, MessageKind::Append, APPEND_WITHIN, |out| wire::put_append(request, out));
+        if Mutant::AckBeforeCommit.is_on() && !request.entries.is_empty() {
+            return Box::pin(std::future::ready(Ok(AppendEntriesResponse::Success)));
+        }
         Box::pin(async move {
             let reply: AppendReply = decode(&answer.await?)?;
             wire::append_response(reply).ok_or_else(|| unreachable(Text("no such replica there".into())))

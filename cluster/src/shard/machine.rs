@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use proto::codec;
 use proto::command::Batch;
 use proto::ids::ShardId;
+use proto::mutants::Mutant;
 use proto::peer::LogPoint;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -95,6 +96,9 @@ impl ShardMachine {
 
     pub(super) fn set_leading(&self, leading: bool) {
         self.leading.store(leading, Ordering::Release);
+        if leading && Mutant::DedupeForgotten.is_on() {
+            self.state.lock().evict(0);
+        }
         if !leading {
             self.effects.lock().clear();
         }

@@ -19,8 +19,9 @@ use crate::raft::Group;
 use crate::router::{ReplyTo, Router};
 use chat::{Effect, HistoryRange};
 use proto::client::limits::HISTORY_BYTES_MAX;
-use proto::command::Command;
+use proto::command::{Command, Event, EventBody};
 use proto::ids::{Epoch, NodeId, SessionId, ShardId};
+use proto::mutants::Mutant;
 use proto::peer::{Page, Refused, ShardReply};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -77,16 +78,31 @@ impl Shard {
     }
 
     /// Logs the command; `reply` is told once, after apply. A full queue answers at once.
-    pub fn propose(&self, command: &Command, reply: ReplyTo) {
+    pub fn propose(self: &Arc<Self>, command: &Command, reply: ReplyTo) {
         // Once logged, a command of another shard would halt every replica: only a faulty or hostile peer sends one.
         if command.target().is_some_and(|target| target.shard(self.machine.shards()) != self.id) {
             tracing::error!(shard = %self.id, "a command for another shard was refused");
             return reply.send(ShardReply::Refused(Refused::UnknownSession));
         }
         match self.serving() {
-            Some(epoch) => self.proposer.push(epoch, command, reply),
+            Some(epoch) => {
+                if Mutant::PushBeforeApply.is_on() {
+                    self.push_early(epoch, command);
+                }
+                self.proposer.push(epoch, command, reply);
+            }
             None => reply.send(self.not_leader()),
         }
+    }
+
+    /// Of a mutant: tells subscribers of a message that nobody has logged.
+    fn push_early(self: &Arc<Self>, epoch: Epoch, command: &Command) {
+        let Command::Send { session, from, device, n, cid, text } = command.clone() else { return };
+        let head = self.peek(|state, rows| state.session(rows, session));
+        let Ok(Some(view)) = head else { return };
+        let body = EventBody::Message { from, device, n, cid, text };
+        let event = Arc::new(Event { seq: view.head + 1, ts_ms: now_ms(), body });
+        self.hooks.effects(self, epoch, None, vec![(None, Effect::Event { session, event })]);
     }
 
     pub fn not_leader(&self) -> ShardReply {
@@ -98,7 +114,8 @@ impl Shard {
     /// `NotLeader` or `Unknown` as a reply: this node could not prove that it leads.
     pub async fn read<T>(&self, read: impl FnOnce(&mut chat::Shard, &dyn chat::Rows) -> T) -> Result<T, ShardReply> {
         let Some(epoch) = self.serving() else { return Err(self.not_leader()) };
-        if !self.reads.barrier().await || self.serving() != Some(epoch) {
+        let has_quorum = Mutant::ReadWithoutBarrier.is_on() || self.reads.barrier().await;
+        if !has_quorum || self.serving() != Some(epoch) {
             return Err(self.not_leader());
         }
         Ok(self.peek(read))

@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use proto::command::{Command, Mail};
 use proto::ids::ShardId;
+use proto::mutants::Mutant;
 use proto::peer::{Refused, ShardCall, ShardReply};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
@@ -46,6 +47,7 @@ impl Outbox {
 async fn run(wake: Arc<Notify>, shard: Weak<Shard>, router: Weak<Router>) {
     let mut under_way = FuturesUnordered::new();
     let mut busy = BTreeSet::new();
+    let mut last_epoch = 0;
     loop {
         tokio::select! {
             () = wake.notified() => {}
@@ -54,8 +56,11 @@ async fn run(wake: Arc<Notify>, shard: Weak<Shard>, router: Weak<Router>) {
             }
         }
         let (Some(shard), Some(router)) = (shard.upgrade(), router.upgrade()) else { return };
-        if shard.serving().is_none() {
-            continue;
+        let Some(epoch) = shard.serving() else { continue };
+        if Mutant::OutboxLostAtTransfer.is_on() && std::mem::replace(&mut last_epoch, epoch.0) != epoch.0 {
+            for (to, _, upto) in shard.peek(|state, _| state.outbox_targets()) {
+                router.call(shard.id, ShardCall::Propose(Command::OutboxAcked { to, upto })).await;
+            }
         }
         for (target, lowest, head) in shard.peek(|state, _| state.outbox_targets()) {
             if lowest <= head && busy.insert(target) {

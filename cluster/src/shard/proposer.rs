@@ -14,6 +14,7 @@ use chat::Effect;
 use parking_lot::Mutex;
 use proto::command::{Command, encode_command, join_commands};
 use proto::ids::{Epoch, NodeId};
+use proto::mutants::Mutant;
 use proto::peer::{Refused, ShardReply};
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -74,6 +75,9 @@ impl Proposer {
         let dropped = {
             let mut queue = self.queue.lock();
             if queue.epoch == epoch {
+                return;
+            }
+            if Mutant::NoEpochFence.is_on() && !queue.waiting.is_empty() {
                 return;
             }
             queue.epoch = epoch;

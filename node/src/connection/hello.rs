@@ -8,6 +8,7 @@ use proto::client::limits::PING_EVERY;
 use proto::client::{CursorState, ErrorCode, ErrorInfo, Reply, ServerFrame, SessionHead, Welcome};
 use proto::command::{Party, Target, TokenHash};
 use proto::ids::{AgentId, SessionId};
+use proto::mutants::Mutant;
 use proto::peer::{Refused, SessionState, ShardCall, ShardReply};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -64,7 +65,8 @@ async fn visitor(
     session: SessionId,
     ask: &HelloAsk,
 ) -> Result<Found, ErrorInfo<'static>> {
-    let after = ask.resume.get(&session).copied();
+    let skipped = u64::from(Mutant::CursorSkips.is_on());
+    let after = ask.resume.get(&session).map(|seq| seq + skipped);
     let found = hub.attach_session(socket, session, Some(ask.token), after).await.map_err(|reply| refused(&reply))?;
     socket.with(|state| state.who = Some(Who::Visitor { session, visitor: found.visitor }));
     Ok(vec![(session, found)])

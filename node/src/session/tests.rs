@@ -66,6 +66,7 @@ impl Node {
             // All sessions share the shard that must not stop.
             shards: 1,
             timings: RaftTimings::default(),
+            compaction: Default::default(),
             dead_after: Duration::from_secs(300),
             zone: String::new(),
             admin_token: [0; 32],

@@ -1,51 +1,56 @@
-//! The simulation as a program: one seed, or many of them in processes of their own. See docs/RELIABILITY.md.
+//! The simulation as a program: one seed, or many of them, each in a process of its own. See docs/RELIABILITY.md.
 
+mod many;
+mod one;
 mod system;
 
-use std::time::Duration;
+use std::path::PathBuf;
 
-use chaos_tests::sim::{Settings, run};
+use clap::Parser;
+
+/// Simulates a cluster with faults and judges what the clients were told.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "everdesk-sim")]
+pub struct Args {
+    /// Simulate this seed alone, in this process.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many seeds to simulate.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Simulated seconds of each in which there are faults; what it takes to begin and to heal comes on top.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Nodes of the cluster. 0: 3, or 5 in one seed of four.
+    #[arg(long, default_value_t = 0)]
+    nodes: u64,
+    /// Seeds at once. 0: as many as there are cores.
+    #[arg(long, default_value_t = 0)]
+    jobs: usize,
+    /// So many of a hundred seeds are run twice, and must give the same trace.
+    #[arg(long, default_value_t = 20)]
+    twice: u64,
+    /// Where histories of failed runs are kept.
+    #[arg(long, default_value = "target/sim")]
+    out: PathBuf,
+    /// Keep every history, not only those of failed runs.
+    #[arg(long)]
+    keep: bool,
+    /// Log what the nodes say to stderr.
+    #[arg(long)]
+    log: bool,
+    /// A seeded bug to switch on, to see whether it is found.
+    #[arg(long)]
+    mutant: Option<String>,
+}
 
 fn main() -> anyhow::Result<()> {
-    let seed: u64 = std::env::args().nth(1).unwrap_or_default().parse()?;
-    let seconds: u64 = std::env::args().nth(2).unwrap_or("40".to_owned()).parse()?;
-    let dir = tempfile::tempdir_in("/dev/shm")?;
-    if std::env::var_os("EVERDESK_SIM_LOG").is_some() {
-        tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_writer(std::io::stderr).init();
+    let args = Args::parse();
+    match args.seed {
+        Some(seed) => one::run(&args, seed),
+        None => many::run(&args),
     }
-    // A panic in any task of a node is a fault of the node, even where tokio would only end the task.
-    std::panic::set_hook(Box::new(|panic| {
-        eprintln!("PANIC {panic}\n{}", std::backtrace::Backtrace::force_capture());
-        std::process::exit(101);
-    }));
-    let settings = Settings {
-        seed,
-        faults_for: Duration::from_secs(seconds),
-        nodes: 3,
-        shards: 2,
-        visitors: 8,
-        agents: 3,
-        dir: dir.path().to_path_buf(),
-    };
-    let (result, outcome) = run(&settings);
-    let mut lines = String::new();
-    for record in &outcome.records {
-        lines.push_str(&serde_json::to_string(record)?);
-        lines.push('\n');
-    }
-    let hash = xxhash_rust::xxh3::xxh3_64(lines.as_bytes());
-    println!(
-        "seed {seed}: {:?}, {} acks, {} lines, trace {hash:016x}: {result:?}",
-        outcome.took,
-        outcome.acks,
-        outcome.records.len()
-    );
-    if let Some(path) = std::env::var_os("EVERDESK_SIM_OUT") {
-        std::fs::write(path, lines)?;
-    }
-    drop(dir);
-    if result.is_err() {
-        std::process::exit(1);
-    }
-    Ok(())
 }
