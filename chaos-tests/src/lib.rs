@@ -20,6 +20,8 @@ pub mod lab;
 
 pub mod report;
 
+pub mod chaos;
+
 #[cfg(feature = "sim")]
 pub mod sim;
 

@@ -61,6 +61,11 @@ impl Verdict {
         self.properties.iter().flat_map(|one| &one.violations)
     }
 
+    /// The first violations of each property, with the lines that show them.
+    pub fn shown(&self) -> impl Iterator<Item = (&Violation, &[Shown])> {
+        self.shown.iter().map(|(violation, lines)| (violation, lines.as_slice()))
+    }
+
     /// The properties that had nothing to look at.
     pub fn idle(&self) -> impl Iterator<Item = &'static str> {
         self.properties.iter().filter(|one| one.checked == 0).map(|one| one.property)

@@ -1,6 +1,7 @@
 //! Owns one running node process and the kernel's figures about it. Does not know clusters.
 //! Invariant: when this is dropped the process is dead and reaped; signals go to its id, never to a name.
 
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,18 +24,22 @@ impl NodeProcess {
     /// # Errors
     /// The binary cannot be executed.
     pub fn start(binary: &Path, args: &[String], log: &Path) -> anyhow::Result<NodeProcess> {
+        Self::start_behind(&[], binary, args, log)
+    }
+
+    /// The same behind a `prefix`: programs that replace themselves by what follows, such as `env` and `nsenter`.
+    /// The thread that calls this must outlive the process: the guard goes by the thread, not by the program.
+    /// # Errors
+    /// The first of them cannot be executed.
+    pub fn start_behind(prefix: &[String], binary: &Path, args: &[String], log: &Path) -> anyhow::Result<NodeProcess> {
         let open = || OpenOptions::new().create(true).append(true).open(log);
         // Should this process be killed, the kernel kills the node too. The guard replaces itself by the node, so the id stays.
-        let mut command = match Path::new("/usr/bin/setpriv") {
-            guard if guard.is_file() => {
-                let mut command = Command::new(guard);
-                command.args(["--pdeathsig", "KILL", "--"]).arg(binary);
-                command
-            }
-            _ => Command::new(binary),
-        };
-        let child = command
-            .args(args)
+        let guard = ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--"];
+        let guard = if Path::new(guard[0]).is_file() { guard.as_slice() } else { &[] };
+        let before = guard.iter().map(OsString::from).chain(prefix.iter().map(OsString::from));
+        let mut line = before.chain([binary.as_os_str().to_owned()]).chain(args.iter().map(OsString::from));
+        let child = Command::new(line.next().unwrap_or_default())
+            .args(line)
             .stdin(Stdio::null())
             .stdout(open()?)
             .stderr(open()?)

@@ -24,6 +24,8 @@ pub struct ShardStatus {
     pub applied: Option<u64>,
     /// Hash of the answering node's state at that index.
     pub state_hash: Option<String>,
+    /// The answering node leads and serves.
+    pub serving: bool,
     pub replicas: Vec<ReplicaStatus>,
 }
 
@@ -98,6 +100,7 @@ fn read_shard(raw: &Value) -> anyhow::Result<ShardStatus> {
             Value::Null => None,
             hash => Some(hash.to_string()),
         },
+        serving: raw["serving"].as_bool().unwrap_or(false),
         replicas: replicas.collect::<anyhow::Result<_>>()?,
     })
 }

@@ -73,6 +73,16 @@ impl Recorder {
         op
     }
 
+    /// How many lines there are so far.
+    pub fn len(&self) -> usize {
+        self.shared.book.lock().lines.len()
+    }
+
+    /// Whether nothing was noted yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// All lines so far.
     pub fn lines(&self) -> Vec<Record> {
         self.shared.book.lock().lines.clone()

@@ -21,7 +21,9 @@ pub mod sample;
 
 use serde::{Deserialize, Serialize};
 
-pub use run::{Run, RunReader, ShardOf};
+pub use gaps::{Gaps, Impact};
+pub use run::{End, Fault, Run, RunReader, ShardOf};
+pub use series::Spread;
 
 /// What a page weighs at most, whatever the run was. Every list on it has a limit of its own that adds up to less.
 pub const PAGE_BYTES_MAX: usize = 1 << 20;

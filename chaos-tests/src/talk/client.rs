@@ -32,7 +32,8 @@ pub(crate) struct Client<W> {
     /// The newest seq that was told, per session.
     heads: Arc<Mutex<BTreeMap<SessionId, u64>>>,
     under_way: JoinSet<()>,
-    reader: JoinSet<()>,
+    /// Gives the socket that was open in the end.
+    reader: JoinSet<Option<(Socket, NodeId)>>,
 }
 
 impl<W: Ways> Client<W> {
@@ -55,7 +56,7 @@ impl<W: Ways> Client<W> {
         let (tell, unseen) = mpsc::channel(UNSEEN_LEN_MAX);
         let heads: Arc<Mutex<BTreeMap<SessionId, u64>>> = Arc::default();
         let mut reader = JoinSet::new();
-        reader.spawn(read(room.book.clone(), id, items, tell, heads.clone()));
+        reader.spawn(read(room.clone(), id, items, tell, heads.clone()));
         let device = DeviceId::from(device.as_str());
         let (sent, under_way) = (BTreeMap::new(), JoinSet::new());
         Client { room, id, chat, device, sent, unseen, heads, under_way, reader }
@@ -124,9 +125,10 @@ impl<W: Ways> Client<W> {
         let _ = self.chat.hop().await;
     }
 
-    /// Waits for everything that is under way.
+    /// Waits for everything that is under way, here and with the others.
     pub async fn finish(mut self) {
         while self.under_way.join_next().await.is_some() {}
+        self.room.rest().await;
         drop(self.chat);
         while self.reader.join_next().await.is_some() {}
     }
@@ -137,7 +139,11 @@ impl<W: Ways> Client<W> {
         let (mut under_way, mut reader) = (self.under_way, self.reader);
         // Their handles are the client's last ones.
         while under_way.join_next().await.is_some() {}
-        while reader.join_next().await.is_some() {}
+        while let Some(left) = reader.join_next().await {
+            if let Ok(Some((socket, node))) = left {
+                self.room.book.record(Body::Disconnected { client: self.id, socket, node });
+            }
+        }
     }
 
     fn invoke(&self, what: What) -> OpId {
@@ -162,14 +168,15 @@ fn ended(book: &Recorder, op: OpId, result: Result<Option<Reply>, ClientError>) 
 }
 
 /// Writes down what a client is told.
-async fn read(
-    book: Recorder,
+async fn read<W: Ways>(
+    room: Arc<Room<W>>,
     client: ClientId,
     mut items: mpsc::Receiver<Item>,
     tell: mpsc::Sender<Event<'static>>,
     heads: Arc<Mutex<BTreeMap<SessionId, u64>>>,
-) {
-    let (mut socket, mut node) = (Socket(0), NodeId(0));
+) -> Option<(Socket, NodeId)> {
+    let book = &room.book;
+    let (mut socket, mut node, mut is_open) = (Socket(0), NodeId(0), false);
     while let Some(item) = items.recv().await {
         match item {
             Item::Event(event) => {
@@ -186,11 +193,13 @@ async fn read(
                 read: state.read,
             }),
             Item::Connected { node: to, .. } => {
-                (socket, node) = (Socket(socket.0 + 1), number_of(&to));
+                is_open = true;
+                (socket, node) = (Socket(socket.0 + 1), room.ways.number_of(&to));
                 book.record(Body::Connected { client, socket, node });
             }
             Item::Disconnected { .. } => {
-                if socket.0 > 0 {
+                // A try to connect that failed is told in the same way.
+                if std::mem::take(&mut is_open) {
                     book.record(Body::Disconnected { client, socket, node });
                 }
             }
@@ -202,6 +211,7 @@ async fn read(
             Item::Typing(_) | Item::Presence(_) | Item::Raw(_) => {}
         }
     }
+    is_open.then_some((socket, node))
 }
 
 pub(crate) fn name(session: SessionId) -> history::SessionId {
@@ -231,9 +241,4 @@ fn party_of(party: Party) -> history::Party {
 
 fn page_of(page: &HistoryPage<'_>) -> Reply {
     Reply::History { events: page.events.iter().map(event_of).collect(), head: page.head }
-}
-
-/// The number in a node's name.
-fn number_of(node: &str) -> NodeId {
-    NodeId(node.trim_start_matches(|letter: char| !letter.is_ascii_digit()).parse().unwrap_or(0))
 }

@@ -13,7 +13,7 @@ pub use ways::{Answer, Ways};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -22,6 +22,11 @@ use proto::ids::{AgentId, SessionId};
 use tokio::task::JoinSet;
 
 use crate::history::Recorder;
+
+/// How often those who rest look up.
+const REST_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Clients that are told nothing for so long have been told all.
+const QUIET_FOR: Duration = Duration::from_millis(1_500);
 
 /// How they talk.
 #[derive(Debug, Clone)]
@@ -43,6 +48,10 @@ pub(crate) struct Room<W> {
     pub shape: Shape,
     pub book: Recorder,
     stop: AtomicBool,
+    /// People who have nothing under way any more and wait for the others.
+    resting: AtomicUsize,
+    /// All may go.
+    is_done: AtomicBool,
     clients: AtomicU64,
     acks: AtomicU64,
     /// Whom the operator may move, and where to.
@@ -55,6 +64,14 @@ pub(crate) struct Room<W> {
 impl<W> Room<W> {
     pub fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the others: one who goes earlier is not told of what they still do.
+    pub async fn rest(&self) {
+        self.resting.fetch_add(1, Ordering::Relaxed);
+        while !self.is_done.load(Ordering::Relaxed) {
+            tokio::time::sleep(REST_LOOK_EVERY).await;
+        }
     }
 
     pub fn acked(&self) {
@@ -76,6 +93,8 @@ impl<W: Ways> Talk<W> {
             shape,
             book,
             stop: AtomicBool::new(false),
+            resting: AtomicUsize::new(0),
+            is_done: AtomicBool::new(false),
             clients: AtomicU64::new(0),
             acks: AtomicU64::new(0),
             sessions: Mutex::default(),
@@ -113,15 +132,43 @@ impl<W: Ways> Talk<W> {
     /// Somebody still waits, or gave up for a reason that is no fault of the cluster.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.room.stop.store(true, Ordering::Relaxed);
-        let ended = async {
+        let within = self.room.shape.last_answers_within;
+        tokio::time::timeout(within, self.answered()).await.context("operations without an answer")??;
+        tokio::time::timeout(within, self.quiet()).await.context("clients that are told something again and again")?;
+        self.room.is_done.store(true, Ordering::Relaxed);
+        let gone = async {
             while let Some(done) = self.people.join_next().await {
                 done??;
             }
             Ok(())
         };
-        tokio::time::timeout(self.room.shape.last_answers_within, ended)
-            .await
-            .context("operations without an answer")?
+        tokio::time::timeout(within, gone).await.context("clients that do not end")?
+    }
+
+    /// Until everybody who is still here rests.
+    async fn answered(&mut self) -> anyhow::Result<()> {
+        loop {
+            while let Some(done) = self.people.try_join_next() {
+                done??;
+            }
+            if self.room.resting.load(Ordering::Relaxed) >= self.people.len() {
+                return Ok(());
+            }
+            tokio::time::sleep(REST_LOOK_EVERY).await;
+        }
+    }
+
+    /// Until nobody is told anything any more: who went before would have missed it.
+    async fn quiet(&self) {
+        let mut last = self.room.book.len();
+        let mut since = tokio::time::Instant::now();
+        while since.elapsed() < QUIET_FOR {
+            tokio::time::sleep(REST_LOOK_EVERY).await;
+            let now = self.room.book.len();
+            if now != last {
+                (last, since) = (now, tokio::time::Instant::now());
+            }
+        }
     }
 
     /// Reads every session through every node into the book.

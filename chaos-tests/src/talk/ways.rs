@@ -35,6 +35,11 @@ pub trait Ways: Send + Sync + 'static {
     fn move_session(&self, node: NodeId, session: SessionId, agent: AgentId)
     -> impl Future<Output = Answer<()>> + Send;
 
+    /// The number of the node that a client was told this name of.
+    fn number_of(&self, name: &str) -> NodeId {
+        NodeId(name.trim_start_matches(|letter: char| !letter.is_ascii_digit()).parse().unwrap_or(0))
+    }
+
     /// Starts a client.
     fn connect(&self, config: Config) -> (ChatClient, mpsc::Receiver<Item>) {
         ChatClient::start(config)

@@ -1,0 +1,103 @@
+//! Owns the way into real nodes: HTTP. Does not talk. Invariant: only an answer that came is `Ok` or `Refused`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use node::client::http::{self, HttpError};
+use parking_lot::Mutex;
+use proto::client::http::{LoggedIn, VisitorCreated};
+use proto::ids::{AgentId, SessionId};
+use serde_json::json;
+
+use super::admin::Admin;
+use crate::cluster::SITE;
+use crate::history::NodeId;
+use crate::talk::{Answer, Ways};
+use crate::workload::PASSWORD;
+
+/// Which machine the cluster knows by which id; a machine that was wiped gets another id.
+pub type Ids = Arc<Mutex<BTreeMap<u64, u64>>>;
+
+/// The addresses of one machine.
+#[derive(Debug, Clone)]
+pub struct Address {
+    pub machine: u64,
+    pub client: String,
+    pub admin: String,
+}
+
+/// The ways into the machines.
+pub struct HttpWays {
+    pub machines: Vec<Address>,
+    pub admin: Admin,
+    pub ids: Ids,
+}
+
+impl HttpWays {
+    fn admin_of(&self, node: NodeId) -> &str {
+        self.machines.iter().find(|one| one.machine == node.0).map_or("", |one| &one.admin)
+    }
+
+    fn client_of(&self, node: NodeId) -> &str {
+        self.machines.iter().find(|one| one.machine == node.0).map_or("", |one| &one.client)
+    }
+}
+
+fn answer<T>(result: Result<T, HttpError>) -> Answer<T> {
+    match result {
+        Ok(done) => Answer::Ok(done),
+        Err(HttpError::Refused(error)) => Answer::Refused(error.code.as_str().to_owned()),
+        Err(HttpError::NoAnswer(why)) => Answer::Unknown(why),
+    }
+}
+
+impl Ways for HttpWays {
+    fn nodes(&self) -> Vec<(NodeId, String)> {
+        self.machines.iter().map(|one| (NodeId(one.machine), one.client.clone())).collect()
+    }
+
+    async fn create_visitor(&self, node: NodeId) -> Answer<VisitorCreated> {
+        answer(http::create_visitor(self.client_of(node), SITE).await)
+    }
+
+    async fn add_agent(&self, node: NodeId, name: &str) -> Answer<()> {
+        let body = json!({ "site": SITE, "name": name, "password": PASSWORD });
+        match self.admin.ask(self.admin_of(node), "POST", "/admin/v1/agents", Some(&body)).await {
+            Ok((200..300, _)) => Answer::Ok(()),
+            Ok((400..500, said)) => Answer::Refused(said["detail"].as_str().unwrap_or_default().to_owned()),
+            Ok((status, said)) => Answer::Unknown(format!("{status} {said}")),
+            Err(error) => Answer::Unknown(format!("{error:#}")),
+        }
+    }
+
+    async fn log_in(&self, node: NodeId, name: &str) -> Answer<LoggedIn> {
+        answer(http::login(self.client_of(node), SITE, name, PASSWORD).await)
+    }
+
+    async fn move_session(&self, node: NodeId, session: SessionId, agent: AgentId) -> Answer<()> {
+        let (path, body) = (format!("/admin/v1/sessions/{session}/move"), json!({ "agent": agent.to_string() }));
+        match self.admin.ask(self.admin_of(node), "POST", &path, Some(&body)).await {
+            Ok((200..300, _)) => Answer::Ok(()),
+            Ok((400..500, said)) => Answer::Refused(refusal(said["detail"].as_str().unwrap_or_default())),
+            Ok((status, _)) => Answer::Unknown(format!("status {status}")),
+            // Without the address: the page counts reasons.
+            Err(_) => Answer::Unknown("no answer".to_owned()),
+        }
+    }
+
+    fn number_of(&self, name: &str) -> NodeId {
+        let id: u64 = name.trim_start_matches(|letter: char| !letter.is_ascii_digit()).parse().unwrap_or(0);
+        NodeId(self.ids.lock().get(&id).copied().unwrap_or(id))
+    }
+}
+
+/// The admin API says in words what the socket's protocol says in codes.
+fn refusal(detail: &str) -> String {
+    match detail {
+        "no conversation is open" => "closed",
+        _ if detail.contains("not online") => "not_online",
+        _ if detail.contains("as many as there may be") => "agent_full",
+        _ => "refused",
+    }
+    .to_owned()
+}
