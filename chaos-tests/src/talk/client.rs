@@ -96,8 +96,9 @@ impl<W: Ways> Client<W> {
 
     /// Ends the conversation and does not wait.
     pub fn close(&mut self, session: SessionId) {
-        let op = self.invoke(What::Close { session: name(session) });
-        self.ask(op, move |chat| async move { chat.close(session).await.map(|()| None) });
+        let seen = self.head(session);
+        let op = self.invoke(What::Close { session: name(session), seen: Some(seen) });
+        self.ask(op, move |chat| async move { chat.close_seen(session, seen).await.map(|()| None) });
     }
 
     /// Says how far it has read, and does not wait.
@@ -169,7 +170,7 @@ async fn read(
     tell: mpsc::Sender<Event<'static>>,
     heads: Arc<Mutex<BTreeMap<SessionId, u64>>>,
 ) {
-    let (mut socket, mut node) = (Socket(0), NodeId(0));
+    let (mut socket, mut node, mut is_connected) = (Socket(0), NodeId(0), false);
     while let Some(item) = items.recv().await {
         match item {
             Item::Event(event) => {
@@ -186,21 +187,23 @@ async fn read(
                 read: state.read,
             }),
             Item::Connected { node: to, .. } => {
-                (socket, node) = (Socket(socket.0 + 1), number_of(&to));
+                (socket, node, is_connected) = (Socket(socket.0 + 1), number_of(&to), true);
                 book.record(Body::Connected { client, socket, node });
             }
-            Item::Disconnected { .. } => {
-                if socket.0 > 0 {
-                    book.record(Body::Disconnected { client, socket, node });
-                }
+            Item::Disconnected { .. } if std::mem::take(&mut is_connected) => {
+                book.record(Body::Disconnected { client, socket, node });
             }
             Item::ProtocolViolation(violation) => {
                 // No property of the history would show it: the client hides doubles from the person.
                 book.record(Body::Broken { client, what: violation.to_string() });
             }
             Item::Stopped(error) => book.record(Body::Broken { client, what: format!("stopped: {}", error.code) }),
-            Item::Typing(_) | Item::Presence(_) | Item::Raw(_) => {}
+            // The client tells of every attempt to connect that failed.
+            Item::Disconnected { .. } | Item::Typing(_) | Item::Presence(_) | Item::Raw(_) => {}
         }
+    }
+    if is_connected {
+        book.record(Body::Disconnected { client, socket, node });
     }
 }
 
