@@ -125,6 +125,8 @@ impl Shard {
             }
             Command::Close { session, by } => self.close(rows, session, by)?,
             Command::Reassign { session, agent } => self.reassign(rows, session, agent)?,
+            Command::CloseSeen { session, by, seen } => self.close_seen(rows, session, by, seen)?,
+            Command::ReassignSeen { session, agent, seen } => self.reassign_seen(rows, session, agent, seen)?,
             Command::AgentLogin { agent, site, name, token } => self.agent_login(rows, agent, site, name, token)?,
             Command::AgentPresence { agent, online } => self.agent_presence(rows, agent, online)?,
             Command::Inbox { from, seq, message } => self.receive(rows, from, seq, message)?,
@@ -165,6 +167,10 @@ impl Shard {
             | Command::Cursor { session, .. }
             | Command::Close { session, .. }
             | Command::Reassign { session, .. } => self.sessions.peek(session).is_some(),
+            // Most look at no event, or at those in memory.
+            Command::CloseSeen { session, seen, .. } | Command::ReassignSeen { session, seen, .. } => {
+                self.sessions.peek(session).is_some_and(|session| session.log.head() <= *seen)
+            }
             Command::AgentLogin { agent, .. } | Command::AgentPresence { agent, .. } => {
                 self.agents.peek(agent).is_some()
             }

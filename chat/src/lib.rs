@@ -23,6 +23,7 @@ mod queue;
 mod reads;
 mod reconcile;
 mod rows;
+mod seen;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -45,3 +45,5 @@ pub const CIDS_CACHED_MAX: usize = 128;
 pub const PAGES_CACHED_MAX: usize = 1;
 /// Written outbox mails kept in memory per target shard.
 pub const MAILS_CACHED_MAX: usize = 4_096;
+/// Events that are looked at for what became of a conversation since the caller looked; older ones count as seen.
+pub const SEEN_LOOK_MAX: u64 = 1_000;

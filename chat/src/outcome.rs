@@ -71,6 +71,8 @@ pub enum Refusal {
     SiteMismatch,
     /// The named limit of `limits.rs`.
     LimitReached(&'static str),
+    /// The conversation was closed or given to somebody else since the caller looked.
+    Changed,
 }
 
 impl Refusal {
@@ -89,6 +91,7 @@ impl Refusal {
             Refusal::InboxGap { expected } => (10, *expected),
             Refusal::SiteMismatch => (11, 0),
             Refusal::LimitReached(_) => (12, 0),
+            Refusal::Changed => (13, 0),
         }
     }
 }

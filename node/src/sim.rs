@@ -14,7 +14,7 @@ use futures_util::{SinkExt, StreamExt};
 use proto::client::ErrorInfo;
 use proto::command::{Command, MetaCommand, NodeState, Target};
 use proto::ids::{AgentId, NodeId, SessionId};
-use proto::peer::{MetaReply, ShardCall, ShardReply};
+use proto::peer::{MetaReply, Page, ShardCall, ShardReply};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -163,8 +163,15 @@ impl SimNode {
 
     async fn move_session(&self, session: SessionId, agent: AgentId) -> anyhow::Result<Value> {
         let router = &self.cluster.router;
-        let command = Command::Reassign { session, agent };
-        Ok(match router.call(router.shard_of(Target::Session(session)), ShardCall::Propose(command)).await {
+        let shard = router.shard_of(Target::Session(session));
+        // As the admin API does: look first, then move what was seen.
+        let look = ShardCall::History { session, page: Page::Latest, limit: 1, site: None };
+        let seen = match router.call(shard, look).await {
+            ShardReply::History { head, .. } => head,
+            other => return Ok(json!({ "unknown": format!("{other:?}") })),
+        };
+        let command = Command::ReassignSeen { session, agent, seen };
+        Ok(match router.call(shard, ShardCall::Propose(command)).await {
             ShardReply::Done => json!({ "ok": null }),
             ShardReply::Refused(refused) => json!({ "refused": format!("{refused:?}") }),
             other => json!({ "unknown": format!("{other:?}") }),

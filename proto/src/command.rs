@@ -57,6 +57,10 @@ pub enum Command {
     SetShardVersion { version: u16 },
     /// An operator gives the open conversation to this agent of the same site, whoever had it. Idempotent.
     Reassign { session: SessionId, agent: AgentId },
+    /// As `Close`, for the conversation that is open after event `seen`; never a later one, however late this is or how often it comes.
+    CloseSeen { session: SessionId, by: Party, seen: u64 },
+    /// As `Reassign`, unless something became of the conversation after event `seen`.
+    ReassignSeen { session: SessionId, agent: AgentId, seen: u64 },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -224,7 +228,9 @@ impl Command {
             | Command::Send { session, .. }
             | Command::Cursor { session, .. }
             | Command::Close { session, .. }
-            | Command::Reassign { session, .. } => Some(Target::Session(*session)),
+            | Command::Reassign { session, .. }
+            | Command::CloseSeen { session, .. }
+            | Command::ReassignSeen { session, .. } => Some(Target::Session(*session)),
             Command::AgentLogin { agent, .. } | Command::AgentPresence { agent, .. } => Some(Target::Agent(*agent)),
             Command::Inbox { message, .. } => Some(message.target()),
             Command::OutboxAcked { .. } | Command::SetShardVersion { .. } => None,

@@ -284,6 +284,7 @@ pub enum Refused {
     DeviceInvalid,
     InboxGap { expected: u64 },
     LimitReached,
+    Changed,
 }
 
 /// From a shard's leader to a subscribed node; unanswered.

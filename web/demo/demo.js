@@ -208,7 +208,7 @@ class Agent extends Panel {
     const { login, logout, close } = this.ui;
     login.addEventListener("submit", (submit) => { submit.preventDefault(); this.login(); });
     logout.addEventListener("click", () => { localStorage.removeItem("everdesk.agent"); this.link?.stop(); location.reload(); });
-    close.addEventListener("click", () => { if (this.session) this.link?.ask("close", { session: this.session }); });
+    close.addEventListener("click", () => { if (this.session) this.link?.ask("close", { session: this.session, seen: this.talk(this.session).head }); });
     const me = JSON.parse(localStorage.getItem("everdesk.agent") || "null");
     if (me) this.enter(me);
   }

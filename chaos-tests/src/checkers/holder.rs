@@ -215,7 +215,10 @@ impl<'s> Gather<'s, '_> {
 
     /// Closes, moves and refused sends.
     fn add_op(&mut self, op: &'s Op<'_>) {
+        // Whether it did something is open: the conversation that it was for may have ended before.
+        let is_open = self.session.may_be_over(op);
         let outcome = match op.end {
+            End::Ok { .. } if is_open => Outcome::Unknown,
             End::Ok { .. } => Outcome::Ok,
             End::Failed { code, .. } if CODES.contains(&code) => Outcome::Refused,
             End::Failed { .. } => return,
@@ -229,7 +232,8 @@ impl<'s> Gather<'s, '_> {
             _ => return,
         };
         let call = Call { act, outcome };
-        self.calls.push(Told { call, invoked: op.invoked, returned: op.ended(), lines: op.lines() });
+        let returned = if is_open { Line::NEVER } else { op.ended() };
+        self.calls.push(Told { call, invoked: op.invoked, returned, lines: op.lines() });
     }
 
     /// An agent's message that took effect: once, whichever attempt did it, before anybody learnt of it.

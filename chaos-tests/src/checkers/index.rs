@@ -185,6 +185,16 @@ impl Message<'_> {
     }
 }
 
+impl Session<'_> {
+    /// Whether an acknowledged close may have done nothing: the conversation that its client saw was closed by then.
+    pub fn may_be_over(&self, op: &Op<'_>) -> bool {
+        let (What::Close { seen: Some(seen), .. }, End::Ok { line, .. }) = (op.what, op.end) else { return false };
+        self.events.iter().zip(&self.timeline.earliest).any(|(event, earliest)| {
+            event.seq.0 > *seen && matches!(event.kind, EventKind::Closed { .. }) && *earliest < line
+        })
+    }
+}
+
 impl<'a> Session<'a> {
     fn new(id: &'a SessionId) -> Session<'a> {
         Session {

@@ -252,8 +252,11 @@ pub enum What {
         n: u64,
         text: Arc<str>,
     },
+    /// `seen`: the last event that the client had; a conversation that began later must stay open.
     Close {
         session: SessionId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<u64>,
     },
     Cursor {
         session: SessionId,
@@ -275,7 +278,7 @@ impl What {
     pub fn session(&self) -> &SessionId {
         match self {
             What::Send { session, .. }
-            | What::Close { session }
+            | What::Close { session, .. }
             | What::Cursor { session, .. }
             | What::History { session, .. }
             | What::Move { session, .. } => session,
@@ -322,6 +325,7 @@ mod tests {
         r#"{"t":1,"k":"client","client":3,"who":"operator"}"#,
         r#"{"t":2,"k":"invoke","op":1,"client":1,"what":{"send":{"session":"s1","device":"d","n":1,"text":"x"}}}"#,
         r#"{"t":2,"k":"invoke","op":2,"client":1,"what":{"close":{"session":"s1"}}}"#,
+        r#"{"t":2,"k":"invoke","op":2,"client":1,"what":{"close":{"session":"s1","seen":4}}}"#,
         r#"{"t":2,"k":"invoke","op":3,"client":1,"what":{"cursor":{"session":"s1","received":3,"read":null}}}"#,
         r#"{"t":2,"k":"invoke","op":4,"client":1,"what":{"history":{"session":"s1","after":0,"limit":200}}}"#,
         r#"{"t":2,"k":"invoke","op":5,"client":3,"what":{"move":{"session":"s1","agent":"a2"}}}"#,

@@ -131,7 +131,7 @@ mod tests {
     use crate::history::read;
 
     fn close() -> What {
-        What::Close { session: SessionId::from("s1") }
+        What::Close { session: SessionId::from("s1"), seen: None }
     }
 
     #[test]

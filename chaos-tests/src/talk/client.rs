@@ -97,8 +97,9 @@ impl<W: Ways> Client<W> {
 
     /// Ends the conversation and does not wait.
     pub fn close(&mut self, session: SessionId) {
-        let op = self.invoke(What::Close { session: name(session) });
-        self.ask(op, move |chat| async move { chat.close(session).await.map(|()| None) });
+        let seen = self.head(session);
+        let op = self.invoke(What::Close { session: name(session), seen: Some(seen) });
+        self.ask(op, move |chat| async move { chat.close_seen(session, seen).await.map(|()| None) });
     }
 
     /// Says how far it has read, and does not wait.
@@ -176,7 +177,7 @@ async fn read<W: Ways>(
     heads: Arc<Mutex<BTreeMap<SessionId, u64>>>,
 ) -> Option<(Socket, NodeId)> {
     let book = &room.book;
-    let (mut socket, mut node, mut is_open) = (Socket(0), NodeId(0), false);
+    let (mut socket, mut node, mut is_connected) = (Socket(0), NodeId(0), false);
     while let Some(item) = items.recv().await {
         match item {
             Item::Event(event) => {
@@ -193,25 +194,22 @@ async fn read<W: Ways>(
                 read: state.read,
             }),
             Item::Connected { node: to, .. } => {
-                is_open = true;
-                (socket, node) = (Socket(socket.0 + 1), room.ways.number_of(&to));
+                (socket, node, is_connected) = (Socket(socket.0 + 1), room.ways.number_of(&to), true);
                 book.record(Body::Connected { client, socket, node });
             }
-            Item::Disconnected { .. } => {
-                // A try to connect that failed is told in the same way.
-                if std::mem::take(&mut is_open) {
-                    book.record(Body::Disconnected { client, socket, node });
-                }
+            Item::Disconnected { .. } if std::mem::take(&mut is_connected) => {
+                book.record(Body::Disconnected { client, socket, node });
             }
             Item::ProtocolViolation(violation) => {
                 // No property of the history would show it: the client hides doubles from the person.
                 book.record(Body::Broken { client, what: violation.to_string() });
             }
             Item::Stopped(error) => book.record(Body::Broken { client, what: format!("stopped: {}", error.code) }),
-            Item::Typing(_) | Item::Presence(_) | Item::Raw(_) => {}
+            // The client tells of every attempt to connect that failed.
+            Item::Disconnected { .. } | Item::Typing(_) | Item::Presence(_) | Item::Raw(_) => {}
         }
     }
-    is_open.then_some((socket, node))
+    is_connected.then_some((socket, node))
 }
 
 pub(crate) fn name(session: SessionId) -> history::SessionId {

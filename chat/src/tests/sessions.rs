@@ -213,3 +213,39 @@ fn an_operator_gives_an_open_conversation_to_another_agent_who_begins_at_that_ev
     assert_eq!(world.reply(say(1, agent(5), 1, "mine?")), Reply::Rejected(Refusal::NotYours));
     assert!(matches!(world.reply(say(1, agent(6), 1, "mine")), Reply::Sent { seq: 4, .. }));
 }
+
+#[test]
+fn a_close_that_comes_again_never_ends_the_next_conversation() {
+    for cold in [false, true] {
+        let mut world = with_talk();
+        let seen = world.shard.session(&world.rows, session(1)).unwrap().unwrap().head;
+        let close = || Command::CloseSeen { session: session(1), by: Party::Visitor, seen };
+        assert_eq!(world.reply(close()), Reply::Closed { seq: Some(seen + 1) });
+        world.apply(say(1, Party::Visitor, 2, "one more thing"));
+        if cold {
+            world.checkpoint();
+            world.chill();
+        }
+        let again = world.apply(close());
+        assert_eq!((again.reply, again.effects), (Reply::Closed { seq: None }, Vec::new()));
+        assert!(world.shard.session(&world.rows, session(1)).unwrap().unwrap().open.is_some());
+        // Who has seen the next one may close it.
+        let close = Command::CloseSeen { session: session(1), by: Party::Visitor, seen: seen + 2 };
+        assert_eq!(world.reply(close), Reply::Closed { seq: Some(seen + 3) });
+    }
+}
+
+#[test]
+fn a_move_that_comes_again_does_not_undo_a_later_one() {
+    let mut world = with_talk();
+    let seen = world.shard.session(&world.rows, session(1)).unwrap().unwrap().head;
+    let to = |agent, seen| Command::ReassignSeen { session: session(1), agent: AgentId(agent), seen };
+    assert_eq!(world.reply(to(7, seen)), Reply::Done);
+    assert_eq!(world.apply(to(7, seen)).effects, Vec::new(), "it is done");
+    assert_eq!(world.reply(to(8, seen + 1)), Reply::Done);
+    assert_eq!(world.reply(to(7, seen)), Reply::Rejected(Refusal::Changed));
+    world.apply(close(1, Party::Visitor));
+    assert_eq!(world.reply(to(8, seen + 2)), Reply::Rejected(Refusal::Changed));
+    let head = world.shard.session(&world.rows, session(1)).unwrap().unwrap().head;
+    assert_eq!(world.reply(to(8, head)), Reply::Rejected(Refusal::ConversationClosed));
+}

@@ -197,6 +197,7 @@ fn refused(refusal: chat::Refusal) -> Refused {
         R::InboxGap { expected } => Refused::InboxGap { expected },
         R::SiteMismatch => Refused::NotYours,
         R::LimitReached(_) => Refused::LimitReached,
+        R::Changed => Refused::Changed,
     }
 }
 

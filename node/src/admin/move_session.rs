@@ -63,5 +63,5 @@ pub async fn move_session(app: Data<App>, session: Path<String>, body: Json<Move
     if seat.open >= chat::limits::OPEN_MAX_PER_AGENT as usize {
         return Err(Problem::refused(format!("{agent} has {} open conversations, as many as there may be", seat.open)));
     }
-    change(&app, session, Command::Reassign { session, agent }).await
+    change(&app, session, Command::ReassignSeen { session, agent, seen: view.head }).await
 }

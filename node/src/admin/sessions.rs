@@ -315,7 +315,8 @@ pub async fn one(app: Data<App>, session: Path<String>) -> Answer<SessionView> {
 /// Ends the open conversation in the name of the system. Also right when none is open.
 pub async fn close(app: Data<App>, session: Path<String>) -> Answer<SessionView> {
     let session = known(&session)?;
-    change(&app, session, Command::Close { session, by: Party::System }).await
+    let view = of(&app, session).await?;
+    change(&app, session, Command::CloseSeen { session, by: Party::System, seen: view.head }).await
 }
 
 /// Logs a command of a session; the session as it is then.
@@ -327,6 +328,9 @@ pub async fn change(app: &App, session: SessionId, command: Command) -> Answer<S
         ShardReply::Done => Ok(Json(of(app, session).await?)),
         ShardReply::Refused(Refused::UnknownSession) => Err(no_session()),
         ShardReply::Refused(Refused::ConversationClosed) => Err(closed()),
+        ShardReply::Refused(Refused::Changed) => {
+            Err(Problem::conflict("the conversation has changed meanwhile: look again"))
+        }
         ShardReply::Refused(_) => Err(Problem::refused("the rules do not allow it")),
         _ => Err(Problem::unavailable(format!("{shard} has no leader just now, try again"))),
     }

@@ -67,6 +67,11 @@ impl Cursors {
         self.tracks.insert(session, Track { seq, ..Track::default() });
     }
 
+    /// The last seq that was handed out of a session.
+    pub fn head(&self, session: SessionId) -> Option<u64> {
+        self.tracks.get(&session).map(|track| track.seq)
+    }
+
     pub fn resume_list(&self) -> Vec<SessionSeq> {
         let live = self.tracks.iter().filter(|(_, track)| !track.ended);
         live.map(|(&session, track)| SessionSeq { session, seq: track.seq }).take(RESUME_SESSIONS_MAX).collect()

@@ -256,7 +256,11 @@ impl Driver {
                 self.cid_next += 1;
                 self.outbox.push(session, cid, text, reply);
             }
-            Command::Ask { verb, reply } => {
+            Command::Ask { mut verb, reply } => {
+                if let Verb::Close(close) = &mut verb {
+                    // Kept through every repetition: a conversation that begins later must stay open.
+                    close.seen = close.seen.or_else(|| self.cursors.head(close.session));
+                }
                 self.asks.push(self.id_next, verb, reply, Instant::now());
                 self.id_next += 1;
             }

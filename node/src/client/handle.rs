@@ -204,11 +204,18 @@ impl ChatClient {
         self.ask(Verb::Typing(Typing { session, on })).await.map(drop)
     }
 
-    /// Ends the open conversation.
+    /// Ends the conversation that is open after the last event that was handed out.
     /// # Errors
     /// `Refused` for good, or `Stopped`.
     pub async fn close(&self, session: SessionId) -> Result<(), ClientError> {
-        self.ask(Verb::Close(Close { session })).await.map(drop)
+        self.ask(Verb::Close(Close { session, seen: None })).await.map(drop)
+    }
+
+    /// Ends the conversation that was open after event `seen`; one that began later stays open.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn close_seen(&self, session: SessionId, seen: u64) -> Result<(), ClientError> {
+        self.ask(Verb::Close(Close { session, seen: Some(seen) })).await.map(drop)
     }
 
     /// Reads one page of history.

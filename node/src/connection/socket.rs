@@ -329,6 +329,7 @@ pub fn error_of(reply: &ShardReply) -> ErrorInfo<'static> {
             }
             Refused::DeviceInvalid => ErrorInfo::new(C::BadRequest, "hello.device: not valid"),
             Refused::LimitReached => ErrorInfo::new(C::RateLimited, "a limit of this session is reached"),
+            Refused::Changed => ErrorInfo::new(C::Closed, "the conversation has changed meanwhile"),
             Refused::InboxGap { .. } => ErrorInfo::new(C::Internal, "a fault of the node"),
         },
         ShardReply::Overloaded { retry_after_ms } => {

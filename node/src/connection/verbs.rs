@@ -63,7 +63,11 @@ fn carry_out(socket: &Arc<Socket>, frame: ClientFrame<'_>) {
             ask_shard(socket, who, id, ask.session, call, |_| Reply::Ok);
         }
         Verb::Close(ask) => {
-            let call = ShardCall::Propose(Command::Close { session: ask.session, by: who.party() });
+            let session = ask.session;
+            let told =
+                || socket.with(|state| state.subscription(session).and_then(|sub| sub.cursor)).unwrap_or(u64::MAX);
+            let seen = ask.seen.unwrap_or_else(told);
+            let call = ShardCall::Propose(Command::CloseSeen { session, by: who.party(), seen });
             ask_shard(socket, who, id, ask.session, call, |_| Reply::Ok);
         }
         Verb::Ping(ask) => ping(socket, id, &ask),

@@ -179,12 +179,13 @@ fn typing<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
 }
 
 fn close<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
-    let mut session = None;
+    let (mut session, mut seen) = (None, None);
     reader.object("close", |reader, key| match key {
         "session" => once(&mut session, "close.session", session_id(reader, "close.session")?),
+        "seen" => once(&mut seen, "close.seen", reader.u64("close.seen")?),
         _ => Ok(false),
     })?;
-    Ok(Verb::Close(Close { session: need(session, "close.session")? }))
+    Ok(Verb::Close(Close { session: need(session, "close.session")?, seen }))
 }
 
 fn ping<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {

@@ -117,6 +117,10 @@ pub struct Close {
     /// The session whose open conversation ends.
     #[serde(with = "text_id")]
     pub session: SessionId,
+    /// The last event that the client has: a conversation that began later stays open, however late or often this comes. Left out, it is
+    /// what this socket was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen: Option<u64>,
 }
 
 /// See [`Verb::Ping`].

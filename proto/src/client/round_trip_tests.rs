@@ -61,7 +61,8 @@ fn verb() -> impl Strategy<Value = Verb<'static>> {
         (session(), any::<u64>(), proptest::option::of(any::<u64>()))
             .prop_map(|(session, seq, read)| Verb::Cursor(Cursor { session, received: Some(seq), read })),
         (session(), any::<bool>()).prop_map(|(session, on)| Verb::Typing(Typing { session, on })),
-        session().prop_map(|session| Verb::Close(Close { session })),
+        (session(), proptest::option::of(any::<u64>()))
+            .prop_map(|(session, seen)| Verb::Close(Close { session, seen })),
         heads().prop_map(|heads| Verb::Ping(Ping { heads })),
     ]
 }

@@ -70,6 +70,12 @@ pub fn command() -> impl Strategy<Value = Command> {
         (shard(), any::<u64>()).prop_map(|(to, upto)| Command::OutboxAcked { to, upto }),
         any::<u16>().prop_map(|version| Command::SetShardVersion { version }),
         (session(), agent()).prop_map(|(session, agent)| Command::Reassign { session, agent }),
+        (session(), party(), any::<u64>()).prop_map(|(session, by, seen)| Command::CloseSeen { session, by, seen }),
+        (session(), agent(), any::<u64>()).prop_map(|(session, agent, seen)| Command::ReassignSeen {
+            session,
+            agent,
+            seen
+        }),
     ]
 }
 

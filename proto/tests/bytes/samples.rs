@@ -83,6 +83,8 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         ("outbox acked", Command::OutboxAcked { to: ShardId(6), upto: u64::MAX }),
         ("set shard version", Command::SetShardVersion { version: 300 }),
         ("reassign", Command::Reassign { session, agent: AGENT }),
+        ("close seen", Command::CloseSeen { session, by: Party::Agent(AGENT), seen: 65_536 }),
+        ("reassign seen", Command::ReassignSeen { session, agent: AGENT, seen: 250 }),
     ]
 }
 
@@ -246,6 +248,7 @@ pub fn refusals() -> Vec<(&'static str, Refused)> {
         ("device invalid", Refused::DeviceInvalid),
         ("inbox gap", Refused::InboxGap { expected: 1 }),
         ("limit reached", Refused::LimitReached),
+        ("changed", Refused::Changed),
     ]
 }
 

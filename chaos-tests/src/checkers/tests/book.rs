@@ -42,7 +42,7 @@ pub fn closed(seq: u64, by: &str) -> Event {
 }
 
 pub fn close() -> What {
-    What::Close { session: session() }
+    What::Close { session: session(), seen: None }
 }
 
 pub fn history(after: u64, limit: u64) -> What {

@@ -427,7 +427,7 @@ fn refuse_holder(lines: &mut Lines, dice: &mut Dice) -> bool {
     let is_of = |line: &&Record| matches!(&line.body, Body::Client { who: Who::Agent(one), .. } if *one == agent);
     let Some(Body::Client { client, .. }) = lines.iter().find(is_of).map(|line| &line.body) else { return false };
     let (client, op, t) = (*client, OpId(1_000_000), lines[at].t);
-    let what = What::Close { session };
+    let what = What::Close { session, seen: None };
     let code = refusals::CODES[dice.roll(refusals::CODES.len())].to_owned();
     let both = [Body::Invoke { op, client, what }, Body::Fail { op, code }];
     lines.splice(at..at, both.map(|body| Record { t, body }));

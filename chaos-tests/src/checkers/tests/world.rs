@@ -225,7 +225,7 @@ impl World {
     fn begin_close(&mut self) {
         let (person, talk) = self.choose();
         let session = self.talks[talk].id.clone();
-        self.begin(person, talk, What::Close { session });
+        self.begin(person, talk, What::Close { session, seen: None });
     }
 
     fn begin_move(&mut self) {
