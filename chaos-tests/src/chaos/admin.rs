@@ -24,7 +24,13 @@ impl Admin {
     /// Asks the node at `addr`; the status and the body.
     /// # Errors
     /// No answer. Whether it was done is open.
-    pub async fn ask(&self, addr: &str, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<(u16, Value)> {
+    pub async fn ask(
+        &self,
+        addr: &str,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> anyhow::Result<(u16, Value)> {
         let bearer = format!("Bearer {}", self.token);
         let headers =
             [("Connection", "close"), ("Authorization", bearer.as_str()), ("Content-Type", "application/json")];

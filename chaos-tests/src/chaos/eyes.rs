@@ -148,7 +148,9 @@ impl Eyes {
             let wanted = if *shard == 0 && machines.len() >= 5 { 5 } else { machines.len().min(3) };
             let is_here = |id: &u64| {
                 let machine = ids.get(id);
-                machine.is_some_and(|machine| machines.contains(machine) && views.get(machine).map(|v| v.node) == Some(*id))
+                machine.is_some_and(|machine| {
+                    machines.contains(machine) && views.get(machine).map(|v| v.node) == Some(*id)
+                })
             };
             if voters.len() != wanted || led.view.replicas.len() != wanted || !voters.iter().all(is_here) {
                 return Some(format!("g{shard} has the voters {voters:?} of {:?}", led.view.replicas));

@@ -12,9 +12,9 @@ use proto::ids::SessionId;
 use super::kinds::Kind;
 use super::settings::Ended;
 use super::stage::Stage;
+use crate::checkers::check_all;
 use crate::checkers::faults::TooFewFaults;
 use crate::checkers::verdict::{Outcome, Verdict};
-use crate::checkers::check_all;
 use crate::history::{Body, Record};
 use crate::report::{self, Gaps, ReportInput, Run};
 
@@ -131,7 +131,11 @@ fn long_silences(run: &Run, gaps: &Gaps) -> Vec<String> {
         if spares(fault) && !meets(fault) && u128::from(silent_us) > SILENCE_MAX.as_micros() {
             found.push(format!(
                 "#{} {} on {:?} ({}) left a majority, and a shard was silent for {:.1} s",
-                fault.id, fault.kind, fault.nodes, fault.note, silent_us as f64 / 1e6
+                fault.id,
+                fault.kind,
+                fault.nodes,
+                fault.note,
+                silent_us as f64 / 1e6
             ));
         }
     }

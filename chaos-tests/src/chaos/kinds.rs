@@ -156,10 +156,7 @@ impl Kind {
 
     /// Whether a majority of the machines stays as it is meanwhile.
     pub fn spares_majority(self) -> bool {
-        !matches!(
-            self,
-            Kind::KillMajority | Kind::KillAll | Kind::PowerLossMajority | Kind::PowerLossAll | Kind::Loss
-        )
+        !matches!(self, Kind::KillMajority | Kind::KillAll | Kind::PowerLossMajority | Kind::PowerLossAll | Kind::Loss)
     }
 
     /// Whether it can be caused here.

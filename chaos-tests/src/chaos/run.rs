@@ -198,7 +198,8 @@ fn note_hashes(stage: &mut Stage) -> anyhow::Result<()> {
                 None => missing = format!("g{shard}: its {holders} replicas were not seen at one index"),
             }
         }
-        (!data.is_empty() && found.len() == data.len() && found.len() == shards(&stage.settings) as usize).then_some(found)
+        (!data.is_empty() && found.len() == data.len() && found.len() == shards(&stage.settings) as usize)
+            .then_some(found)
     });
     for (shard, applied, nodes) in met.context(missing)? {
         for (machine, hash) in nodes {

@@ -71,7 +71,13 @@ impl Stage {
     /// Sets machines up, one more than asked for as a spare, and starts nothing.
     /// # Errors
     /// Something of the lab cannot be made.
-    pub fn new(settings: Settings, runtime: Handle, book: Recorder, stop: Stop, began: Instant) -> anyhow::Result<Stage> {
+    pub fn new(
+        settings: Settings,
+        runtime: Handle,
+        book: Recorder,
+        stop: Stop,
+        began: Instant,
+    ) -> anyhow::Result<Stage> {
         let abilities = Abilities::look();
         let network = match &abilities.network {
             Ok(()) => Some(Arc::new(Network::new(settings.nodes + 1)?)),
@@ -85,7 +91,8 @@ impl Stage {
         std::fs::create_dir_all(&logs)?;
         // A node that is away for long counts as dead in half of the runs, and its replicas go elsewhere.
         let dead_after_s = if settings.seed.is_multiple_of(2) { "10" } else { "300" };
-        let args = ["--admin-token-file", &token_file.display().to_string(), "--dead-after-s", dead_after_s].map(str::to_owned);
+        let args = ["--admin-token-file", &token_file.display().to_string(), "--dead-after-s", dead_after_s]
+            .map(str::to_owned);
         let binary = binary()?;
         let parts = Parts {
             network: network.as_deref(),
@@ -97,7 +104,8 @@ impl Stage {
             dir: dir.path(),
             logs: &logs,
         };
-        let machines = (1..=settings.nodes + 1).map(|number| Machine::new(number, &parts)).collect::<anyhow::Result<_>>()?;
+        let machines =
+            (1..=settings.nodes + 1).map(|number| Machine::new(number, &parts)).collect::<anyhow::Result<_>>()?;
         let admin = Admin::new(ADMIN_TOKEN.to_owned());
         let eyes = Eyes::new(Ids::default());
         let dice = Dice::new(settings.seed, 7);
@@ -274,8 +282,10 @@ impl Stage {
             }
             let line = self.machine(number).line();
             self.supervisor.run(number, line);
-            self.until(&format!("machine {number} is ready"), FOUNDED_WITHIN, |stage| stage.is_ready(number).then_some(()))
-                .with_context(|| self.machines[number as usize - 1].last_words())?;
+            self.until(&format!("machine {number} is ready"), FOUNDED_WITHIN, |stage| {
+                stage.is_ready(number).then_some(())
+            })
+            .with_context(|| self.machines[number as usize - 1].last_words())?;
         }
         self.wait_whole(&self.numbers(), WHOLE_WITHIN)
     }
@@ -326,7 +336,9 @@ impl Stage {
                 Err(_) => self.stop.check()?,
             }
             let words = self.machine(number).last_words();
-            self.remark(format!("machine {number} did not join in {JOINS_WITHIN:?}, and is given a new token: {words}"));
+            self.remark(format!(
+                "machine {number} did not join in {JOINS_WITHIN:?}, and is given a new token: {words}"
+            ));
         }
         bail!("machine {number} cannot join: {}", self.machine(number).last_words())
     }

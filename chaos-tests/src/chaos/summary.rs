@@ -33,7 +33,11 @@ fn write(out: &mut String, stage: &Stage, judged: &Judged) -> std::fmt::Result {
         *ends.entry(end.status.to_string()).or_default() += 1;
     }
     let ends: Vec<String> = ends.into_iter().map(|(status, count)| format!("{count} × {status}")).collect();
-    writeln!(out, "ends of processes by themselves: {}", if ends.is_empty() { "none".to_owned() } else { ends.join(", ") })?;
+    writeln!(
+        out,
+        "ends of processes by themselves: {}",
+        if ends.is_empty() { "none".to_owned() } else { ends.join(", ") }
+    )?;
     for remark in stage.remarks.iter().take(REMARKS_MAX) {
         writeln!(out, "  {remark}")?;
     }

@@ -31,7 +31,8 @@ pub fn jump(stage: &mut Stage, lasts: Duration) -> anyhow::Result<Begun> {
 pub fn strobe(stage: &mut Stage, lasts: Duration) -> anyhow::Result<Begun> {
     let (victim, offset_ms) = (victim(stage), offset_ms(stage));
     let period = Duration::from_millis(50 + stage.dice.below(500) as u64);
-    let note = format!("{offset_ms} ms off and not, each for {} ms, {} ms in all", period.as_millis(), lasts.as_millis());
+    let note =
+        format!("{offset_ms} ms off and not, each for {} ms, {} ms in all", period.as_millis(), lasts.as_millis());
     let id = stage.begins(Kind::ClockStrobe.name(), &[victim], note);
     let clock = stage.machine(victim).clock.clone().context("strobes need a clock")?;
     Ok(Some((id, Hold::Strobe(clock.strobe(offset_ms, period)?))))

@@ -54,9 +54,8 @@ pub fn corrupt(stage: &mut Stage) -> anyhow::Result<()> {
     let ended_before = stage.supervisor.ends().len();
     stage.eyes.blink();
     stage.supervisor.release(&[victim]);
-    let ends = |stage: &Stage| {
-        stage.supervisor.ends()[ended_before..].iter().filter(|end| end.machine == victim).count()
-    };
+    let ends =
+        |stage: &Stage| stage.supervisor.ends()[ended_before..].iter().filter(|end| end.machine == victim).count();
     let back = stage.until("a damaged node is back, or gives up", COMES_BACK_WITHIN, |stage| {
         if ends(stage) >= ENDS_MAX {
             return Some(false);
@@ -68,7 +67,8 @@ pub fn corrupt(stage: &mut Stage) -> anyhow::Result<()> {
         Ok(true) => stage.remark(format!("#{} {note}: machine {victim} came back by itself", id.0)),
         Ok(false) => {
             let words = stage.machine(victim).last_words();
-            stage.remark(format!("#{} {note}: machine {victim} does not start and is replaced; it says: {words}", id.0));
+            stage
+                .remark(format!("#{} {note}: machine {victim} does not start and is replaced; it says: {words}", id.0));
             replace(stage, victim)?;
         }
         Err(_) => {

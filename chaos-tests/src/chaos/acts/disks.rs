@@ -80,7 +80,9 @@ pub fn make_room(stage: &mut Stage, machine: u64, full: Full) -> anyhow::Result<
     faults(stage, machine)?.heal()?;
     stage.accuse(machine);
     let ended = ends_of(stage, machine) - full.ends;
-    stage.say(&format!("machine {machine} has room again: it ended {ended} times, {refused} writes were refused outright"));
+    stage.say(&format!(
+        "machine {machine} has room again: it ended {ended} times, {refused} writes were refused outright"
+    ));
     Ok((ended == 0 && refused == 0).then(|| "no write was refused".to_owned()))
 }
 

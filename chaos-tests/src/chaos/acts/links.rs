@@ -21,7 +21,9 @@ pub fn cut(stage: &mut Stage, kind: Kind, lasts: Duration) -> anyhow::Result<Beg
         Kind::OneWay if stage.dice.once_in(2) => {
             (shapes::one_way(&[first], &others), vec![first], format!("nothing from {first} to the others"))
         }
-        Kind::OneWay => (shapes::one_way(&others, &[first]), vec![first], format!("nothing from the others to {first}")),
+        Kind::OneWay => {
+            (shapes::one_way(&others, &[first]), vec![first], format!("nothing from the others to {first}"))
+        }
         Kind::Ring => (shapes::majorities_ring(&order), order.clone(), format!("in the order {order:?}")),
         Kind::Bridge => (shapes::bridge(&order), others, format!("{first} sees all")),
         Kind::ClientsCut => (shapes::clients_of(first), vec![first], "no clients".to_owned()),
