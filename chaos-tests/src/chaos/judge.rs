@@ -80,7 +80,7 @@ pub fn judge(stage: &mut Stage) -> anyhow::Result<Judged> {
 }
 
 /// Properties that a run may have no occasion for.
-const MAY_BE_IDLE: &[&str] = &["noticed", "unknown-at-most-once"];
+const MAY_BE_IDLE: &[&str] = &["unknown-at-most-once"];
 
 fn shard_of(session: &str, shards: u64) -> Option<u64> {
     let session: SessionId = session.parse().ok()?;

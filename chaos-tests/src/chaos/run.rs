@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use super::acts::{self, Lasting};
+use super::acts;
 use super::plan::Plan;
 use super::settings::{Ended, Settings};
 use super::stage::Stage;
@@ -91,12 +91,8 @@ fn play(stage: &mut Stage, runtime: &Runtime, watch: impl FnOnce()) -> anyhow::R
         Talk::start(ways, shape, stage.book.clone())
     };
     stage.until("all visitors have come", COME_WITHIN, |_| (talk.sessions() >= settings.sessions).then_some(()))?;
-    let mut lasting = Vec::new();
-    let broken = break_things(stage, &mut lasting);
-    for one in lasting {
-        one.end(stage)?;
-    }
-    broken?;
+    break_things(stage)?;
+    stage.heal()?;
     serves_again(stage)?;
     stage.say(&format!("ends the talk after {} acks", talk.acks()));
     let stop = stage.stop.clone();
@@ -123,31 +119,23 @@ fn shards(_: &Settings) -> u32 {
 }
 
 /// Causes faults until it is time to end.
-fn break_things(stage: &mut Stage, lasting: &mut Vec<Lasting>) -> anyhow::Result<()> {
+fn break_things(stage: &mut Stage) -> anyhow::Result<()> {
     let settings = stage.settings.clone();
     let kinds = settings.kinds.iter().copied().filter(|kind| kind.possible(&stage.abilities).is_ok()).collect();
     let mut plan = Plan::new(settings.seed, kinds);
     let ends = Instant::now() + settings.faults_for;
     loop {
         stage.stop.check()?;
-        let mut at = 0;
-        while at < lasting.len() {
-            lasting[at].tick(stage)?;
-            if Instant::now() >= lasting[at].until {
-                lasting.remove(at).end(stage)?;
-            } else {
-                at += 1;
-            }
-        }
+        stage.tend()?;
         if Instant::now() >= ends || settings.faults_max.is_some_and(|max| stage.faults() >= max) {
             // What lasts is let last.
-            if lasting.is_empty() || Instant::now() >= ends {
+            if stage.lasting.is_empty() || Instant::now() >= ends {
                 return Ok(());
             }
-        } else if let Some(kind) = plan.due(lasting) {
+        } else if let Some(kind) = plan.due(&stage.lasting) {
             let begun = acts::begin(stage, kind).with_context(|| kind.name())?;
             plan.began(begun.as_ref());
-            lasting.extend(begun);
+            stage.lasting.extend(begun);
         }
         std::thread::park_timeout(LOOK_EVERY);
     }

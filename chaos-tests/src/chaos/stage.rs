@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use tokio::runtime::Handle;
 
+use super::acts::Lasting;
 use super::admin::Admin;
 use super::eyes::{Eyes, is_ready};
 use super::machine::{Machine, Parts};
@@ -45,6 +46,8 @@ struct Excuse {
 pub struct Stage {
     // Ends the processes: goes first.
     pub supervisor: Supervisor,
+    // Some hold on to the network: they go before it.
+    pub lasting: Vec<Lasting>,
     pub machines: Vec<Machine>,
     pub network: Option<Arc<Network>>,
     pub eyes: Eyes,
@@ -112,6 +115,7 @@ impl Stage {
         let supervisor = Supervisor::start()?;
         Ok(Stage {
             supervisor,
+            lasting: Vec::new(),
             machines,
             network,
             eyes,
@@ -252,6 +256,7 @@ impl Stage {
         let deadline = Instant::now() + within;
         loop {
             self.stop.check()?;
+            self.tend()?;
             if let Some(found) = look(self) {
                 return Ok(found);
             }
@@ -267,7 +272,37 @@ impl Stage {
         let end = Instant::now() + time;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
             self.stop.check()?;
+            self.tend()?;
             std::thread::park_timeout(left.min(LOOK_EVERY));
+        }
+        Ok(())
+    }
+
+    /// Lets the faults under way do what they do in time, and ends those whose time is over.
+    /// # Errors
+    /// The lab failed.
+    pub fn tend(&mut self) -> anyhow::Result<()> {
+        let mut at = 0;
+        while at < self.lasting.len() {
+            // Out of the list: its end may wait for something, and others are tended meanwhile.
+            let mut one = self.lasting.remove(at);
+            one.tick(self)?;
+            if Instant::now() >= one.until {
+                one.end(self)?;
+            } else {
+                self.lasting.insert(at.min(self.lasting.len()), one);
+                at += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends all faults under way.
+    /// # Errors
+    /// The lab failed.
+    pub fn heal(&mut self) -> anyhow::Result<()> {
+        while let Some(one) = self.lasting.pop() {
+            one.end(self)?;
         }
         Ok(())
     }

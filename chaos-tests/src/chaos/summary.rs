@@ -56,8 +56,6 @@ fn write(out: &mut String, stage: &Stage, judged: &Judged) -> std::fmt::Result {
         "{} nodes, {} sessions, {:.0} s: {sends} sends, {} acked{latency}; {} lines of history",
         settings.nodes, run.sessions, seconds, run.messages, run.lines
     )?;
-    let cores = stage.supervisor.cpu().as_secs_f64();
-    writeln!(out, "the processes that ran in the end have used {cores:.0} s of a core")?;
     writeln!(out, "page: {}", settings.out.join("report.html").display())?;
     writeln!(out, "history: {}", stage.history().display())?;
     writeln!(out, "again: {}", settings.command)?;

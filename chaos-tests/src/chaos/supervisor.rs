@@ -130,11 +130,6 @@ impl Supervisor {
         self.shared.charges.lock().get(&machine).map_or(0, |charge| charge.starts)
     }
 
-    /// Time of a core that the running processes have used.
-    pub fn cpu(&self) -> Duration {
-        self.shared.charges.lock().values().filter_map(|charge| charge.process.as_ref().map(NodeProcess::cpu)).sum()
-    }
-
     /// Processes that ended by themselves, oldest first.
     pub fn ends(&self) -> Vec<End> {
         self.shared.ends.lock().clone()

@@ -10,7 +10,7 @@ use crate::chaos::stage::{Stage, WHOLE_WITHIN};
 use crate::lab::corrupt::{self, Harm};
 
 /// A node with damaged files serves again within this, or it is replaced.
-const COMES_BACK_WITHIN: Duration = Duration::from_secs(40);
+const COMES_BACK_WITHIN: Duration = Duration::from_secs(60);
 /// So many ends in a row say that it will not come back by itself.
 const ENDS_MAX: usize = 3;
 /// The others take over what a node had that is gone for good.
