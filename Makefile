@@ -79,15 +79,24 @@ clean-data: ## delete ./data, the data of run and run3
 ##@ check
 
 .PHONY: test
-test: build-tests ## set up and run all tests (ARGS goes to nextest: make test ARGS=acked_message)
+test: build-tests ## set up and run all tests and the simulation (with ARGS, which go to nextest, only those tests: make test ARGS=acked_message)
 	@cargo nextest run $(CARGO_FLAGS) $(ARGS)
+	@if [ -z '$(ARGS)' ]; then $(MAKE) sim; fi
+
+# Another build: simulated sockets and time, and seeded bugs that can be switched on, must never be in a release.
+SEEDS ?= 100
+.PHONY: sim
+sim: setup ## simulate SEEDS runs of a minute with faults each, 100 if not said, and judge them (ARGS goes to everdesk-sim)
+	@cargo build $(CARGO_FLAGS) --features chaos-tests/sim --bin everdesk-sim
+	@mkdir -p '$(BIN_DIR)' && install -m 755 "$(CARGO_TARGET_DIR)/release/everdesk-sim" '$(BIN_DIR)/'
+	@'$(BIN_DIR)/everdesk-sim' --seeds '$(SEEDS)' --out '$(CARGO_TARGET_DIR)/sim' $(ARGS)
 
 .PHONY: verify
 verify: setup ## check format, lints, licences and tidiness; writes nothing in the checkout; CI is this and `make test`
 	cargo fmt --all --check
 	python3 scripts/tidy.py
 	cargo deny --locked --log-level error check -D unmatched-skip -D unnecessary-skip -D license-exception-not-encountered licenses bans sources
-	cargo clippy $(CARGO_FLAGS) --all-targets -- -D warnings
+	cargo clippy $(CARGO_FLAGS) --features chaos-tests/sim --all-targets -- -D warnings
 
 .PHONY: fix
 fix: setup ## format the code and lower the numbers in scripts/tidy-exceptions.txt

@@ -1,16 +1,19 @@
 //! Owns a message's way into a session: repeated, refused, or appended. Does not know transport or rate limits.
-//! Invariant: one (session, party, device, n or cid) has one seq, for ever, whatever the repetition says.
+//! Invariant: one (session, party, device, n or cid) has one answer, a seq or a refusal, for ever, whatever the repetition says.
 
 use crate::apply::Shard;
 use crate::device::Devices;
 use crate::journal::Note;
 use crate::limits::{CID_BYTES_MAX, DEVICE_BYTES_MAX, DEVICES_PER_SESSION_MAX, TEXT_BYTES_MAX};
 use crate::outcome::{ApplyError, Refusal, Reply};
-use crate::rows::{OpenRow, Rows, SentRow};
+use crate::rows::{OpenRow, Rows, SentRow, corrupt};
 use crate::session::{self, Session};
 use proto::command::{EventBody, Mail, Party};
 use proto::ids::SessionId;
 use proto::mutants::Mutant;
+
+/// In place of a seq: the send was refused. Seqs begin at 1.
+pub(crate) const REFUSED_SEQ: u64 = 0;
 
 impl Shard {
     #[expect(clippy::too_many_arguments, reason = "the fields of one command, moved and not copied")]
@@ -38,13 +41,14 @@ impl Shard {
                 work.journal.note_session(Note::Duplicate, id, &[seq]);
                 return Ok(Reply::Sent { seq, ts_ms, dup: true });
             }
+            Repeat::Refused(refusal) => return Ok(Reply::Rejected(refusal)),
             Repeat::Gap { expected } => return Ok(Reply::Rejected(Refusal::CidGap { expected })),
             Repeat::New => {}
         }
-        if let Some(refusal) = check_text(&text).or_else(|| check_right(&session, from)) {
-            return Ok(Reply::Rejected(refusal));
-        }
-        if place.is_err() && session.devices.total >= DEVICES_PER_SESSION_MAX {
+        let refusal = check_text(&text).or_else(|| check_right(&session, from));
+        // Devices that were only ever refused must not take the room of those that may speak.
+        let devices_max = if refusal.is_some() { DEVICES_PER_SESSION_MAX / 2 } else { DEVICES_PER_SESSION_MAX };
+        if place.is_err() && session.devices.total >= devices_max {
             return Ok(Reply::Rejected(Refusal::LimitReached("devices per session")));
         }
         let session = session.change();
@@ -52,11 +56,19 @@ impl Shard {
             session.devices.add(at, from, &device);
             at
         });
-        let sent = SentRow { seq: session.log.head() + 1, ts_ms: work.clock_ms };
+        // A refusal is remembered too: a copy of this send that comes later, when it would be allowed, must not be a message, and
+        // the next message must not pass for this one.
+        let sent = match &refusal {
+            Some(refusal) => SentRow { seq: REFUSED_SEQ, ts_ms: u64::from(refusal.code().0) },
+            None => SentRow { seq: session.log.head() + 1, ts_ms: work.clock_ms },
+        };
         if n == 0 {
             session.devices.record_cid(at, work.tick, &cid, sent);
         } else {
             session.devices.record_numbered(at, work.tick, sent);
+        }
+        if let Some(refusal) = refusal {
+            return Ok(Reply::Rejected(refusal));
         }
         let event = session.log.append(sent.ts_ms, EventBody::Message { from, device, n, cid, text });
         assert_eq!(event.seq, sent.seq, "the answer is the event's place");
@@ -73,6 +85,7 @@ impl Shard {
 
 enum Repeat {
     Sent(SentRow),
+    Refused(Refusal),
     New,
     Gap { expected: u64 },
 }
@@ -92,10 +105,18 @@ fn repeated(
     };
     Ok(match sent {
         Some(_) if n > 0 && Mutant::DedupeSkipped.is_on() => Repeat::New,
+        Some(SentRow { seq: REFUSED_SEQ, ts_ms: code }) => Repeat::Refused(refusal_of(code)?),
         Some(sent) => Repeat::Sent(sent),
         None if n > last_n + 1 => Repeat::Gap { expected: last_n + 1 },
         None => Repeat::New,
     })
+}
+
+/// The refusal that was remembered under this code.
+fn refusal_of(code: u64) -> Result<Refusal, ApplyError> {
+    let known = [Refusal::NotYours, Refusal::ConversationClosed, Refusal::TextTooLarge, Refusal::TextEmpty];
+    let found = known.into_iter().find(|refusal| u64::from(refusal.code().0) == code);
+    found.ok_or_else(|| corrupt("device", "an unknown refusal is remembered"))
 }
 
 fn is_name(name: &str, bytes_max: usize) -> bool {

@@ -6,6 +6,7 @@ use crate::apply::Shard;
 use crate::desk::Desk;
 use crate::device::Device;
 use crate::keys;
+use crate::message::REFUSED_SEQ;
 use crate::outcome::ApplyError;
 use crate::rows::{self, AgentRow, CursorRow, Rows};
 use crate::session::Session;
@@ -189,7 +190,8 @@ impl Shard {
                 None => Ok(None),
             },
         })?;
-        Ok(found.transpose()?.flatten().map(|sent| (sent.seq, sent.ts_ms)))
+        let found = found.transpose()?.flatten().filter(|sent| sent.seq != REFUSED_SEQ);
+        Ok(found.map(|sent| (sent.seq, sent.ts_ms)))
     }
 
     /// Up to `limit` mails for shard `to` with a seq above `after`, in order, acknowledged ones left out.

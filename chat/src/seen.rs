@@ -31,7 +31,7 @@ impl Shard {
         self.close(rows, id, by)
     }
 
-    /// A repeated move that was done is done; one that comes after another change is refused.
+    /// A repeated move that was done is done, whatever came after it; one that comes after another change is refused.
     pub(crate) fn reassign_seen(
         &mut self,
         rows: &dyn Rows,
@@ -39,7 +39,8 @@ impl Shard {
         agent: AgentId,
         seen: u64,
     ) -> Result<Reply, ApplyError> {
-        match self.changes_after(rows, id, seen)?.last() {
+        // If this move was done before, then it was the first change.
+        match self.changes_after(rows, id, seen)?.first() {
             None => self.reassign(rows, id, agent),
             Some(Change::Assigned(to)) if *to == agent => Ok(Reply::Done),
             Some(_) => Ok(Reply::Rejected(Refusal::Changed)),

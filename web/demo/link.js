@@ -248,7 +248,7 @@ export class Link {
     const lane = this.lane(session);
     if (entry.attempt !== ask.id || !lane.queue.includes(entry)) return;
     if (RETRY.has(error.code)) return this.goBack(session, lane, entry, error);
-    // Refused for good: its number goes to the next one, its text stays on the screen.
+    // Refused for good: its number is used up, its text stays on the screen.
     lane.queue.splice(lane.queue.indexOf(entry), 1);
     lane.failed.push({ cid: entry.cid, text: entry.text, failed: error.message });
     this.save();

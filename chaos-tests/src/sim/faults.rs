@@ -262,7 +262,7 @@ impl Faults {
                 if let (Some(cluster), Some(runtime)) = (machine.node(), machine.runtime()) {
                     let _entered = runtime.enter();
                     let others = world.machines.iter().map(|one| one.number).filter(|one| *one != node);
-                    let to = proto::ids::NodeId(others.last().unwrap_or(node) as u32);
+                    let to = proto::ids::NodeId(others.max().unwrap_or(node) as u32);
                     let shard = proto::ids::ShardId(1 + (machine::random() % 2) as u32);
                     let ask = cluster.clone();
                     cluster.spawn(async move {

@@ -83,14 +83,14 @@ impl Machine {
         *self.ended.lock() = None;
         *self.runtime.lock() = Some(Handle::current());
         loop {
-            let why = match self.serve().await {
-                Ok(why) => why,
-                Err(error) => format!("{error:#}"),
-            };
+            let served = self.serve().await;
+            let has_run = served.is_ok();
+            let why = served.unwrap_or_else(|error| format!("{error:#}"));
             tracing::warn!(node = self.number, why, "node ended");
             *self.ended.lock() = Some(why);
-            if self.node().is_some() || self.has_failed.load(Ordering::Relaxed) {
-                // Its tasks are there as long as the machine is on: only a crash ends them.
+            if has_run || self.has_failed.load(Ordering::Relaxed) {
+                // The process would have ended here. Its tasks are there as long as the machine is on: only a crash ends them.
+                self.has_failed.store(true, Ordering::Relaxed);
                 std::future::pending::<()>().await;
             }
             // It did not start; whoever supervises it tries again, as systemd would.

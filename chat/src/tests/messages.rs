@@ -218,3 +218,27 @@ fn a_warm_send_touches_no_row() {
     world.apply(say(1, VISITOR, 3, "a"));
     assert!(world.shard.is_warm(&say(1, VISITOR, 4, "a")));
 }
+
+#[test]
+fn a_refusal_is_the_answer_for_ever_and_uses_its_number() {
+    for cold in [false, true] {
+        let mut world = World::alone();
+        world.apply(open(1));
+        world.apply(say(1, Party::Visitor, 1, "hello"));
+        let agent = Party::Agent(AgentId(5));
+        let no = Reply::Rejected(Refusal::NotYours);
+        assert_eq!(world.reply(say(1, agent, 1, "too early")), no);
+        assert_eq!(world.reply(say_cid(1, agent, "c", "too early")), no);
+        world.apply(Command::Reassign { session: session(1), agent: AgentId(5) });
+        if cold {
+            world.checkpoint();
+            world.chill();
+        }
+        // Copies that come late are no messages, and the next message does not pass for one of them.
+        assert_eq!(world.reply(say(1, agent, 1, "too early")), no);
+        assert_eq!(world.reply(say_cid(1, agent, "c", "too early")), no);
+        assert!(matches!(world.reply(say(1, agent, 2, "now")), Reply::Sent { seq: 3, dup: false, .. }));
+        let found = |n, cid| world.shard.find_sent(&world.rows, session(1), agent, "d", n, cid).unwrap();
+        assert_eq!((found(1, ""), found(0, "c")), (None, None));
+    }
+}

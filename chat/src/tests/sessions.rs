@@ -243,8 +243,10 @@ fn a_move_that_comes_again_does_not_undo_a_later_one() {
     assert_eq!(world.reply(to(7, seen)), Reply::Done);
     assert_eq!(world.apply(to(7, seen)).effects, Vec::new(), "it is done");
     assert_eq!(world.reply(to(8, seen + 1)), Reply::Done);
-    assert_eq!(world.reply(to(7, seen)), Reply::Rejected(Refusal::Changed));
+    assert_eq!(world.apply(to(7, seen)).effects, Vec::new(), "it was done, before the other one");
+    assert_eq!(world.reply(to(9, seen)), Reply::Rejected(Refusal::Changed));
     world.apply(close(1, Party::Visitor));
+    assert_eq!(world.apply(to(7, seen)).effects, Vec::new());
     assert_eq!(world.reply(to(8, seen + 2)), Reply::Rejected(Refusal::Changed));
     let head = world.shard.session(&world.rows, session(1)).unwrap().unwrap().head;
     assert_eq!(world.reply(to(8, head)), Reply::Rejected(Refusal::ConversationClosed));

@@ -131,9 +131,17 @@ impl ClusterNode {
                 }
             }
             tokio::select! {
-                changed = leadership.changed() => if changed.is_err() { return },
+                changed = leadership.changed() => if changed.is_err() { return self.check_halt(&group) },
                 () = self.stop.cancelled() => return,
             }
+        }
+    }
+
+    /// A replica that stopped by itself must not stand for one that works: the process ends, and whoever supervises it starts it again.
+    fn check_halt(&self, group: &Group) {
+        let is_wanted = self.running.read().contains_key(&group.replica);
+        if is_wanted && let Some(reason) = group.halted() {
+            self.end(&format!("the replica {} of {} has halted: {reason}", group.replica, group.shard));
         }
     }
 

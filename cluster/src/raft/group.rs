@@ -126,6 +126,16 @@ impl Group {
         let _ = write.responder(callback).await;
     }
 
+    /// Why this replica's raft stopped by itself, e.g. because a checkpoint could not be written; `None`: it runs, or was told to stop.
+    pub fn halted(&self) -> Option<String> {
+        let metrics = self.raft.metrics();
+        let state = metrics.borrow_watched().running_state.clone();
+        match state {
+            Err(openraft::error::Fatal::Stopped) | Ok(()) => None,
+            Err(fatal) => Some(fatal.to_string()),
+        }
+    }
+
     /// Waits until a read here sees everything that was acknowledged before the call, by asking a quorum.
     /// # Errors
     /// This replica does not lead, or lost its quorum.
@@ -220,9 +230,14 @@ async fn follow_leadership(
             *current = next;
             changed
         });
-        tokio::select! {
-            changed = servers.changed() => if changed.is_err() { return },
-            changed = blank.changed() => if changed.is_err() { return },
+        let is_over = tokio::select! {
+            changed = servers.changed() => changed.is_err(),
+            changed = blank.changed() => changed.is_err(),
+        };
+        if is_over {
+            // A raft that has stopped leads nothing, whatever it said last.
+            leadership.send_replace(Leadership::default());
+            return;
         }
     }
 }

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use proto::client::limits::TEXT_BYTES_MAX;
 use proto::client::{
-    Ack, ClientFrame, ErrorCode, Event, EventKind, Hello, Ping, Reply, Send, ServerFrame, Verb, Welcome,
+    Ack, ClientFrame, ErrorCode, ErrorInfo, Event, EventKind, Hello, Ping, Reply, Send, ServerFrame, Verb, Welcome,
 };
 use proto::ids::SessionId;
 use tokio::sync::mpsc;
 
 use super::asks::{AskReply, Asks};
 use super::cursors::{Cursors, Verdict, Violation};
-use super::handle::{Config, Item, Stats};
+use super::handle::{ClientError, Config, Item, Stats};
 use super::link::Link;
 use super::outbox::{AckReply, Acked, Outbox};
 
@@ -251,6 +252,13 @@ impl Driver {
 
     fn on_command(&mut self, command: Command) -> Option<Left> {
         match command {
+            Command::Send { text, reply, .. } if text.is_empty() || text.len() > TEXT_BYTES_MAX => {
+                // Not every node would use a number up for it, and numbers must not shift.
+                let code = if text.is_empty() { ErrorCode::BadRequest } else { ErrorCode::TooLarge };
+                let message = format!("a text has 1 to {TEXT_BYTES_MAX} bytes");
+                // The caller may have given up waiting; then nobody misses the answer.
+                let _ = reply.send(Err(ClientError::Refused(ErrorInfo::new(code, message))));
+            }
             Command::Send { session, text, reply } => {
                 let cid = format!("{}-{}", self.cid_prefix, self.cid_next);
                 self.cid_next += 1;

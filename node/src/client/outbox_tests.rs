@@ -58,14 +58,19 @@ fn an_overloaded_send_goes_out_again_alone_and_its_ack_lets_the_rest_follow() {
 }
 
 #[test]
-fn a_final_refusal_frees_its_number_for_the_next() {
+fn a_final_refusal_uses_its_number_up() {
     let (mut outbox, mut replies) = outbox_with(3);
     let now = Instant::now();
     sent(&mut outbox, 0, now);
     assert!(outbox.on_refusal(0, &ErrorInfo::new(ErrorCode::Closed, "closed"), now));
     assert!(replies[0].try_recv().unwrap().is_err());
-    assert!(outbox.on_refusal(1, &ErrorInfo::cid_gap(1), now));
-    assert_eq!(sent(&mut outbox, 10, now + PAUSE_MAX), [1]);
+    assert!(outbox.on_ack(1, &ack("c2", 1)).is_ok_and(|acked| acked.is_some()));
+    outbox.on_disconnect();
+    assert_eq!(
+        sent(&mut outbox, 10, now),
+        [3],
+        "a copy of the first may still come to the session: its number is not given again"
+    );
 }
 
 #[test]
