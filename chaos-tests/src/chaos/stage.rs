@@ -31,6 +31,8 @@ const JOINS_WITHIN: Duration = Duration::from_secs(20);
 /// The whole cluster is back from anything within this.
 pub const WHOLE_WITHIN: Duration = Duration::from_secs(120);
 
+/// A leader that does not know yet that a replica has lost its log still counts it as a voter: what is whole stays so for this.
+const STEADY_FOR: Duration = Duration::from_millis(1_500);
 /// After its fault was healed, a process may end for so long because of it.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -383,13 +385,12 @@ impl Stage {
     /// They are not in time; the text says what is missing.
     pub fn wait_whole(&mut self, machines: &[u64], within: Duration) -> anyhow::Result<()> {
         self.eyes.blink();
-        let mut lacks = String::new();
-        let whole = self.until("the cluster is whole", within, |stage| match stage.eyes.lacks(machines) {
-            None => Some(()),
-            Some(why) => {
-                lacks = why;
-                None
+        let (mut lacks, mut since) = (String::new(), Instant::now());
+        let whole = self.until("the cluster is whole", within, |stage| {
+            if let Some(why) = stage.eyes.lacks(machines) {
+                (lacks, since) = (why, Instant::now());
             }
+            (since.elapsed() >= STEADY_FOR).then_some(())
         });
         whole.context(lacks)
     }

@@ -1,7 +1,7 @@
 //! Owns the loss of data on one machine: damaged files, a wiped disk, and how an operator replaces such a machine.
 //! Invariant: at most one machine lacks data that it once acknowledged; before another does, the cluster is whole again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
@@ -11,6 +11,8 @@ use crate::lab::corrupt::{self, Harm};
 
 /// A node with damaged files serves again within this, or it is replaced.
 const COMES_BACK_WITHIN: Duration = Duration::from_secs(60);
+/// And it serves for so long: what it lost shows after it has started.
+const BACK_FOR: Duration = Duration::from_secs(3);
 /// So many ends in a row say that it will not come back by itself.
 const ENDS_MAX: usize = 3;
 /// The others take over what a node had that is gone for good.
@@ -56,11 +58,15 @@ pub fn corrupt(stage: &mut Stage) -> anyhow::Result<()> {
     stage.supervisor.release(&[victim]);
     let ends =
         |stage: &Stage| stage.supervisor.ends()[ended_before..].iter().filter(|end| end.machine == victim).count();
+    let mut since = Instant::now();
     let back = stage.until("a damaged node is back, or gives up", COMES_BACK_WITHIN, |stage| {
         if ends(stage) >= ENDS_MAX {
             return Some(false);
         }
-        (stage.is_ready(victim) && stage.eyes.lacks(&numbers).is_none()).then_some(true)
+        if !stage.is_ready(victim) || stage.eyes.lacks(&numbers).is_some() {
+            since = Instant::now();
+        }
+        (since.elapsed() >= BACK_FOR).then_some(true)
     });
     stage.stop.check()?;
     match back {
