@@ -121,6 +121,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(feature = "sim"), ignore = "part of the lab, see docs/RELIABILITY.md")]
     fn a_clock_is_off_by_what_was_set() -> anyhow::Result<()> {
         if let Err(why) = NodeClock::available() {
             crate::lab::skipped(&why);

@@ -192,6 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(not(feature = "sim"), ignore = "part of the lab, see docs/RELIABILITY.md")]
     fn a_power_loss_keeps_what_was_synced_and_loses_the_rest() -> anyhow::Result<()> {
         if let Err(why) = PowerDisk::available() {
             crate::lab::skipped(&why);
@@ -225,6 +226,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(feature = "sim"), ignore = "part of the lab, see docs/RELIABILITY.md")]
     fn a_small_disk_is_full_and_has_room_again() -> anyhow::Result<()> {
         if let Err(why) = SmallDisk::available() {
             crate::lab::skipped(&why);

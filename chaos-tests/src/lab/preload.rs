@@ -217,6 +217,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(not(feature = "sim"), ignore = "part of the lab, see docs/RELIABILITY.md")]
     fn only_the_next_calls_below_the_directory_are_hit() -> anyhow::Result<()> {
         if let Err(why) = DiskFaults::available() {
             crate::lab::skipped(&why);

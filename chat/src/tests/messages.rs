@@ -107,7 +107,8 @@ fn what_is_malformed_is_refused_by_name() {
     let long = "x".repeat(CID_BYTES_MAX.max(DEVICE_BYTES_MAX) + 1);
     let cases = [
         (send("d", "c", String::new()), Refusal::TextEmpty),
-        (send("d", "c", "x".repeat(TEXT_BYTES_MAX + 1)), Refusal::TextTooLarge),
+        (send("d", "e", "x".repeat(TEXT_BYTES_MAX + 1)), Refusal::TextTooLarge),
+        (send("d", "c", "no longer empty".into()), Refusal::TextEmpty),
         (send("d", "", "x".into()), Refusal::CidInvalid),
         (send("d", &long, "x".into()), Refusal::CidInvalid),
         (send("d", "a\nb", "x".into()), Refusal::CidInvalid),
@@ -119,7 +120,7 @@ fn what_is_malformed_is_refused_by_name() {
         let outcome = world.apply(command);
         assert_eq!((outcome.reply, outcome.effects), (Reply::Rejected(refusal), Vec::new()));
     }
-    assert!(matches!(world.reply(send("d", "c", "x".repeat(TEXT_BYTES_MAX))), Reply::Sent { seq: 1, .. }));
+    assert!(matches!(world.reply(send("d", "f", "x".repeat(TEXT_BYTES_MAX))), Reply::Sent { seq: 1, .. }));
     assert_eq!(world.reply(say(2, VISITOR, 1, "x")), Reply::Rejected(Refusal::UnknownSession));
 }
 
@@ -131,14 +132,14 @@ fn an_agent_speaks_only_in_a_conversation_that_is_theirs() {
     world.apply(login(4));
     world.apply(presence(4, true));
     world.apply(say(1, VISITOR, 1, "x"));
-    assert_eq!(world.reply(say(1, agent, 1, "x")), Reply::Rejected(Refusal::NotYours));
+    assert_eq!(world.reply(say(1, agent, 2, "x")), Reply::Rejected(Refusal::NotYours));
     world.settle();
-    let first = world.reply(say(1, agent, 1, "x"));
+    let first = world.reply(say(1, agent, 3, "x"));
     assert!(matches!(first, Reply::Sent { seq: 3, dup: false, .. }));
     assert_eq!(world.reply(say(1, Party::Agent(AgentId(5)), 1, "x")), Reply::Rejected(Refusal::NotYours));
     world.apply(close(1, VISITOR));
-    assert_eq!(world.reply(say(1, agent, 2, "x")), Reply::Rejected(Refusal::ConversationClosed));
-    assert!(matches!(world.reply(say(1, agent, 1, "x")), Reply::Sent { seq: 3, dup: true, .. }));
+    assert_eq!(world.reply(say(1, agent, 4, "x")), Reply::Rejected(Refusal::ConversationClosed));
+    assert!(matches!(world.reply(say(1, agent, 3, "x")), Reply::Sent { seq: 3, dup: true, .. }));
 }
 
 #[test]

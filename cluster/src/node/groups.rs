@@ -130,17 +130,23 @@ impl ClusterNode {
                     self.announce_to_all(group.shard, now.epoch);
                 }
             }
-            tokio::select! {
-                changed = leadership.changed() => if changed.is_err() { return self.check_halt(&group) },
+            let is_over = tokio::select! {
+                changed = leadership.changed() => changed.is_err(),
                 () = self.stop.cancelled() => return,
+            };
+            if !self.running.read().contains_key(&group.replica) {
+                // It was removed: who leads the shard, this node hears from the leader.
+                return;
+            }
+            if is_over {
+                return self.check_halt(&group);
             }
         }
     }
 
     /// A replica that stopped by itself must not stand for one that works: the process ends, and whoever supervises it starts it again.
     fn check_halt(&self, group: &Group) {
-        let is_wanted = self.running.read().contains_key(&group.replica);
-        if is_wanted && let Some(reason) = group.halted() {
+        if let Some(reason) = group.halted() {
             self.end(&format!("the replica {} of {} has halted: {reason}", group.replica, group.shard));
         }
     }

@@ -305,8 +305,12 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
         ("overloaded", ShardReply::Overloaded { retry_after_ms: 200 }),
         ("unknown", ShardReply::Unknown),
     ];
-    replies.extend(each(refusals(), ShardReply::Refused));
+    // Files of golden bytes only grow: what is younger than `cursor` comes after it.
+    let mut refused = each(refusals(), ShardReply::Refused);
+    let younger = refused.split_off(12);
+    replies.extend(refused);
     replies.push(("cursor", ShardReply::Cursor { received: 13, read: 12 }));
+    replies.extend(younger);
     replies
 }
 
