@@ -49,9 +49,13 @@ pub fn judge(stage: &mut Stage) -> anyhow::Result<Judged> {
     let mut reasons = stage.broken.clone();
     reasons.extend(stage.unexplained());
     reasons.extend(long_silences(&run, &gaps));
+    if stage.stop.is_wanted() {
+        reasons.push("interrupted: what follows is of a part of a run".to_owned());
+    }
     let is_broken = !reasons.is_empty() || verdict.outcome() == Outcome::Failed;
     reasons.extend(verdict.broken().into_iter().map(|name| format!("{name} is broken")));
     let ended = match verdict.outcome() {
+        _ if stage.stop.is_wanted() => Ended::Invalid,
         _ if is_broken => Ended::Failed,
         Outcome::Passed => Ended::Passed,
         _ => Ended::Invalid,

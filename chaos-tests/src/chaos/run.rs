@@ -42,12 +42,10 @@ pub fn run(settings: Settings) -> anyhow::Result<Ended> {
     let mut stage = Stage::new(settings, runtime.handle().clone(), book, stop, began)?;
     let watching = stage.eyes.clone().watch(stage.addresses(), stage.admin.clone(), stage.book.clone());
     let played = play(&mut stage, &runtime, || drop(tasks.spawn_on(watching, runtime.handle())));
-    let end = match played {
-        Ok(()) => None,
-        Err(error) => Some(format!("{error:#}")),
-    };
-    if let Some(end) = &end {
-        stage.breach(format!("the run ended early: {end}"));
+    if let Err(error) = played
+        && !stage.stop.is_wanted()
+    {
+        stage.breach(format!("the run ended early: {error:#}"));
     }
     tasks.abort_all();
     stage.book.flush()?;
