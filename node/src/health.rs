@@ -21,7 +21,7 @@ fn unready(app: &App) -> Vec<&'static str> {
         reasons.push("this node is going away");
     }
     if !app.cluster.is_ready() {
-        reasons.push("not every shard has a leader that this node knows");
+        reasons.push("not every shard has a leader that this node can reach and that a majority answers");
     }
     reasons
 }

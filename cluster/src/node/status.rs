@@ -6,7 +6,8 @@ use super::{ClusterNode, Running};
 use crate::meta::NodeRow;
 use crate::raft::Group;
 use proto::command::{NodeAddress, NodeState};
-use proto::ids::{NodeId, ReplicaId, ShardId};
+use proto::ids::{META_SHARD, NodeId, ReplicaId, ShardId};
+use std::time::Duration;
 
 /// One node as this one sees it.
 #[derive(Debug, Clone)]
@@ -78,10 +79,25 @@ impl ClusterNode {
         ClusterStatus { node: self.me, nodes, shards }
     }
 
-    /// Every data shard has a leader that this node knows, and meta does.
+    /// Meta and every data shard have a leader that this node can reach, and those that lead here hear their majority.
     pub fn is_ready(&self) -> bool {
-        let meta = self.meta_group().is_some_and(|group| group.leadership().leader.is_some());
-        meta && (1..=self.shards).all(|shard| self.router.leader(ShardId(shard)).is_some())
+        let meta = self.meta_group().is_some_and(|group| {
+            group.leadership().leader.is_some_and(|(_, leader)| self.is_served_by(META_SHARD, leader))
+        });
+        let served = |shard| self.router.leader(shard).is_some_and(|leader| self.is_served_by(shard, leader));
+        meta && (1..=self.shards).all(|shard| served(ShardId(shard)))
+    }
+
+    fn is_served_by(&self, shard: ShardId, leader: NodeId) -> bool {
+        if leader != self.me {
+            return self.transport.peer(leader).is_some_and(|peer| peer.is_up());
+        }
+        self.running_of(shard).is_some_and(|running| running.group.hears_majority(self.silence_max()))
+    }
+
+    /// A leader that no majority has answered for so long serves nobody; another has had the time to stand.
+    fn silence_max(&self) -> Duration {
+        self.timings.election_max * 3
     }
 
     fn shard_status(&self, shard: ShardId) -> ShardStatus {

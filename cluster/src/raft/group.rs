@@ -17,6 +17,7 @@ use proto::ids::{Epoch, NodeId, ReplicaId, ShardId};
 use proto::mutants::Mutant;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use storage::RaftLog;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -165,6 +166,20 @@ impl Group {
             .iter()
             .map(|set| set.iter().copied().collect())
             .collect()
+    }
+
+    /// Whether a majority has answered this leader within the time. A leader that is cut off learns of its successor late;
+    /// until then it commits nothing. `false` for a replica that does not lead.
+    pub fn hears_majority(&self, within: Duration) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.state != openraft::ServerState::Leader {
+            return false;
+        }
+        // The only voter has nobody to hear.
+        let is_alone = metrics.membership_config.membership().voter_ids().all(|id| id == u64::from(self.replica.0));
+        let acked = || metrics.last_quorum_acked.is_some_and(|at| at.into_inner().elapsed() <= within);
+        is_alone || acked()
     }
 
     /// The vote of the leader that this replica follows, if it has one.

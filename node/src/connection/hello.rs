@@ -1,11 +1,11 @@
 //! Owns a socket's hello: who it is, which sessions it follows, its welcome. Does not read sockets.
 //! Invariant: the welcome is written before any event of its sessions.
 
-use super::socket::{Socket, Who, client_party, error_of};
+use super::socket::{Socket, Who, error_of};
 use crate::auth::Bearer;
 use crate::push::Hub;
 use proto::client::limits::PING_EVERY;
-use proto::client::{CursorState, ErrorCode, ErrorInfo, Reply, ServerFrame, SessionHead, Welcome};
+use proto::client::{ErrorCode, ErrorInfo, Reply, ServerFrame, SessionHead, Welcome};
 use proto::command::{Party, Target, TokenHash};
 use proto::ids::{AgentId, SessionId};
 use proto::mutants::Mutant;
@@ -121,12 +121,8 @@ fn welcome(hub: &Arc<Hub>, socket: &Arc<Socket>, id: u64, found: Found) {
             Some(Party::Visitor) => (state.agent.map(Party::Agent), state.agent_cursor),
             _ => (Some(Party::Visitor), state.visitor_cursor),
         };
-        if let Some(party) = party
-            && received + read > 0
-        {
-            let from = client_party(party, state.visitor);
-            let cursor = CursorState { session, from, received, read };
-            socket.write(&ServerFrame { id: None, body: Reply::Cursor(cursor) });
+        if let Some(party) = party {
+            socket.tell_cursor(session, party, received, read);
         }
     }
 }

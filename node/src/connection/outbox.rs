@@ -1,6 +1,7 @@
 //! Owns the frames that wait for one socket and the order in which a session's events reach it. Does not do I/O.
 //! Invariant: `cursor` moves by one with every event or own ack that is written, and never back.
 
+use proto::command::Party;
 use proto::ids::{SessionId, VisitorId};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -93,6 +94,8 @@ pub struct Subscription {
     waiting_bytes: usize,
     /// Where the cursor will start once the welcome is written.
     start: Option<u64>,
+    /// What was told of the visitor's cursors (received, read), and of the agents'.
+    told: [(u64, u64); 2],
 }
 
 impl Subscription {
@@ -106,7 +109,16 @@ impl Subscription {
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
             start: None,
+            told: [(0, 0); 2],
         }
+    }
+
+    /// Whether a party's cursors are news: they only rise, and what a deposed leader said may come late.
+    pub fn rises(&mut self, party: Party, received: u64, read: u64) -> bool {
+        let told = &mut self.told[usize::from(party != Party::Visitor)];
+        let before = *told;
+        *told = (before.0.max(received), before.1.max(read));
+        *told != before
     }
 
     /// The leader said where the socket stands; nothing is written before [`Subscription::settle`].
@@ -257,6 +269,17 @@ mod tests {
         session.put(2, event("2 late"), &mut frames);
         session.pump(&mut frames, |_| false);
         assert_eq!(written(&mut frames), ["1", "ack 2"]);
+    }
+
+    #[test]
+    fn cursors_only_rise_whatever_comes_late() {
+        let (mut session, _) = attached(0);
+        let agent = Party::Agent(proto::ids::AgentId(1));
+        assert!(session.rises(Party::Visitor, 253, 253));
+        assert!(!session.rises(Party::Visitor, 247, 228), "a deposed leader's");
+        assert!(!session.rises(Party::Visitor, 253, 253), "told before");
+        assert!(session.rises(Party::Visitor, 254, 253));
+        assert!(session.rises(agent, 1, 0), "the other side's are its own");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use proto::client::encode::{encode_ack, encode_event};
 use proto::client::limits::FRAME_BYTES_MAX;
-use proto::client::{Ack, CloseCode, ErrorCode, ErrorInfo, Event, EventKind, Reply, ServerFrame};
+use proto::client::{Ack, CloseCode, CursorState, ErrorCode, ErrorInfo, Event, EventKind, Reply, ServerFrame};
 use proto::command::{EventBody, Party};
 use proto::ids::{AgentId, SessionId, SiteId, VisitorId};
 use proto::peer::{Refused, ShardReply};
@@ -100,6 +100,25 @@ impl Socket {
         let text = frame.to_json();
         self.with(|state| state.write(text));
         self.waker.wake();
+    }
+
+    /// Tells a party's cursors in a session that has been caught up with, unless as much was told before.
+    pub fn tell_cursor(&self, session: SessionId, party: Party, received: u64, read: u64) {
+        let told = self.with(|state| {
+            if state.who.is_none_or(|who| who.party() == party) {
+                return false;
+            }
+            let Some(sub) = state.subscription(session).filter(|sub| sub.cursor.is_some()) else { return false };
+            let Some(visitor) = sub.visitor.filter(|_| sub.rises(party, received, read)) else { return false };
+            let from = super::client_party(party, visitor);
+            let body = Reply::Cursor(CursorState { session, from, received, read });
+            // Under the same lock: another thread's newer one must not come first.
+            state.write(ServerFrame { id: None, body }.to_json());
+            true
+        });
+        if told {
+            self.waker.wake();
+        }
     }
 
     pub fn error(&self, id: Option<u64>, error: ErrorInfo<'static>) {

@@ -7,7 +7,7 @@ use crate::trace::Trace;
 use cluster::node::ClusterNode;
 use cluster::router::{ReplyTo, Router};
 use parking_lot::{Mutex, RwLock};
-use proto::client::{CursorState, Presence, Reply, ServerFrame, TypingNotice};
+use proto::client::{Presence, Reply, ServerFrame, TypingNotice};
 use proto::command::{Event, Party, Target};
 use proto::ids::{AgentId, NodeId, SessionId};
 use proto::peer::{Push, Pushes, ShardCall};
@@ -242,7 +242,9 @@ impl Hub {
                     }
                 }
                 Push::Cursor { session, party, received, read } => {
-                    self.to_others(session, party, |from| Reply::Cursor(CursorState { session, from, received, read }));
+                    for socket in self.sockets_of(session) {
+                        socket.tell_cursor(session, party, received, read);
+                    }
                 }
                 Push::Typing { session, party, on } => {
                     self.to_others(session, party, |from| Reply::Typing(TypingNotice { session, from, on }));
