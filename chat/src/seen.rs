@@ -16,7 +16,8 @@ enum Change {
 }
 
 impl Shard {
-    /// A repeated close whose conversation has ended is done, whatever has begun since.
+    /// A repeated close whose conversation has ended is done, whatever has begun since. An agent who was given the conversation after
+    /// what it saw did not mean that part: the close was refused then, or would have been.
     pub(crate) fn close_seen(
         &mut self,
         rows: &dyn Rows,
@@ -27,6 +28,11 @@ impl Shard {
         let changes = self.changes_after(rows, id, seen)?;
         if changes.iter().any(|change| matches!(change, Change::Closed)) {
             return Ok(Reply::Closed { seq: None });
+        }
+        if let Party::Agent(agent) = by
+            && changes.iter().any(|change| matches!(change, Change::Assigned(to) if *to == agent))
+        {
+            return Ok(Reply::Rejected(Refusal::NotYours));
         }
         self.close(rows, id, by)
     }

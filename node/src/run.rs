@@ -60,6 +60,8 @@ impl App {
 /// Everything that keeps it from starting, as one line.
 pub fn run(config: Config) -> anyhow::Result<()> {
     config.validate()?;
+    #[cfg(feature = "failpoints")]
+    proto::failpoints::arm_from_environment().map_err(anyhow::Error::msg)?;
     crate::telemetry::init(&config.log).map_err(anyhow::Error::msg)?;
     // Before the ports: on a machine with one node too many, the directory is what the two have in common.
     let _claim = DataDir::claim(&config.data_dir)?;

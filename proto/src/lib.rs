@@ -4,6 +4,7 @@
 pub mod client;
 pub mod codec;
 pub mod command;
+pub mod failpoints;
 pub mod ids;
 pub mod mutants;
 pub mod peer;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::RwLock;
+use proto::failpoints::FailPoint;
 use proto::ids::ReplicaId;
 use proto::mutants::Mutant;
 
@@ -188,7 +189,9 @@ impl Installer {
             batch.put(Family::State, &full, value);
             Ok(())
         })?;
-        self.table.engine.write(batch, Durability::Buffered)
+        self.table.engine.write(batch, Durability::Buffered)?;
+        FailPoint::ChunkPut.pass();
+        Ok(())
     }
 
     /// Makes the received rows and the header the table's, durably and in one step, and deletes the old ones.
@@ -199,6 +202,7 @@ impl Installer {
         let mut rows = Batch::new();
         rows.put(Family::State, &state_prefix(table.replica, self.generation), &header);
         table.engine.write(rows, Durability::Buffered)?;
+        FailPoint::BeforeSnapshotFlush.pass();
         // Rows before pointer: a pointer to rows that a crash took would be an empty table.
         table.engine.flush_state()?;
         let mut flip = Batch::new();
@@ -206,7 +210,9 @@ impl Installer {
         let mut generation = table.generation.write();
         // From here on the new rows may be the durable ones, even if the write reports an error: never delete them.
         self.finished = true;
+        FailPoint::BeforeFlip.pass();
         table.engine.write(flip, Durability::Synced)?;
+        FailPoint::AfterFlip.pass();
         let old = std::mem::replace(&mut *generation, self.generation);
         drop(generation);
         delete_generation(&*table.engine, table.replica, old)

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
+use proto::failpoints::FailPoint;
 use proto::ids::ReplicaId;
 
 use crate::error::StorageError;
@@ -171,7 +172,9 @@ impl Watermarks {
             }
             (table.records.clone(), table.version)
         };
+        FailPoint::BeforeMarksWritten.pass();
         file.slots.write(&records)?;
+        FailPoint::AfterMarksWritten.pass();
         file.version = version;
         self.shared.table.lock().written = version;
         Ok(())

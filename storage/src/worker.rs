@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, TryRecvError};
+use proto::failpoints::FailPoint;
 use proto::ids::ReplicaId;
 use proto::mutants::Mutant;
 
@@ -145,9 +146,11 @@ impl Worker {
     }
 
     fn answer(&mut self, result: &Result<(), StorageError>) {
+        FailPoint::BeforeStoredTold.pass();
         for job in self.jobs.drain(..) {
             job.answer(result.clone());
         }
+        FailPoint::AfterStoredTold.pass();
     }
 
     /// Takes what is waiting, within the bounds of a round. True: the owner asked to stop.
@@ -180,9 +183,11 @@ impl Worker {
     /// One round: marks down, one batch, one sync, marks up. See `watermark.rs` for why in this order.
     fn write(&mut self) -> Result<(), StorageError> {
         self.poison.check()?;
+        FailPoint::RoundTaken.pass();
         self.encode();
         if !self.cuts.is_empty() {
             self.watermarks.lower(&self.cuts)?;
+            FailPoint::MarksLowered.pass();
         }
         let start = Instant::now();
         if let Some(delay) = self.slow.delay() {
@@ -190,7 +195,9 @@ impl Worker {
             std::thread::park_timeout(delay);
         }
         let durability = if Mutant::NoFsync.is_on() { Durability::Logged } else { Durability::Synced };
+        FailPoint::BeforeFsync.pass();
         self.engine.write_ref(&self.batch, durability)?;
+        FailPoint::AfterFsync.pass();
         self.last_sync = start.elapsed();
         self.fsyncs.fetch_add(1, Ordering::Relaxed);
         self.meters.fsyncs.increment(1);
@@ -202,6 +209,7 @@ impl Worker {
         self.watermarks.post(&self.marks);
         // A vote that was answered must never be forgotten unseen, so it waits for its mark; votes are rare.
         if self.has_vote {
+            FailPoint::BeforeVoteMark.pass();
             self.watermarks.persist()?;
         }
         Ok(())

@@ -4,10 +4,15 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use proto::command::NodeState;
+use proto::failpoints::FailPoint;
 use std::sync::Arc;
 use storage::MemEngine;
 
+use super::crash_at::Armed;
+use super::kinds::Kind;
 use super::machine::{self, set_skew};
+use super::members::Wishes;
 use super::node::host;
 use super::run::{Settings, World};
 use crate::history::{Body, FaultId, NodeId};
@@ -15,90 +20,6 @@ use crate::talk::Dice;
 
 /// Pause before and after the faults.
 const QUIET: Duration = Duration::from_secs(3);
-
-/// The kinds of faults.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    KillOne,
-    KillLeader,
-    KillMajority,
-    KillAll,
-    PowerOne,
-    PowerMajority,
-    PowerAll,
-    TornWrite,
-    FsyncFails,
-    DiskFull,
-    WalLost,
-    Isolate,
-    IsolateLeader,
-    Halves,
-    OneWay,
-    Ring,
-    Flapping,
-    Stall,
-    Loss,
-    Slow,
-    ClockJump,
-    ClientsCut,
-    Transfer,
-}
-
-impl Kind {
-    pub const ALL: [Kind; 23] = [
-        Kind::KillOne,
-        Kind::KillLeader,
-        Kind::KillMajority,
-        Kind::KillAll,
-        Kind::PowerOne,
-        Kind::PowerMajority,
-        Kind::PowerAll,
-        Kind::TornWrite,
-        Kind::FsyncFails,
-        Kind::DiskFull,
-        Kind::WalLost,
-        Kind::Isolate,
-        Kind::IsolateLeader,
-        Kind::Halves,
-        Kind::OneWay,
-        Kind::Ring,
-        Kind::Flapping,
-        Kind::Stall,
-        Kind::Loss,
-        Kind::Slow,
-        Kind::ClockJump,
-        Kind::ClientsCut,
-        Kind::Transfer,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::KillOne => "kill",
-            Kind::KillLeader => "kill-leader",
-            Kind::KillMajority => "kill-majority",
-            Kind::KillAll => "kill-all",
-            Kind::PowerOne => "power-loss",
-            Kind::PowerMajority => "power-loss-majority",
-            Kind::PowerAll => "power-loss-all",
-            Kind::TornWrite => "torn-write",
-            Kind::FsyncFails => "fsync-fails",
-            Kind::DiskFull => "disk-full",
-            Kind::WalLost => "wal-lost",
-            Kind::Isolate => "isolate",
-            Kind::IsolateLeader => "isolate-leader",
-            Kind::Halves => "halves",
-            Kind::OneWay => "one-way",
-            Kind::Ring => "majorities-ring",
-            Kind::Flapping => "flapping",
-            Kind::Stall => "stall",
-            Kind::Loss => "loss",
-            Kind::Slow => "slow-network",
-            Kind::ClockJump => "clock-jump",
-            Kind::ClientsCut => "clients-cut",
-            Kind::Transfer => "transfer",
-        }
-    }
-}
 
 /// One fault to come.
 #[derive(Debug, Clone)]
@@ -122,13 +43,23 @@ impl Plan {
         let mut at = now + QUIET;
         let ends = now + settings.faults_for;
         while at + QUIET < ends {
-            let kind = Kind::ALL[dice.below(Kind::ALL.len())];
+            // There are many places to crash at.
+            let kind = Kind::ALL.get(dice.below(Kind::ALL.len() + 6)).copied().unwrap_or(Kind::CrashAt);
             let lasts = Duration::from_millis(100 + dice.next() % 4_000);
             faults.push(Planned { at, lasts, kind });
             // Sometimes the next one comes while this one lasts, or before the cluster is whole again.
             at += Duration::from_millis(dice.next() % 3_000) + if dice.once_in(3) { Duration::ZERO } else { lasts };
         }
         Plan { faults, ends, dice }
+    }
+
+    /// While the cluster is founded, one of some crashes.
+    pub fn founding(settings: &Settings) -> Plan {
+        let mut dice = Dice::new(settings.seed, 8);
+        let at = Duration::from_millis(1);
+        let crash = Planned { at, lasts: Duration::from_millis(4_000), kind: Kind::CrashAt };
+        let faults = if dice.once_in(3) { vec![crash] } else { Vec::new() };
+        Plan { faults, ends: at, dice }
     }
 }
 
@@ -138,6 +69,7 @@ struct Lasting {
     until: Duration,
     kind: Kind,
     nodes: Vec<u64>,
+    armed: Option<Armed>,
     /// Of flapping: when the links change next.
     flaps_at: Duration,
     is_cut: bool,
@@ -150,23 +82,29 @@ pub(super) struct Faults {
     last: u64,
     /// Machines that lie down.
     down: Vec<u64>,
+    /// Machines whose node is to serve nobody for a while.
+    drained: Vec<(u64, proto::ids::NodeId)>,
+    wishes: Wishes,
 }
 
 impl Faults {
     pub fn new(mut plan: Plan) -> Faults {
         plan.faults.reverse();
-        Faults { plan, lasting: Vec::new(), last: 0, down: Vec::new() }
+        let (lasting, down, drained) = (Vec::new(), Vec::new(), Vec::new());
+        Faults { plan, lasting, last: 0, down, drained, wishes: Wishes::default() }
     }
 
     /// All has happened and has been healed.
     pub fn are_over(&self) -> bool {
-        self.plan.faults.is_empty() && self.lasting.is_empty() && self.plan.ends == Duration::ZERO
+        self.plan.faults.is_empty() && self.lasting.is_empty() && self.plan.ends.is_zero() && self.wishes.are_true()
     }
 
     /// Does what is due now.
-    pub fn act(&mut self, world: &mut World) -> anyhow::Result<()> {
+    pub fn act(&mut self, world: &mut World) {
         let now = world.sim.elapsed();
+        self.crash_the_hit(world);
         self.raise_the_failed(world);
+        self.wishes.say(world);
         self.flap(world, now);
         for number in (0..self.lasting.len()).rev() {
             if self.lasting[number].until <= now {
@@ -181,26 +119,62 @@ impl Faults {
         if self.plan.faults.is_empty() && self.lasting.is_empty() && now >= self.plan.ends {
             self.plan.ends = Duration::ZERO;
         }
-        Ok(())
     }
 
     fn begin(&mut self, world: &mut World, next: &Planned) {
-        let Some(nodes) = self.choose(world, next.kind) else { return };
-        self.last += 1;
-        let id = FaultId(self.last);
         let now = world.sim.elapsed();
-        tracing::info!(kind = next.kind.name(), ?nodes, "fault");
-        world.book.record(Body::Fault {
-            fault: id,
-            kind: next.kind.name().to_owned(),
-            nodes: nodes.iter().copied().map(NodeId).collect(),
-            note: String::new(),
-        });
+        if next.kind == Kind::CrashAt {
+            // Places that are seldom passed get their time.
+            return self.arm(world, now + next.lasts * 3);
+        }
+        let Some(nodes) = self.choose(world, next.kind) else { return };
+        let id = self.note(world, next.kind, &nodes, String::new());
         for &node in &nodes {
             self.strike(world, next.kind, node, &nodes);
         }
         let until = now + next.lasts;
-        self.lasting.push(Lasting { id, until, kind: next.kind, nodes, flaps_at: now, is_cut: true });
+        self.lasting.push(Lasting { id, until, kind: next.kind, nodes, armed: None, flaps_at: now, is_cut: true });
+    }
+
+    fn note(&mut self, world: &World, kind: Kind, nodes: &[u64], note: String) -> FaultId {
+        self.last += 1;
+        let fault = FaultId(self.last);
+        tracing::info!(kind = kind.name(), ?nodes, note, "fault");
+        let nodes = nodes.iter().copied().map(NodeId).collect();
+        world.book.record(Body::Fault { fault, kind: kind.name().to_owned(), nodes, note });
+        fault
+    }
+
+    /// A crash that waits for some place in the code until then.
+    fn arm(&mut self, world: &World, until: Duration) {
+        let point = FailPoint::ALL[self.plan.dice.below(FailPoint::ALL.len())];
+        let times = [1, 1, 2, 5, 40][self.plan.dice.below(5)];
+        // A node that was let in and lost its certificate leaves a name in the list that only an operator removes.
+        let is_lost = point == FailPoint::BeforeIdentitySaved;
+        let machines: Vec<_> = world.machines.iter().filter(|one| !is_lost || one.number == 1).cloned().collect();
+        let armed = Some(Armed::at(point, times, &machines, world.machines.len() as u64));
+        let (id, nodes) = (FaultId(0), Vec::new());
+        self.lasting.push(Lasting { id, until, kind: Kind::CrashAt, nodes, armed, flaps_at: until, is_cut: false });
+    }
+
+    /// A machine came to its place: from here on it is one that crashed, for a while.
+    fn crash_the_hit(&mut self, world: &mut World) {
+        for at in 0..self.lasting.len() {
+            let Some((point, node)) =
+                self.lasting[at].armed.as_ref().and_then(|armed| Some((armed.point, armed.hit()?)))
+            else {
+                continue;
+            };
+            self.lasting[at].armed = None;
+            let id = self.note(world, Kind::CrashAt, &[node], point.name().to_owned());
+            let lasts = Duration::from_millis(50 + machine::random() % 3_000);
+            let fault = &mut self.lasting[at];
+            (fault.id, fault.nodes, fault.until) = (id, vec![node], world.sim.elapsed() + lasts);
+            let how = if machine::random().is_multiple_of(2) { Crash::Kill } else { Crash::Power };
+            self.crash(world, node, how);
+            each_link(world, &[node], |world, a, b| world.sim.repair(a, b));
+            world.sim.repair("clients", host(node));
+        }
     }
 
     /// The nodes that a fault hits; `None`: not now.
@@ -222,12 +196,23 @@ impl Faults {
             Kind::KillMajority | Kind::PowerMajority => mixed.into_iter().take(majority).collect(),
             Kind::KillAll | Kind::PowerAll | Kind::Ring => up,
             // A minority may lose what it promised: not before the one that lost it last has been replaced everywhere.
-            Kind::WalLost if self.down.is_empty() && self.lasting.is_empty() && world.is_settled(all.len() as u64) => {
+            Kind::WalLost | Kind::Wipe
+                if self.down.is_empty()
+                    && self.lasting.is_empty()
+                    && self.wishes.are_true()
+                    && world.is_settled(all.len() as u64) =>
+            {
                 vec![one]
             }
-            Kind::WalLost => return None,
+            Kind::WalLost | Kind::Wipe | Kind::CrashAt => return None,
             Kind::Halves => mixed.into_iter().take(all.len() / 2).collect(),
-            Kind::Isolate | Kind::OneWay | Kind::Flapping | Kind::Stall | Kind::ClientsCut | Kind::ClockJump => {
+            Kind::Isolate
+            | Kind::OneWay
+            | Kind::Flapping
+            | Kind::Stall
+            | Kind::ClientsCut
+            | Kind::ClockJump
+            | Kind::Drain => {
                 vec![one]
             }
             Kind::Loss | Kind::Slow => all,
@@ -241,7 +226,21 @@ impl Faults {
                 self.crash(world, node, Crash::Kill)
             }
             Kind::PowerOne | Kind::PowerMajority | Kind::PowerAll => self.crash(world, node, Crash::Power),
-            Kind::WalLost => self.crash(world, node, Crash::Wipe),
+            Kind::WalLost => self.crash(world, node, Crash::Log),
+            Kind::Wipe => {
+                let gone = machine.node().map(|node| node.me);
+                self.crash(world, node, Crash::All);
+                if let Some(gone) = gone {
+                    self.wishes.want(gone, NodeState::Leaving);
+                }
+            }
+            Kind::Drain => {
+                if let Some(cluster) = machine.node() {
+                    self.drained.push((node, cluster.me));
+                    self.wishes.want(cluster.me, NodeState::Draining);
+                }
+            }
+            Kind::CrashAt => {}
             Kind::TornWrite => machine.engine().tear_after(machine::random() % 4),
             Kind::FsyncFails => machine.engine().fail_next_sync(),
             Kind::DiskFull => {
@@ -261,8 +260,8 @@ impl Faults {
             Kind::Transfer => {
                 if let (Some(cluster), Some(runtime)) = (machine.node(), machine.runtime()) {
                     let _entered = runtime.enter();
-                    let others = world.machines.iter().map(|one| one.number).filter(|one| *one != node);
-                    let to = proto::ids::NodeId(others.max().unwrap_or(node) as u32);
+                    let others = world.machines.iter().filter(|one| one.number != node).filter_map(|one| one.node());
+                    let to = others.map(|other| other.me).max().unwrap_or(cluster.me);
                     let shard = proto::ids::ShardId(1 + (machine::random() % 2) as u32);
                     let ask = cluster.clone();
                     cluster.spawn(async move {
@@ -293,6 +292,11 @@ impl Faults {
                 Kind::Slow => world.sim.set_max_message_latency(Duration::from_millis(6)),
                 Kind::ClientsCut => world.sim.repair("clients", host(node)),
                 Kind::DiskFull => machine.engine().set_capacity(None),
+                Kind::Drain => {
+                    for (_, drained) in self.drained.extract_if(.., |(number, _)| *number == node) {
+                        self.wishes.want(drained, NodeState::Active);
+                    }
+                }
                 _ => {}
             }
         }
@@ -312,7 +316,9 @@ impl Faults {
                 self.raise(world, node);
             }
         }
-        world.book.record(Body::Healed { fault: over.id });
+        if over.id != FaultId(0) {
+            world.book.record(Body::Healed { fault: over.id });
+        }
     }
 
     /// A process whose disk failed has ended; it is started again as an operator's supervisor would.
@@ -341,14 +347,18 @@ impl Faults {
         let after: Arc<MemEngine> = match how {
             Crash::Kill => before.restart_killed(&mut choose),
             Crash::Power => before.restart_with(&mut choose),
-            Crash::Wipe => {
+            Crash::Log => {
                 let after = before.restart_with(&mut choose);
                 after.wipe_rows();
                 after
             }
+            Crash::All => MemEngine::new(),
         };
         world.sim.crash(host(node));
         machine.put_engine(after);
+        if matches!(how, Crash::All) {
+            machine.wipe();
+        }
         self.down.push(node);
     }
 
@@ -382,7 +392,9 @@ enum Crash {
     /// The power goes: what was not synced may be lost.
     Power,
     /// And the write-ahead log is gone.
-    Wipe,
+    Log,
+    /// Everything is gone.
+    All,
 }
 
 #[derive(Clone, Copy)]

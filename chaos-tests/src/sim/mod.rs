@@ -4,7 +4,10 @@
 pub mod machine;
 
 mod books;
+mod crash_at;
 mod faults;
+mod kinds;
+mod members;
 mod node;
 mod run;
 mod ways;

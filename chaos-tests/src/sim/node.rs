@@ -36,6 +36,10 @@ pub struct Machine {
     pub number: u64,
     dir: PathBuf,
     shards: u32,
+    /// Machines in all.
+    of: u64,
+    /// It lost everything: it joins as a new node.
+    is_wiped: AtomicBool,
     engine: Mutex<Arc<MemEngine>>,
     /// The disk failed: the process would have ended here.
     pub has_failed: AtomicBool,
@@ -46,11 +50,13 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn new(number: u64, dir: PathBuf, shards: u32) -> Arc<Machine> {
+    pub fn new(number: u64, of: u64, dir: PathBuf, shards: u32) -> Arc<Machine> {
         Arc::new(Machine {
             number,
             dir,
             shards,
+            of,
+            is_wiped: AtomicBool::new(false),
             engine: Mutex::new(MemEngine::new()),
             has_failed: AtomicBool::new(false),
             ended: Mutex::new(None),
@@ -67,6 +73,14 @@ impl Machine {
     pub fn put_engine(&self, engine: Arc<MemEngine>) {
         *self.engine.lock() = engine;
         self.has_failed.store(false, Ordering::Relaxed);
+    }
+
+    /// An empty disk.
+    pub fn wipe(&self) {
+        self.put_engine(MemEngine::new());
+        // Not there: nothing was ever on it.
+        let _ = std::fs::remove_dir_all(&self.dir);
+        self.is_wiped.store(true, Ordering::Relaxed);
     }
 
     /// The node, while it runs.
@@ -103,8 +117,9 @@ impl Machine {
         let (peers, clients, calls) =
             (listen(PEERS_PORT).await?, listen(CLIENTS_PORT).await?, listen(CALLS_PORT).await?);
         let is_new = !self.dir.join("identity").exists();
-        let join = match is_new && self.number > 1 {
-            true => Some(Join { address: format!("{}:{PEERS_PORT}", host(1)), token: self.token().await }),
+        let is_wiped = self.is_wiped.load(Ordering::Relaxed);
+        let join = match is_new && (self.number > 1 || is_wiped) {
+            true => Some(self.token(is_wiped).await),
             false => None,
         };
         std::fs::create_dir_all(&self.dir)?;
@@ -148,12 +163,18 @@ impl Machine {
         }
     }
 
-    async fn token(&self) -> String {
+    /// A token, from the founder or, later, from any.
+    async fn token(&self, from_any: bool) -> Join {
+        let mut via = 1;
         loop {
-            if let Ok(answer) = call(1, &Call::JoinToken).await
+            if from_any {
+                via = via % self.of + 1;
+            }
+            if (via != self.number)
+                && let Ok(answer) = call(via, &Call::JoinToken).await
                 && let Some(token) = answer.get("ok").and_then(|token| token.as_str())
             {
-                return token.to_owned();
+                return Join { address: format!("{}:{PEERS_PORT}", host(via)), token: token.to_owned() };
             }
             tokio::time::sleep(ASK_AGAIN_AFTER).await;
         }

@@ -107,7 +107,7 @@ impl World {
             .enable_random_order()
             .build();
         let machines: Vec<_> = (1..=settings.nodes)
-            .map(|number| Machine::new(number, settings.dir.join(number.to_string()), settings.shards))
+            .map(|number| Machine::new(number, settings.nodes, settings.dir.join(number.to_string()), settings.shards))
             .collect();
         book.record(Body::Run {
             seed: settings.seed,
@@ -127,11 +127,16 @@ impl World {
     }
 
     fn play(&mut self, settings: &Settings) -> anyhow::Result<()> {
-        self.until("the nodes are one cluster", SETTLED_WITHIN, |world| world.is_settled(settings.nodes))?;
+        let mut founding = Faults::new(Plan::founding(settings));
+        self.until("the nodes are one cluster", SETTLED_WITHIN, |world| {
+            founding.act(world);
+            founding.are_over() && world.is_settled(settings.nodes)
+        })?;
+        drop(founding);
         self.stage.phase.store(TALK, Ordering::Relaxed);
         let mut faults = Faults::new(Plan::draw(settings, self.sim.elapsed()));
         while !faults.are_over() {
-            faults.act(self)?;
+            faults.act(self);
             self.step()?;
         }
         let healed = self.sim.elapsed();
@@ -232,9 +237,20 @@ impl World {
             let leader = self.leader(shard).and_then(|number| self.machines[number as usize - 1].node());
             leader.is_some_and(|node| {
                 let running = node.running().into_iter().find(|running| running.group.shard.0 == shard);
-                running.is_some_and(|running| running.group.members().0.len() >= voters)
+                running.is_some_and(|running| {
+                    let replicas = running.group.members().0;
+                    // One that lost its log is a voter until the leader has heard of it.
+                    replicas.len() >= voters && replicas.iter().all(|replica| self.runs(*replica))
+                })
             })
         })
+    }
+
+    fn runs(&self, replica: u64) -> bool {
+        let has = |node: Arc<cluster::node::ClusterNode>| {
+            node.running().iter().any(|running| u64::from(running.group.replica.0) == replica)
+        };
+        self.machines.iter().filter_map(|machine| machine.node()).any(has)
     }
 
     /// True once all replicas of every data shard were seen at one index.

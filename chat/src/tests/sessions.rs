@@ -236,6 +236,20 @@ fn a_close_that_comes_again_never_ends_the_next_conversation() {
 }
 
 #[test]
+fn an_agents_close_that_was_refused_stays_so_when_it_comes_again() {
+    let mut world = with_talk();
+    let head = |world: &World| world.shard.session(&world.rows, session(1)).unwrap().unwrap().head;
+    let seen = head(&world);
+    let close = |seen| Command::CloseSeen { session: session(1), by: Party::Agent(AgentId(7)), seen };
+    assert_eq!(world.reply(close(seen)), Reply::Rejected(Refusal::NotYours));
+    world.apply(Command::Reassign { session: session(1), agent: AgentId(7) });
+    // The same request on another way, after the agent was given the conversation.
+    assert_eq!(world.reply(close(seen)), Reply::Rejected(Refusal::NotYours));
+    let given = head(&world);
+    assert_eq!(world.reply(close(given)), Reply::Closed { seq: Some(given + 1) });
+}
+
+#[test]
 fn a_move_that_comes_again_does_not_undo_a_later_one() {
     let mut world = with_talk();
     let seen = world.shard.session(&world.rows, session(1)).unwrap().unwrap().head;

@@ -5,6 +5,7 @@ use super::{ClusterNode, Running, StartError};
 use crate::meta::MetaMachine;
 use crate::raft::{Core, Group, GroupConfig, Machine};
 use crate::shard::{Shard, ShardMachine};
+use proto::failpoints::FailPoint;
 use proto::ids::{META_SHARD, ReplicaId, ShardId};
 use proto::mutants::Mutant;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ impl ClusterNode {
         if known_lost || self.running.read().contains_key(&replica) {
             return Ok(());
         }
+        FailPoint::BeforeReplicaStart.pass();
         let (engine, writer) = (self.engine.clone(), self.writer.clone());
         let open = move || -> Result<_, StorageError> {
             let mut log = RaftLog::open(engine.clone(), writer.clone(), replica, LogOptions::default())?;
@@ -87,6 +89,7 @@ impl ClusterNode {
         if founder {
             group.initialize(self.me).await.map_err(StartError::Invalid)?;
         }
+        FailPoint::AfterReplicaStart.pass();
         tracing::info!(%shard, %replica, "replica started");
         Ok(())
     }
@@ -104,9 +107,12 @@ impl ClusterNode {
     pub(crate) async fn destroy_rows(&self, replica: ReplicaId) {
         let (engine, writer) = (self.engine.clone(), self.writer.clone());
         let destroy = move || -> Result<(), StorageError> {
+            FailPoint::BeforeRowsDestroyed.pass();
             RaftLog::destroy(engine.as_ref(), replica)?;
             StateTable::destroy(engine.as_ref(), replica)?;
-            writer.watermarks().retire(replica)
+            writer.watermarks().retire(replica)?;
+            FailPoint::AfterRowsDestroyed.pass();
+            Ok(())
         };
         match crate::blocking(destroy).await {
             Ok(Ok(())) => {}

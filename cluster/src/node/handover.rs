@@ -5,6 +5,7 @@ use super::ClusterNode;
 use super::janitor::lags;
 use crate::meta::NodeRow;
 use crate::raft::Group;
+use proto::failpoints::FailPoint;
 use proto::ids::{NodeId, ShardId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,7 +111,9 @@ impl ClusterNode {
 
 /// Hands a led group over and waits until the other replica leads.
 async fn transfer_to(group: &Group, target: u64, within: Duration) -> Result<(), TransferError> {
+    FailPoint::BeforeTransfer.pass();
     group.raft.trigger().transfer_leader(target).await.map_err(|_| TransferError::NotLeader)?;
+    FailPoint::AfterTransfer.pass();
     let mut leadership = group.watch_leadership();
     let moved = leadership.wait_for(|now| now.leader.is_some_and(|(replica, _)| replica == target));
     match tokio::time::timeout(within, moved).await {

@@ -6,6 +6,7 @@ use super::{ClusterNode, Identity};
 use crate::tls::{Credentials, Pin, check_request, node_name, request};
 use crate::transport::{HandshakeError, dial_join};
 use proto::command::{MetaCommand, NodeAddress};
+use proto::failpoints::FailPoint;
 use proto::ids::NodeId;
 use proto::peer::{Hello, HelloReply, MetaReply};
 use proto::version::{VERSION_MAX, VERSION_MIN, Versions, version_text};
@@ -99,7 +100,10 @@ impl ClusterNode {
         }
         let token = sha2::Sha256::digest(token.as_bytes()).into();
         match self.meta_propose(MetaCommand::Join { token, request, address }, ADMIT_WITHIN).await {
-            MetaReply::Node { node, shards } => self.certify(node, shards, &certificate_request),
+            MetaReply::Node { node, shards } => {
+                FailPoint::BeforeCertified.pass();
+                self.certify(node, shards, &certificate_request)
+            }
             MetaReply::Refused { reason } => refused(reason),
             _ => refused("the cluster has no leader now, try again".into()),
         }

@@ -13,6 +13,7 @@ use crate::tls::{Credentials, Identities, TlsError};
 use crate::transport::{Listener, Transport, TransportConfig};
 use parking_lot::{Mutex, RwLock};
 use proto::command::{MetaCommand, NodeAddress, NodeState, TokenHash};
+use proto::failpoints::FailPoint;
 use proto::ids::{ClusterId, META_SHARD, NodeId, ReplicaId};
 use proto::peer::MetaReply;
 use proto::version::Versions;
@@ -126,6 +127,7 @@ impl ClusterNode {
                 None => found(&config)?,
             },
         };
+        FailPoint::BeforeIdentitySaved.pass();
         // First what the identity needs: it is what makes this directory a node's.
         let version = marked.unwrap_or(version);
         if marked.is_none() {
@@ -133,6 +135,7 @@ impl ClusterNode {
         }
         credentials.save(&config.data_dir)?;
         identity.save(&config.data_dir)?;
+        FailPoint::AfterIdentitySaved.pass();
         let node = assemble(&config, (identity.clone(), credentials, version), engine, writer, make_hooks)?;
         for (peer, address) in &identity.peers {
             node.transport.add_peer(*peer, &address.peer);

@@ -9,6 +9,7 @@ use super::types::{Applied, Callback, Data, LogId, TypeConfig, Vote};
 use crate::config::RaftTimings;
 use crate::transport::Transport;
 use bytes::Bytes;
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::ClientWriteError;
 use openraft::raft::ClientWriteResult;

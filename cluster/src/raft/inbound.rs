@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use openraft::storage::Snapshot;
 use proto::codec::{self, Frozen};
+use proto::failpoints::FailPoint;
 use proto::peer::{AppendReply, AppliedRow, LostCall, LostReply, SnapshotCall, SnapshotReply, TransferCall, VoteCall};
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,10 +80,12 @@ async fn append(group: Arc<Group>, peer: Arc<Peer>, message: Message) {
             tracing::error!(shard = %group.shard, reason, "append not understood");
             AppendReply::Gone
         }
-        Ok(request) => match group.raft.append_entries(request).await {
-            Ok(response) => wire::append_reply(&response),
-            Err(_) => AppendReply::Gone,
-        },
+        Ok(request) => {
+            FailPoint::AppendCame.pass();
+            let appended = group.raft.append_entries(request).await;
+            FailPoint::BeforeAppendAnswer.pass();
+            appended.map_or(AppendReply::Gone, |response| wire::append_reply(&response))
+        }
     };
     answer(&peer, Lane::Pulse, &message, &reply);
 }
@@ -116,6 +119,7 @@ async fn vote_call(group: &Group, peer: &Peer, message: &Message) -> Result<(), 
     } else {
         group.raft.pre_vote(request).await
     };
+    FailPoint::BeforeVoteAnswer.pass();
     answer(peer, Lane::Pulse, message, &wire::vote_reply(&response.map_err(|error| error.to_string())?));
     Ok(())
 }
@@ -201,6 +205,7 @@ async fn take_part(
             }
             let table = group.core.table.clone();
             let installer = blocking(move || table.install()).await?;
+            FailPoint::SnapshotBegins.pass();
             Ok((Some(Arriving { applied, installer, chunks: 0 }), SnapshotReply::Next))
         }
         (SnapshotCall::Chunk { number, rows }, Some(mut arriving)) if number == arriving.chunks => {

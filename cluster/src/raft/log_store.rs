@@ -5,6 +5,7 @@ use super::types::{Entry, LogId, TypeConfig, Vote, from_log, log_id, point, to_l
 use bytes::Bytes;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use proto::codec;
+use proto::failpoints::FailPoint;
 use proto::peer::LogPoint;
 use std::fmt::Debug;
 use std::io;
@@ -148,14 +149,20 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let (done, waiting) = signal();
+        FailPoint::BeforeTruncate.pass();
         self.log.truncate_after(last.map(|id| id.index), done);
-        flushed(waiting).await
+        flushed(waiting).await?;
+        FailPoint::AfterTruncate.pass();
+        Ok(())
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
         let at = point(&upto);
         let (done, waiting) = signal();
+        FailPoint::BeforePurge.pass();
         self.log.purge((at.index, at.term), done);
-        flushed(waiting).await
+        flushed(waiting).await?;
+        FailPoint::AfterPurge.pass();
+        Ok(())
     }
 }

@@ -9,6 +9,7 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, S
 use openraft::type_config::alias::SnapshotOf;
 use parking_lot::Mutex;
 use proto::codec;
+use proto::failpoints::FailPoint;
 use proto::mutants::Mutant;
 use proto::peer::{AppliedRow, LogPoint};
 use std::io;
@@ -116,7 +117,9 @@ impl Core {
             }
             (self.machine.begin_checkpoint(), applied_row(applied.0.as_ref(), &applied.1), next)
         };
+        FailPoint::BeforeCheckpoint.pass();
         let written = self.table.checkpoint(rows, codec::encode(&row));
+        FailPoint::AfterCheckpoint.pass();
         self.machine.end_checkpoint(written.is_ok());
         if written.is_ok() {
             self.checkpointed.store(next, Ordering::Release);
@@ -191,7 +194,9 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + Send,
     {
         while let Some((entry, responder)) = entries.try_next().await? {
+            FailPoint::BeforeApply.pass();
             let result = self.apply_one(entry, responder.is_some())?;
+            FailPoint::AfterApply.pass();
             if let Some(responder) = responder {
                 responder.send(result);
             }
@@ -216,6 +221,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let mut applied = core.applied.lock();
             installer.finish(header).map_err(|error| io::Error::other(error.to_string()))?;
             core.machine.reload().map_err(io::Error::other)?;
+            FailPoint::AfterReload.pass();
             *applied = (meta.last_log_id, meta.last_membership);
             let index = applied.0.as_ref().map_or(0, |id| id.index);
             core.applied_index.store(index, Ordering::Release);
@@ -257,7 +263,9 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             if Mutant::PurgePastSnapshot.is_on() {
                 return Ok(snapshot);
             }
+            FailPoint::BeforeFlush.pass();
             core.engine.flush_state().map_err(|error| io::Error::other(error.to_string()))?;
+            FailPoint::AfterFlush.pass();
             Ok(snapshot)
         };
         crate::blocking(build).await.map_err(io::Error::other)?

@@ -18,6 +18,7 @@ use openraft::raft::{
 use openraft::type_config::alias::SnapshotOf;
 use openraft::{RaftNetworkFactory, RaftNetworkV2};
 use proto::codec;
+use proto::failpoints::FailPoint;
 use proto::ids::{NodeId, ShardId};
 use proto::mutants::Mutant;
 use proto::peer::{AppendReply, SnapshotCall, SnapshotReply, VoteReply};
@@ -99,6 +100,9 @@ impl Network {
     ) -> BoxFuture<'static, Rpc<AppendEntriesResponse<TypeConfig>>> {
         // Heartbeats must not wait behind a megabyte of entries.
         let lane = if request.entries.is_empty() { Lane::Pulse } else { Lane::Append };
+        if !request.entries.is_empty() {
+            FailPoint::BeforeAppendSent.pass();
+        }
         let answer = self.start(lane, MessageKind::Append, APPEND_WITHIN, |out| wire::put_append(request, out));
         if Mutant::AckBeforeCommit.is_on() && !request.entries.is_empty() {
             return Box::pin(std::future::ready(Ok(AppendEntriesResponse::Success)));
@@ -111,6 +115,7 @@ impl Network {
 
     async fn send_vote(&self, kind: MessageKind, request: &VoteRequest<TypeConfig>) -> Rpc<VoteResponse<TypeConfig>> {
         let call = wire::vote_call(request);
+        FailPoint::BeforeVoteSent.pass();
         let answer = self.start(Lane::Pulse, kind, VOTE_WITHIN, |out| codec::encode_into(&call, out)).await?;
         let reply: VoteReply = decode(&answer)?;
         Ok(wire::vote_response(&reply))

@@ -20,6 +20,7 @@ use crate::router::{ReplyTo, Router};
 use chat::{Effect, HistoryRange};
 use proto::client::limits::HISTORY_BYTES_MAX;
 use proto::command::{Command, Event, EventBody};
+use proto::failpoints::FailPoint;
 use proto::ids::{Epoch, NodeId, SessionId, ShardId};
 use proto::mutants::Mutant;
 use proto::peer::{Page, Refused, ShardReply};
@@ -186,10 +187,12 @@ async fn follow(shard: Arc<Shard>) {
         if before != epoch {
             // Collect effects before the first call is taken, and until the last one is refused.
             if epoch != 0 {
+                FailPoint::BeforeServing.pass();
                 shard.machine.set_leading(true);
             }
             shard.serving.store(epoch, Ordering::Release);
             if epoch == 0 {
+                FailPoint::AfterServing.pass();
                 shard.machine.set_leading(false);
             }
             tracing::info!(shard = %shard.id, epoch, "serving changed");

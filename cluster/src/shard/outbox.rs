@@ -6,6 +6,7 @@ use crate::router::Router;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use proto::command::{Command, Mail};
+use proto::failpoints::FailPoint;
 use proto::ids::ShardId;
 use proto::mutants::Mutant;
 use proto::peer::{Refused, ShardCall, ShardReply};
@@ -85,6 +86,7 @@ async fn deliver_to(shard: &Arc<Shard>, router: &Arc<Router>, to: ShardId, lowes
             return false;
         }
     };
+    FailPoint::BeforeMail.pass();
     let calls: Vec<_> = mails
         .into_iter()
         .map(|(seq, message)| {
@@ -107,5 +109,8 @@ async fn deliver_to(shard: &Arc<Shard>, router: &Arc<Router>, to: ShardId, lowes
         }
     }
     let Some(upto) = upto else { return false };
-    router.call(shard.id, ShardCall::Propose(Command::OutboxAcked { to, upto })).await == ShardReply::Done
+    FailPoint::BeforeMailAcked.pass();
+    let acked = router.call(shard.id, ShardCall::Propose(Command::OutboxAcked { to, upto })).await == ShardReply::Done;
+    FailPoint::AfterMailAcked.pass();
+    acked
 }

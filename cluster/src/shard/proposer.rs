@@ -13,6 +13,7 @@ use bytes::Bytes;
 use chat::Effect;
 use parking_lot::Mutex;
 use proto::command::{Command, encode_command, join_commands};
+use proto::failpoints::FailPoint;
 use proto::ids::{Epoch, NodeId};
 use proto::mutants::Mutant;
 use proto::peer::{Refused, ShardReply};
@@ -142,11 +143,15 @@ async fn run(proposer: Arc<Proposer>) {
                 apply.record(took.as_secs_f64());
             }
             let index = result.as_ref().ok().map(|(index, _)| *index);
+            FailPoint::BeforeReplies.pass();
             let effects = answer(replies, result, || hint.not_leader());
+            FailPoint::BeforePushes.pass();
             if let Some(shard) = hint.shard.upgrade() {
                 shard.tell_effects(index, effects);
             }
+            FailPoint::AfterPushes.pass();
         };
+        FailPoint::BeforePropose.pass();
         proposer.group.propose(epoch, Bytes::from(body), done).await;
     }
 }

@@ -11,6 +11,7 @@ use proto::client::encode::{encode_ack, encode_event};
 use proto::client::limits::FRAME_BYTES_MAX;
 use proto::client::{Ack, CloseCode, CursorState, ErrorCode, ErrorInfo, Event, EventKind, Reply, ServerFrame};
 use proto::command::{EventBody, Party};
+use proto::failpoints::FailPoint;
 use proto::ids::{AgentId, SessionId, SiteId, VisitorId};
 use proto::peer::{Refused, ShardReply};
 use std::borrow::Cow;
@@ -200,6 +201,7 @@ impl Socket {
     }
 
     fn acked(&self, sent: Sent, seq: u64, ts: u64, dup: bool) {
+        FailPoint::BeforeAck.pass();
         let mut frame = Vec::with_capacity(192);
         let ack = Ack { session: sent.session, cid: Cow::Borrowed(&sent.cid), seq, ts, dup };
         encode_ack(sent.id, &ack, &mut frame);
@@ -216,6 +218,7 @@ impl Socket {
         });
         let session = sent.session;
         self.after(session, pumped);
+        FailPoint::AfterAck.pass();
         let took = sent.started.elapsed();
         self.hub.metrics.process.record(took.as_secs_f64());
         self.hub.trace.note_past(session, seq, took, Step::Accepted);

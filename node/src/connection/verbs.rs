@@ -10,6 +10,7 @@ use proto::client::{
     HistoryPage, Ping, Pong, Reply, Send, ServerFrame, SessionHead, Verb,
 };
 use proto::command::{Command, Target};
+use proto::failpoints::FailPoint;
 use proto::ids::{SessionId, ShardId};
 use proto::peer::{Page, Refused, ShardCall, ShardReply};
 use std::sync::Arc;
@@ -119,6 +120,7 @@ fn send(socket: &Arc<Socket>, who: Who, id: u64, ask: Send<'_>) {
         return socket
             .error(Some(id), ErrorInfo::retry(ErrorCode::Overloaded, "too many requests on this socket", wait));
     };
+    FailPoint::SendTaken.pass();
     let device = socket.with(|state| state.device.clone());
     let command = Command::Send { session, from: who.party(), device, n: ask.n.unwrap_or(0), cid, text };
     let shard = router.shard_of(Target::Session(session));

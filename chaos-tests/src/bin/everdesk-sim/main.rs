@@ -42,6 +42,9 @@ pub struct Args {
     /// Log what the nodes say to stderr.
     #[arg(long)]
     log: bool,
+    /// What it logs at most: error, warn, info, debug or trace.
+    #[arg(long, default_value_t = tracing::Level::INFO)]
+    log_level: tracing::Level,
     /// A seeded bug to switch on, to see whether it is found.
     #[arg(long)]
     mutant: Option<String>,

@@ -8,6 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use proto::failpoints::FailPoint;
 
 use crate::Args;
 use crate::one::Line;
@@ -107,6 +108,7 @@ struct Sum {
     simulated: Duration,
     acks: u64,
     faults: BTreeMap<String, u64>,
+    points: BTreeMap<String, u64>,
 }
 
 impl Sum {
@@ -122,6 +124,9 @@ impl Sum {
         for (kind, count) in &line.faults {
             *self.faults.entry(kind.clone()).or_insert(0) += count;
         }
+        for (point, count) in &line.points {
+            *self.points.entry(point.clone()).or_insert(0) += count;
+        }
         if let Some(again) = &done.again {
             self.twice += 1;
             match again {
@@ -134,17 +139,24 @@ impl Sum {
     }
 
     fn text(&self, took: Duration) -> String {
-        let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        let list = |counts: &BTreeMap<String, u64>| {
+            counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+        };
+        let never = FailPoint::ALL.iter().map(|point| point.name()).filter(|name| !self.points.contains_key(*name));
         let ratio = self.simulated.as_secs_f64() / took.as_secs_f64().max(0.001);
         format!(
-            "{} seeds, {} of them twice with the same trace; {:.0} s simulated in {:.0} s ({ratio:.0} s a second); {} sends acked; faults: {} ({})",
+            "{} seeds, {} of them twice with the same trace; {:.0} s simulated in {:.0} s ({ratio:.0} s a second); {} sends acked; faults: {} ({}); crashed at {} of {} points ({}), never at: {}",
             self.seeds,
             self.twice,
             self.simulated.as_secs_f64(),
             took.as_secs_f64(),
             self.acks,
             self.faults.values().sum::<u64>(),
-            faults.join(", ")
+            list(&self.faults),
+            self.points.len(),
+            FailPoint::ALL.len(),
+            list(&self.points),
+            never.collect::<Vec<_>>().join(", "),
         )
     }
 }
