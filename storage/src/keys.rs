@@ -21,6 +21,8 @@ pub(crate) enum Tag {
     Committed = 3,
     PurgePoint = 4,
     StatePointer = 5,
+    /// The replica was removed from this node; the row stays.
+    Retired = 6,
 }
 
 /// Key of a log row.
@@ -95,8 +97,8 @@ mod tests {
         assert_eq!(log_key(replica, 0x0a0b), [1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0x0a, 0x0b]);
         assert_eq!(log_end(ReplicaId(1)), [0, 0, 0, 1, 255, 255, 255, 255, 255, 255, 255, 255, 0]);
         assert_eq!(state_prefix(replica, 7), [1, 2, 3, 4, 0, 0, 0, 7]);
-        let tags = [Tag::Birth, Tag::Vote, Tag::Committed, Tag::PurgePoint, Tag::StatePointer];
-        assert_eq!(tags.map(|tag| meta_key(replica, tag)[4]), [1, 2, 3, 4, 5]);
+        let tags = [Tag::Birth, Tag::Vote, Tag::Committed, Tag::PurgePoint, Tag::StatePointer, Tag::Retired];
+        assert_eq!(tags.map(|tag| meta_key(replica, tag)[4]), [1, 2, 3, 4, 5, 6]);
         assert_eq!(meta_key(replica, Tag::Vote)[..4], [1, 2, 3, 4]);
     }
 

@@ -118,8 +118,9 @@ impl RaftLog {
         self.engine.bytes_of(Family::Log, &log_key(self.replica, 0), &log_end(self.replica))
     }
 
-    /// Removes every row of a replica; on the disk when the call returns. Then call [`crate::Watermarks::retire`]. No [`RaftLog`] of
-    /// the replica may be in use.
+    /// Removes every row of a replica but one that says so; on the disk when the call returns. Then call
+    /// [`crate::Watermarks::retire`]. No [`RaftLog`] of the replica may be in use, and none is opened again: what the replica promised
+    /// is forgotten, while a node that starts from an old state may still believe that the replica lives here.
     /// # Errors
     /// `Io`, `NoSpace`: the process must end.
     pub fn destroy(engine: &dyn Engine, replica: ReplicaId) -> Result<(), StorageError> {
@@ -128,6 +129,7 @@ impl RaftLog {
         for tag in [Tag::Birth, Tag::Vote, Tag::Committed, Tag::PurgePoint] {
             batch.delete(Family::Meta, &meta_key(replica, tag));
         }
+        batch.put(Family::Meta, &meta_key(replica, Tag::Retired), &[]);
         engine.write(batch, Durability::Synced)
     }
 

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use proto::ids::ReplicaId;
+use proto::mutants::Mutant;
 
 use crate::batch::Batch;
 use crate::engine::{Durability, Engine, Family};
@@ -43,6 +44,9 @@ fn try_load(
 ) -> Result<Verdict<Inner>, StorageError> {
     let record = watermarks.record(replica);
     let meta = |tag| engine.get(Family::Meta, &meta_key(replica, tag));
+    if meta(Tag::Retired)?.is_some() && !Mutant::ReplicaIdReused.is_on() {
+        return Ok(Err("it was removed from this node".to_owned()));
+    }
     let birth = meta(Tag::Birth)?.map(|row| decode_birth(&row)).transpose()?;
     let mut inner = Inner::default();
     if let Some(row) = meta(Tag::PurgePoint)? {

@@ -22,7 +22,14 @@ impl World {
             let leader = self.served(ShardId(shard))?;
             let waiting = leader.peek(|state, _| state.outbox_targets());
             if !waiting.is_empty() {
-                return Err(format!("g{shard} has mail that is not delivered: {waiting:?}"));
+                let seen = |to: ShardId| {
+                    let of = |leader: Arc<Shard>| leader.peek(|state, _| state.inbox_seen(ShardId(shard)));
+                    self.served(to).map(of)
+                };
+                let seen: Vec<_> = waiting.iter().map(|(to, ..)| seen(*to)).collect();
+                return Err(format!(
+                    "g{shard} has mail that is not delivered: {waiting:?}, and its targets saw {seen:?}"
+                ));
             }
         }
         let mut held = BTreeMap::<AgentId, BTreeSet<SessionId>>::new();

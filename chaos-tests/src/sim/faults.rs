@@ -88,10 +88,15 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    pub fn new(mut plan: Plan) -> Faults {
+    /// `last`: number of the last fault before these.
+    pub fn new(mut plan: Plan, last: u64) -> Faults {
         plan.faults.reverse();
         let (lasting, down, drained) = (Vec::new(), Vec::new(), Vec::new());
-        Faults { plan, lasting, last: 0, down, drained, wishes: Wishes::default() }
+        Faults { plan, lasting, last, down, drained, wishes: Wishes::default() }
+    }
+
+    pub fn last(&self) -> u64 {
+        self.last
     }
 
     /// All has happened and has been healed.

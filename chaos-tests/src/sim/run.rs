@@ -127,14 +127,13 @@ impl World {
     }
 
     fn play(&mut self, settings: &Settings) -> anyhow::Result<()> {
-        let mut founding = Faults::new(Plan::founding(settings));
+        let mut founding = Faults::new(Plan::founding(settings), 0);
         self.until("the nodes are one cluster", SETTLED_WITHIN, |world| {
             founding.act(world);
             founding.are_over() && world.is_settled(settings.nodes)
         })?;
-        drop(founding);
         self.stage.phase.store(TALK, Ordering::Relaxed);
-        let mut faults = Faults::new(Plan::draw(settings, self.sim.elapsed()));
+        let mut faults = Faults::new(Plan::draw(settings, self.sim.elapsed()), founding.last());
         while !faults.are_over() {
             faults.act(self);
             self.step()?;
@@ -143,13 +142,20 @@ impl World {
         self.until("all serve again", SERVES_WITHIN, |world| world.is_settled(settings.nodes))?;
         self.book.record(Body::Ready { since: (self.sim.elapsed() - healed).as_micros() as u64 });
         self.end(STOP, "every operation is answered")?;
-        let mut differs = String::new();
+        // The newest is the last; what lasted tells more than what was under way at the deadline.
+        let mut differs = Vec::<(String, usize)>::new();
         let (sessions, agents) = self.stage.people.lock().clone();
         self.until("the books balance", SERVES_WITHIN, |world| {
-            differs = world.imbalance(&sessions, &agents);
-            differs.is_empty()
+            let now = world.imbalance(&sessions, &agents);
+            match differs.last_mut() {
+                Some((before, times)) if *before == now => *times += 1,
+                _ => differs.push((now.clone(), 1)),
+            }
+            now.is_empty()
         })
-        .with_context(|| differs.clone())?;
+        .with_context(|| {
+            differs.iter().max_by_key(|(_, times)| *times).map(|(text, _)| text.clone()).unwrap_or_default()
+        })?;
         self.end(READ, "every session is read")?;
         self.until("replicas are at one index", SERVES_WITHIN, World::note_hashes)
     }
