@@ -220,6 +220,7 @@ impl<'s> Gather<'s, '_> {
         let outcome = match op.end {
             End::Ok { .. } if is_open => Outcome::Unknown,
             End::Ok { .. } => Outcome::Ok,
+            End::Failed { .. } if self.session.may_be_unseen(op) => return,
             End::Failed { code, .. } if CODES.contains(&code) => Outcome::Refused,
             End::Failed { .. } => return,
             End::Unknown { .. } => Outcome::Unknown,

@@ -193,6 +193,16 @@ impl Session<'_> {
             event.seq.0 > *seen && matches!(event.kind, EventKind::Closed { .. }) && *earliest < line
         })
     }
+
+    /// Whether an agent's close may be refused to the one who holds the session: it was given to the agent after what the agent saw.
+    pub fn may_be_unseen(&self, op: &Op<'_>) -> bool {
+        let (What::Close { seen: Some(seen), .. }, End::Failed { line, .. }) = (op.what, op.end) else { return false };
+        self.events.iter().zip(&self.timeline.earliest).any(|(event, earliest)| {
+            let is_theirs =
+                matches!(&event.kind, EventKind::Assigned { agent } if op.by == Party::Agent(agent.clone()));
+            event.seq.0 > *seen && is_theirs && *earliest < line
+        })
+    }
 }
 
 impl<'a> Session<'a> {

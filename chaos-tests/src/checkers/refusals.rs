@@ -65,6 +65,7 @@ impl<'a> Times<'a> {
             (What::Send { .. }, Party::Visitor, true) => {
                 return found.breach(session, None, "a visitor's send was refused".to_owned(), &op.lines());
             }
+            (What::Close { .. }, _, true) if session.may_be_unseen(op) => return,
             (What::Send { .. } | What::Close { .. }, Party::Agent(agent), true) => {
                 (surely_held(agent), format!("agent {agent} was refused while it held the session"))
             }

@@ -164,6 +164,7 @@ impl Shard {
             return;
         }
         if effects.iter().any(|(_, effect)| matches!(effect, Effect::Outbox { .. })) {
+            tracing::debug!(shard = %self.id, index, "new mail");
             self.wake_outbox();
         }
         if let Some(epoch) = self.serving() {

@@ -64,6 +64,7 @@ async fn run(wake: Arc<Notify>, shard: Weak<Shard>, router: Weak<Router>) {
             }
         }
         for (target, lowest, head) in shard.peek(|state, _| state.outbox_targets()) {
+            tracing::debug!(shard = %shard.id, %target, lowest, head, busy = busy.contains(&target), "mail waits");
             if lowest <= head && busy.insert(target) {
                 let (shard, router) = (shard.clone(), router.clone());
                 under_way.push(async move {
@@ -99,6 +100,7 @@ async fn deliver_to(shard: &Arc<Shard>, router: &Arc<Router>, to: ShardId, lowes
             ShardReply::Done | ShardReply::Sent { .. } => upto = Some(seq),
             // The target has more than we thought: its acknowledgement was lost with the old leader.
             ShardReply::Refused(Refused::InboxGap { expected }) => {
+                tracing::debug!(shard = %shard.id, %to, seq, expected, "the target expects another mail");
                 upto = expected.checked_sub(1).filter(|seen| *seen >= lowest).or(upto);
                 break;
             }
@@ -108,6 +110,7 @@ async fn deliver_to(shard: &Arc<Shard>, router: &Arc<Router>, to: ShardId, lowes
             }
         }
     }
+    tracing::debug!(shard = %shard.id, %to, upto, "mail delivered");
     let Some(upto) = upto else { return false };
     FailPoint::BeforeMailAcked.pass();
     let acked = router.call(shard.id, ShardCall::Propose(Command::OutboxAcked { to, upto })).await == ShardReply::Done;

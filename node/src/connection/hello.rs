@@ -33,6 +33,7 @@ pub async fn hello(hub: Arc<Hub>, socket: Arc<Socket>, ask: HelloAsk) {
             welcome(&hub, &socket, id, found);
             if let Bearer::Agent { agent } = ask.bearer {
                 hub.follow_open(&socket, agent);
+                hub.attach_agent_missed(agent);
             }
         }
         Err(error) => {

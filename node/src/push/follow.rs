@@ -13,6 +13,7 @@ impl Hub {
         let sockets = {
             let mut maps = self.maps.lock();
             let Some(entry) = maps.agents.get_mut(&agent) else { return };
+            tracing::debug!(%agent, version, known = entry.version, open = open.len(), "an agent's conversations");
             if version < entry.version {
                 return;
             }

@@ -38,6 +38,8 @@ pub(super) struct AgentSockets {
     /// The newest known list of open conversations, and its version.
     pub open: Vec<SessionId>,
     pub version: u64,
+    /// A new leader was not told of them, because none had finished its hello.
+    pub untold: bool,
 }
 
 /// The sockets of this node.

@@ -144,11 +144,25 @@ impl Hub {
         }
     }
 
+    /// A socket of the agent was welcomed: a leader that came while it said hello has not heard of it.
+    pub fn attach_agent_missed(self: &Arc<Self>, agent: AgentId) {
+        let is_untold = self.maps.lock().agents.get_mut(&agent).is_some_and(|entry| std::mem::take(&mut entry.untold));
+        if is_untold && let Some(router) = self.router() {
+            let (hub, shard) = (self.clone(), router.shard_of(Target::Agent(agent)));
+            self.spawn(async move { hub.attach_agent_again(shard, agent).await });
+        }
+    }
+
     async fn attach_agent_again(self: Arc<Self>, shard: ShardId, agent: AgentId) {
         loop {
-            // A socket that is still saying hello has not proved whose it is.
-            let sockets = self.maps.lock().agents.get(&agent).map(|entry| entry.sockets.clone()).unwrap_or_default();
-            let known = sockets.iter().any(|socket| socket.with(|state| state.welcomed));
+            let known = {
+                let mut maps = self.maps.lock();
+                let Some(entry) = maps.agents.get_mut(&agent) else { return };
+                // A socket that is still saying hello has not proved whose it is; it tells this leader when it has.
+                let known = entry.sockets.iter().any(|socket| socket.with(|state| state.welcomed));
+                entry.untold |= !known;
+                known
+            };
             let Some(router) = self.router().filter(|_| known) else { return };
             match router.call(shard, ShardCall::AttachAgent { agent, token: None }).await {
                 ShardReply::AgentAttached { version, open, .. } => return self.agent_changed(agent, version, open),

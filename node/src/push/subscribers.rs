@@ -142,6 +142,7 @@ impl Subscribers {
         };
         let view = shard.peek(|state, rows| state.agent(rows, agent));
         let Ok(Some(view)) = view else { return };
+        tracing::debug!(%agent, version = view.version, ?nodes, "an agent's conversations changed");
         for node in nodes {
             let push = Push::Agent { agent, version: view.version, open: view.open.clone() };
             rounds.entry(node).or_default().push(push);
