@@ -121,8 +121,6 @@ points! {
     AfterIdentitySaved = "after-identity-saved",
     /// A replica is about to start.
     BeforeReplicaStart = "before-replica-start",
-    /// It runs.
-    AfterReplicaStart = "after-replica-start",
     /// The rows of a replica that was retired are about to go.
     BeforeRowsDestroyed = "before-rows-destroyed",
     /// They are gone.

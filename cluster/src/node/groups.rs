@@ -89,7 +89,6 @@ impl ClusterNode {
         if founder {
             group.initialize(self.me).await.map_err(StartError::Invalid)?;
         }
-        FailPoint::AfterReplicaStart.pass();
         tracing::info!(%shard, %replica, "replica started");
         Ok(())
     }
