@@ -4,6 +4,8 @@
 pub mod client;
 pub mod codec;
 pub mod command;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ids;
 pub mod mutants;
 pub mod peer;

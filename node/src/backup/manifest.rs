@@ -91,8 +91,13 @@ impl Manifest {
     /// # Errors
     /// `Place`.
     pub async fn write(&self, place: &Place) -> Result<(), BackupError> {
+        place.put(&path(&self.id), self.sealed()).await
+    }
+
+    /// As it is stored: with its checksum.
+    pub(crate) fn sealed(&self) -> Vec<u8> {
         let sealed = Sealed { manifest: self.clone(), sha256: seal(self) };
-        place.put(&path(&self.id), serde_json::to_vec(&sealed).expect("plain fields become JSON")).await
+        serde_json::to_vec(&sealed).expect("plain fields become JSON")
     }
 
     /// # Errors
@@ -100,14 +105,21 @@ impl Manifest {
     pub async fn read(place: &Place, id: &str) -> Result<Manifest, BackupError> {
         let bytes = place.get(&path(id), BYTES_MAX).await?;
         let bytes = bytes.ok_or_else(|| BackupError::Damaged(format!("there is no backup {id}")))?;
+        Manifest::parse(id, &bytes)
+    }
+
+    /// The manifest as it was stored under its name.
+    /// # Errors
+    /// `Damaged`: changed, or of a newer program.
+    pub(crate) fn parse(id: &str, bytes: &[u8]) -> Result<Manifest, BackupError> {
         let damaged = |why: String| BackupError::Damaged(format!("the manifest of {id} is damaged: {why}"));
-        let format = serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let format = serde_json::from_slice::<serde_json::Value>(bytes).map_err(|error| damaged(error.to_string()))?;
         let format = format["manifest"]["format"].as_u64().unwrap_or(0);
         if format > u64::from(FORMAT) {
             let text = format!("backup {id} has form {format}, this program reads up to {FORMAT}: take a newer one");
             return Err(BackupError::Damaged(text));
         }
-        let Sealed { manifest, sha256 } = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let Sealed { manifest, sha256 } = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
         if seal(&manifest) != sha256 {
             return Err(damaged("its checksum is wrong".into()));
         }
