@@ -47,27 +47,29 @@ pub fn checked_file(bytes: &[u8]) {
     }
 }
 
-/// Opens a replica on any rows. A record's kind says which row it is; a log row of kind 7 has the right running hash.
+/// Opens a replica on any rows. A record's kind says which row it is, its key the index and, behind that, the term; a log row of
+/// kind 7 has the right running hash.
 pub fn raft_log(bytes: &[u8]) {
     let engine = MemEngine::new();
     let mut batch = Batch::new();
     let mut before = 0;
     for record in records(bytes) {
-        let number = |at: usize| record.key.get(at).copied().map_or(0, u64::from);
+        let index = record.key.iter().take(8).fold(0, |index, byte| index << 8 | u64::from(*byte));
+        let term = record.key.get(8).copied().map_or(1, u64::from);
         let (kind, row);
         if record.kind == 7 {
-            (row, before) = storage::fuzzing::chained(before, number(0), number(1), record.value);
+            (row, before) = storage::fuzzing::chained(before, index, term, record.value);
             kind = 5;
         } else {
             (kind, row) = (record.kind, sealed(record.kind, record.value));
         }
-        let (family, key) = storage::fuzzing::place(REPLICA, kind, number(0));
+        let (family, key) = storage::fuzzing::place(REPLICA, kind, index);
         batch.put(family, &key, &row);
     }
     engine.write(batch, Durability::Synced).expect("memory is never full");
+    let options = WriterOptions { queue_len_max: 1, ..WriterOptions::default() };
     let marks = Watermarks::in_memory(&engine);
-    let (writer, _driver) =
-        LogWriter::driven(engine.clone(), marks, WriterOptions::default(), Arc::new(|_| {}), Arc::new(|| {}));
+    let (writer, _driver) = LogWriter::driven(engine.clone(), marks, options, Arc::new(|_| {}), Arc::new(|| {}));
     if let Ok(Opened::Intact(log)) = RaftLog::open(engine.clone(), writer, REPLICA, LogOptions::default()) {
         let state = log.state();
         let _ = (log.vote(), log.committed(), log.bytes(), log.term_at(1), log.read(0..8, 1 << 10), state);

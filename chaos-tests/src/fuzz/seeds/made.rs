@@ -35,6 +35,22 @@ pub fn server_frames() -> Seeds {
     client_files(&["server-", "http-"])
 }
 
+/// Each golden frame alone, and all of them after a welcome.
+pub fn heard() -> Seeds {
+    let mut seeds: Seeds = client_files(&["server-"]);
+    let line = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).lines().collect::<String>();
+    seeds.push(seeds.iter().map(line).collect::<Vec<_>>().join("\n").into_bytes());
+    for id in 1..4 {
+        let error = r#""error":{"code":"overloaded","message":"full","retry_after_ms":5}"#;
+        let session = "00000000000000000000000000000001";
+        seeds.extend(texts(&[
+            &format!(r#"{{"id":{id},{error}}}"#),
+            &format!(r#"{{"id":{id},"ack":{{"session":"{session}","cid":"c","seq":{id},"ts":1}}}}"#),
+        ]));
+    }
+    seeds
+}
+
 pub fn websocket_frames() -> Seeds {
     let frame = |payload: usize| {
         let mut bytes = vec![3, 0x81];
@@ -119,7 +135,7 @@ pub fn raft_rows() -> Seeds {
 pub fn raft_logs() -> Seeds {
     let mut log = Vec::new();
     for (index, body) in entries().iter().take(8).enumerate() {
-        records::put(&mut log, 7, &[index as u8, 1], body);
+        records::put(&mut log, 7, &[&(index as u64).to_be_bytes()[..], &[1]].concat(), body);
     }
     let mut all = log.clone();
     for (kind, row) in [(0, &raft_rows()[0]), (1, &raft_rows()[3]), (3, &raft_rows()[2]), (4, &raft_rows()[4])] {
