@@ -137,6 +137,12 @@ impl Manifest {
         if !shards.into_iter().eq(0..=self.shards) {
             return Err("groups are missing".into());
         }
+        let sum = |sizes: (u64, u64), group: &Group| {
+            Some((sizes.0.checked_add(group.rows)?, sizes.1.checked_add(group.bytes)?))
+        };
+        if self.groups.iter().try_fold((0, 0), sum).is_none() {
+            return Err("its groups are larger than anything".into());
+        }
         for group in &self.groups {
             let rows = group.chunks.iter().try_fold(0_u64, |sum, chunk| sum.checked_add(chunk.rows));
             let names = group.chunks.iter().map(|chunk| chunk.name.as_str());
@@ -237,6 +243,22 @@ mod tests {
         std::fs::write(&file, text.replacen("\"format\":1", "\"format\":2", 1)).unwrap();
         let told = Manifest::read(&place, &manifest.id).await.unwrap_err().to_string();
         assert!(told.contains("take a newer one"), "{told}");
+    }
+
+    /// Found by the fuzz target `backup_manifest`: `everdesk backup list` added them up.
+    #[test]
+    fn sizes_that_cannot_be_added_are_told_as_damage() {
+        let mut wide = manifest();
+        wide.groups.iter_mut().for_each(|group| group.bytes = u64::MAX);
+        let mut deep = manifest();
+        for group in &mut deep.groups {
+            group.rows = u64::MAX;
+            group.chunks[0].rows = u64::MAX;
+        }
+        for manifest in [wide, deep] {
+            let read = Manifest::parse(&manifest.id, &manifest.sealed());
+            assert!(matches!(read, Err(BackupError::Damaged(_))), "{read:?}");
+        }
     }
 
     #[test]
