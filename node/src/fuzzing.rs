@@ -103,3 +103,8 @@ pub fn packed(rows: &[(&[u8], &[u8])]) -> (Vec<u8>, Vec<u8>) {
     }
     (chunk.pack(), chunk.bytes)
 }
+
+/// What the Rust client hears, one frame a line.
+pub fn client(frames: &str) {
+    crate::client::fuzzing::hear(frames);
+}

@@ -42,6 +42,13 @@ fn check_limits(frame: &ClientFrame<'_>) {
     }
 }
 
+/// What a node sends, as the Rust client acts on it: one frame a line.
+pub fn rust_client(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        node::fuzzing::client(text);
+    }
+}
+
 /// What a node sends, as the Rust client reads it: frames, and the bodies of HTTP answers.
 pub fn server_frame(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };

@@ -40,6 +40,7 @@ const fn target(name: &'static str, body: fn(&[u8]), seeds: fn() -> Vec<Vec<u8>>
 pub const TARGETS: &[Target] = &[
     target("client_frame", clients::client_frame, seeds::client_frames),
     target("server_frame", clients::server_frame, seeds::server_frames),
+    target("rust_client", clients::rust_client, seeds::heard),
     target("websocket_heads", nodes::websocket_heads, seeds::websocket_frames),
     target("token", nodes::token, seeds::tokens),
     target("proto_values", stored::proto_values, seeds::proto_values),
