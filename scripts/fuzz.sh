@@ -50,20 +50,21 @@ cargo fuzz build --fuzz-dir chaos-tests/fuzz --sanitizer "$sanitizer" --no-cfg-f
 
 mkdir -p "$out"
 figures=$out/figures.tsv
-[ -s "$figures" ] || printf 'target\tseconds\texecutions\tcoverage\tfeatures\tinputs\tpeak_rss_mb\tfound\n' >"$figures"
+[ -s "$figures" ] || printf 'target\tseconds\tcpu_seconds\texecutions\tcoverage\tfeatures\tinputs\tpeak_rss_mb\tfound\n' >"$figures"
 found_any=0
 for name in $names; do
   corpus=$out/corpus/$name seeds=$out/seeds/$name log=$out/$name.log
   rm -rf "$seeds"
   mkdir -p "$corpus" "$seeds" "$out/found/$name"
   status=0
-  EVERDESK_FUZZ_SEEDS=$seeds "$target_dir/$host/release/$name" "$corpus" "$seeds" \
+  { TIMEFORMAT='%U %S'; time EVERDESK_FUZZ_SEEDS=$seeds "$target_dir/$host/release/$name" "$corpus" "$seeds" \
     -max_total_time="$seconds" -rss_limit_mb=2048 -malloc_limit_mb=512 -timeout=10 -max_len=16384 -print_final_stats=1 \
-    -artifact_prefix="$out/found/$name/" "$@" >"$log" 2>&1 || status=$?
+    -artifact_prefix="$out/found/$name/" "$@" >"$log" 2>&1; } 2>"$log.cpu" || status=$?
   stat() { sed -n "s/^stat::$1: *//p" "$log" | tail -1; }
   last() { grep -aoE "$1: [0-9]+" "$log" | tail -1 | grep -oE '[0-9]+' || true; }
   took=$(sed -nE 's/^Done [0-9]+ runs in ([0-9]+) second.*/\1/p' "$log" | tail -1)
-  printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$name" "${took:-?}" "$(stat number_of_executed_units)" "$(last cov)" "$(last ft)" \
+  cpu=$(awk '{printf "%.0f", $1 + $2}' "$log.cpu")
+  printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$name" "${took:-?}" "$cpu" "$(stat number_of_executed_units)" "$(last cov)" "$(last ft)" \
     "$(last corp)" "$(stat peak_rss_mb)" "$status" | tee -a "$figures" >&2
   if [ "$status" -ne 0 ]; then
     found_any=1
