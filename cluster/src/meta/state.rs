@@ -289,6 +289,9 @@ impl MetaState {
             return refused("no such replica");
         };
         let (shard, leaving) = (row.shard, row.leaving);
+        if self.cluster.is_none() {
+            return refused("the cluster is not set up yet");
+        }
         if shard == META_SHARD {
             return refused("every node has a replica of the meta group: they do not move");
         }
@@ -330,7 +333,7 @@ impl MetaState {
         if known.is_none() && (!good_name(&name) || self.agents.len() >= AGENTS_MAX) {
             return refused("an agent's name has 1 to 64 letters, digits or -_.@");
         }
-        let cluster = self.cluster.as_mut().expect("a site exists only in a cluster");
+        let Some(cluster) = &mut self.cluster else { return refused("the cluster is not set up yet") };
         let agent = known.unwrap_or_else(|| {
             let id = AgentId(cluster.next_agent);
             cluster.next_agent += 1;

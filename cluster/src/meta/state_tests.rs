@@ -97,3 +97,20 @@ fn numbers_that_no_cluster_gets_to_are_refused_and_never_counted_on() {
     assert!(MetaState::default().load(b"K\0\0\0\x01", &authority).is_ok());
     assert!(MetaState::default().load(b"K\xff\xff\xff\xff", &authority).is_err());
 }
+
+/// Found by the fuzz target `meta_state`: an agent was to be added to a site whose cluster has no row.
+#[test]
+fn rows_without_the_clusters_own_are_refused_commands_and_no_panic() {
+    let mut state = cluster();
+    state.nodes.insert(NodeId(2), NodeRow::new(address()));
+    state.cluster = None;
+    let replica = state.live(ShardId(1)).map(|(id, _)| id).next().expect("a replica of the first node");
+    for command in [
+        MetaCommand::AddAgent { site: "demo".into(), name: "ada".into(), password: String::new() },
+        MetaCommand::AddSite { name: "other".into() },
+        MetaCommand::AddReplica { shard: ShardId(1), node: NodeId(2) },
+        MetaCommand::MoveReplica { replica, to: NodeId(2) },
+    ] {
+        assert!(matches!(state.apply(1, command.clone()), MetaReply::Refused { .. }), "{command:?}");
+    }
+}
