@@ -110,6 +110,11 @@ MINUTES ?= 10
 chaos: build ## break real nodes by a seed while people talk, and judge: make chaos SEED=1 MINUTES=10 (ARGS: everdesk-chaos --help)
 	@'$(BIN_DIR)/everdesk-chaos' --seed '$(SEED)' --minutes '$(MINUTES)' $(ARGS)
 
+SECONDS ?= 60
+.PHONY: fuzz
+fuzz: setup-build ## fuzz each parser for SECONDS, 60 if not said: make fuzz SECONDS=600 TARGET=client_frame (needs cargo-fuzz; ARGS goes to libFuzzer)
+	@SECONDS_EACH='$(SECONDS)' TARGET='$(TARGET)' scripts/fuzz.sh $(ARGS)
+
 .PHONY: api-test
 api-test: build ## ask one node whatever its OpenAPI document allows and does not (ARGS goes to schemathesis)
 	@scripts/api-test.sh $(ARGS)

@@ -22,6 +22,9 @@ pub mod report;
 
 pub mod chaos;
 
+/// The bodies of the fuzz targets, which know the parsers of every crate.
+pub mod fuzz;
+
 #[cfg(feature = "sim")]
 pub mod sim;
 

@@ -22,7 +22,9 @@ impl Weight for Agent {
 }
 
 pub(crate) fn load(rows: &dyn Rows, agent: AgentId) -> Result<Option<Agent>, ApplyError> {
-    rows::read(rows, "agent", &keys::agent(agent))
+    let row: Option<Agent> = rows::read(rows, "agent", &keys::agent(agent))?;
+    row.iter().try_for_each(|row| rows::counted("agent", &[row.version]))?;
+    Ok(row)
 }
 
 impl Shard {

@@ -82,6 +82,7 @@ impl Shard {
     /// `ApplyError` when the header cannot be read.
     pub fn open(me: ShardId, shards: u32, rows: &dyn Rows) -> Result<Shard, ApplyError> {
         let header: HeaderRow = rows::read(rows, "header", keys::HEADER)?.unwrap_or_default();
+        header.inbox.iter().try_for_each(|(_, seen)| rows::counted("header", &[*seen]))?;
         let version =
             rows::read::<VersionRow>(rows, "version", keys::VERSION)?.map_or(VERSION_FIRST, |row| row.version);
         check_version(version)?;

@@ -49,8 +49,7 @@ type DeskHold<'a> = Hold<'a, SiteId, Desk>;
 
 impl Desk {
     pub(crate) fn load(rows: &dyn Rows, site: SiteId) -> Result<Desk, ApplyError> {
-        let row: Option<DeskRow> = rows::read(rows, "desk", &keys::desk(site))?;
-        let row = row.unwrap_or_else(Desk::empty_row);
+        let row = rows.get(&keys::desk(site))?.map_or(Ok(Desk::empty_row()), |bytes| Desk::row(&bytes))?;
         let mut desk = Desk {
             seats: BTreeMap::new(),
             idle: BTreeSet::new(),
@@ -67,6 +66,13 @@ impl Desk {
             desk.change_seat(agent, |seat| *seat = Seat { online, open, last_turn });
         }
         Ok(desk)
+    }
+
+    /// What a desk's row says.
+    pub(crate) fn row(bytes: &[u8]) -> Result<DeskRow, ApplyError> {
+        let row: DeskRow = rows::decode("desk", bytes)?;
+        rows::counted("desk", &[row.turn, row.next_ticket, row.front, row.queued])?;
+        Ok(row)
     }
 
     /// The desk of a site that nobody has asked anything of.

@@ -179,6 +179,7 @@ impl Device {
         let Some(row) = rows::read::<DeviceRow>(rows, "device", &keys::device(session, party, name))? else {
             return Ok(None);
         };
+        rows::counted("device", &[row.last_n, row.cids])?;
         if row.page.len() as u64 != row.last_n % PAGE_SENDS {
             return Err(corrupt("device", "the page does not end at the last number"));
         }

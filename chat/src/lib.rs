@@ -9,6 +9,8 @@ mod checkpoint;
 mod desk;
 mod device;
 mod find;
+#[doc(hidden)]
+pub mod fuzzing;
 mod history;
 mod journal;
 mod keys;

@@ -54,12 +54,17 @@ impl Log {
 
     /// The log as rows have it: only the open block is read.
     pub(crate) fn load(rows: &dyn Rows, session: SessionId, head: u64, block_first: u64) -> Result<Log, ApplyError> {
+        rows::counted("session", &[head, block_first])?;
         let mut events = VecDeque::new();
+        if block_first == 0 {
+            return Err(corrupt("session", "seqs count from 1"));
+        }
         if block_first <= head {
             let block: BlockRow = rows::read(rows, "block", &keys::block(session, block_first))?
                 .ok_or_else(|| corrupt("block", "the open block is missing"))?;
-            let gapless = block.events.iter().zip(block_first..).all(|(event, seq)| event.seq == seq);
-            if !gapless || block.events.len() as u64 != head - block_first + 1 {
+            let is_whole = block.events.len() as u64 == head - block_first + 1;
+            let is_gapless = || block.events.iter().zip(block_first..).all(|(event, seq)| event.seq == seq);
+            if !is_whole || !is_gapless() {
                 return Err(corrupt("block", "the open block does not end at the head"));
             }
             events = block.events.into();

@@ -49,6 +49,7 @@ impl Outbox {
     pub(crate) fn load(lanes: &[LaneRow]) -> Result<Outbox, ApplyError> {
         let mut outbox = Outbox::default();
         for row in lanes {
+            rows::counted("header", &[row.head])?;
             if row.acked > row.head {
                 return Err(corrupt("header", "an outbox is acknowledged beyond its head"));
             }

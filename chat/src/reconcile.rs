@@ -93,7 +93,7 @@ impl Reconciliation {
             Ok(())
         })?;
         each(rows, keys::DESKS, &mut |key, value| {
-            self.desks.insert(keys::site_of(key), rows::decode("desk", value)?);
+            self.desks.insert(keys::site_of(key), Desk::row(value)?);
             Ok(())
         })?;
         each(rows, keys::QUEUES, &mut |key, value| {

@@ -203,6 +203,17 @@ pub(crate) fn read<T: Frozen>(rows: &dyn Rows, row: &'static str, key: &[u8]) ->
     rows.get(key)?.map(|bytes| decode(row, &bytes)).transpose()
 }
 
+/// No counter of a row ever gets here: one that was counted up every nanosecond would need 146 years.
+const COUNT_MAX: u64 = 1 << 62;
+
+/// Refuses counters that nobody counted: whoever goes on from them would overflow.
+pub(crate) fn counted(row: &'static str, counters: &[u64]) -> Result<(), ApplyError> {
+    match counters.iter().find(|counter| **counter > COUNT_MAX) {
+        Some(counter) => Err(corrupt(row, format!("a counter stands at {counter}"))),
+        None => Ok(()),
+    }
+}
+
 pub(crate) fn corrupt(row: &'static str, why: impl Into<String>) -> ApplyError {
     ApplyError::Corrupt { row, why: why.into() }
 }

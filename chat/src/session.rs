@@ -76,6 +76,10 @@ impl Session {
     }
 
     fn of_row(rows: &dyn Rows, id: SessionId, row: SessionRow) -> Result<Session, ApplyError> {
+        rows::counted("session", &[row.conversations])?;
+        if row.open.is_some_and(|open| !(1..=row.head).contains(&open.first_seq)) {
+            return Err(rows::corrupt("session", "the open conversation begins at no event"));
+        }
         Ok(Session {
             site: row.site,
             visitor: row.visitor,

@@ -34,17 +34,21 @@ pub fn load<T: Frozen>(dir: &Path, file: &'static str) -> Result<Option<T>, File
 }
 
 fn read(dir: &Path, file: &'static str) -> Result<Option<Vec<u8>>, FileError> {
-    let mut bytes = match std::fs::read(dir.join(file)) {
-        Ok(bytes) => bytes,
-        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(FileError::Io { what: "cannot read", file, cause }),
-    };
+    match std::fs::read(dir.join(file)) {
+        Ok(bytes) => checked(file, bytes).map(Some),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(FileError::Io { what: "cannot read", file, cause }),
+    }
+}
+
+/// The row of a file whose check sum is right.
+pub(crate) fn checked(file: &'static str, mut bytes: Vec<u8>) -> Result<Vec<u8>, FileError> {
     let cut = bytes.len().checked_sub(CHECK_LEN).ok_or_else(|| FileError::damaged(file, "too short"))?;
     if check(&bytes[..cut]) != bytes[cut..] {
         return Err(FileError::damaged(file, "its check sum is wrong"));
     }
     bytes.truncate(cut);
-    Ok(Some(bytes))
+    Ok(bytes)
 }
 
 /// # Errors
@@ -72,7 +76,7 @@ fn write(dir: &Path, file: &str, parts: &[&[u8]]) -> std::io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn check(row: &[u8]) -> [u8; CHECK_LEN] {
+pub(crate) fn check(row: &[u8]) -> [u8; CHECK_LEN] {
     let mut sum = [0; CHECK_LEN];
     sum.copy_from_slice(&Sha256::digest(row)[..CHECK_LEN]);
     sum

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Most data shards of one cluster.
+pub const SHARDS_MAX: u32 = 64;
+
 /// Timings of every raft group on a node.
 #[derive(Debug, Clone)]
 pub struct RaftTimings {

@@ -4,6 +4,8 @@
 mod blocking;
 pub mod checked_file;
 pub mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hooks;
 pub mod meta;
 pub mod node;

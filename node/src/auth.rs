@@ -108,12 +108,17 @@ pub fn read_admin_token(file: &Path) -> Result<Secret, AuthError> {
     let mut text = String::new();
     let opened = std::fs::File::open(file).map_err(|error| wrong(&error.to_string()))?;
     opened.take(4 << 10).read_to_string(&mut text).map_err(|error| wrong(&error.to_string()))?;
+    checked_admin_token(&text).map_err(|why| wrong(&why))
+}
+
+/// The admin token in a file's text.
+pub(crate) fn checked_admin_token(text: &str) -> Result<Secret, String> {
     let token = text.trim();
     if !(ADMIN_TOKEN_CHARS_MIN..=TOKEN_BYTES_MAX).contains(&token.len()) {
-        return Err(wrong(&format!("an admin token has {ADMIN_TOKEN_CHARS_MIN} to {TOKEN_BYTES_MAX} characters")));
+        return Err(format!("an admin token has {ADMIN_TOKEN_CHARS_MIN} to {TOKEN_BYTES_MAX} characters"));
     }
     if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(wrong("an admin token has no blanks and only ASCII characters"));
+        return Err("an admin token has no blanks and only ASCII characters".into());
     }
     Ok(Secret::new(token.to_owned()))
 }

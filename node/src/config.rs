@@ -3,13 +3,11 @@
 
 use crate::auth::Secret;
 use crate::telemetry::LogConfig;
-use cluster::config::RaftTimings;
+use cluster::config::{RaftTimings, SHARDS_MAX};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Most data shards of one cluster.
-const SHARDS_MAX: u32 = 64;
 /// Most threads of one kind.
 const THREADS_MAX: usize = 256;
 

@@ -11,6 +11,8 @@ pub mod config;
 pub mod connection;
 pub mod data_dir;
 pub mod figures;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gateway;
 pub mod health;
 pub mod hooks;

@@ -6,11 +6,36 @@ use bincode::{Decode, Encode};
 /// The largest decoded value, in bytes: a raft entry of 512 messages of 16 KiB would be 8 MiB; nothing is larger.
 pub const DECODED_BYTES_MAX: usize = 16 << 20;
 
-const CONFIG: bincode::config::Configuration<
+type Config<const BYTES_MAX: usize> = bincode::config::Configuration<
     bincode::config::LittleEndian,
     bincode::config::Varint,
-    bincode::config::Limit<DECODED_BYTES_MAX>,
-> = bincode::config::standard().with_limit::<DECODED_BYTES_MAX>();
+    bincode::config::Limit<BYTES_MAX>,
+>;
+
+const CONFIG: Config<DECODED_BYTES_MAX> = limited();
+
+const fn limited<const BYTES_MAX: usize>() -> Config<BYTES_MAX> {
+    bincode::config::standard().with_limit::<BYTES_MAX>()
+}
+
+/// Longest body that may become [`SMALL_DECODED_BYTES_MAX`], in bytes.
+const SMALL_BYTES_MAX: usize = 64;
+const SMALL_DECODED_BYTES_MAX: usize = 64 << 10;
+/// Longest body that may become [`MEDIUM_DECODED_BYTES_MAX`], in bytes.
+const MEDIUM_BYTES_MAX: usize = 1 << 10;
+const MEDIUM_DECODED_BYTES_MAX: usize = 1 << 20;
+
+/// bincode reserves the memory of a list as soon as it has read its length. A limit that follows the input keeps a lie of ten bytes
+/// from reserving 16 MiB: 1 KiB for a byte, in three steps. The largest that honest bytes ask for is some 200 for one.
+fn read<T: Decode<()>>(body: &[u8]) -> Result<(T, usize), bincode::error::DecodeError> {
+    if body.len() <= SMALL_BYTES_MAX {
+        bincode::decode_from_slice(body, limited::<SMALL_DECODED_BYTES_MAX>())
+    } else if body.len() <= MEDIUM_BYTES_MAX {
+        bincode::decode_from_slice(body, limited::<MEDIUM_DECODED_BYTES_MAX>())
+    } else {
+        bincode::decode_from_slice(body, CONFIG)
+    }
+}
 
 /// Why bytes were refused. None of these is worth a retry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,8 +86,7 @@ pub fn decode<T: Frozen>(bytes: &[u8]) -> Result<T, CodecError> {
     if *tag != T::TAG {
         return Err(CodecError::Tag { expected: T::TAG, found: *tag });
     }
-    let (value, read) =
-        bincode::decode_from_slice(body, CONFIG).map_err(|error| CodecError::Invalid(error.to_string()))?;
+    let (value, read) = read(body).map_err(|error| CodecError::Invalid(error.to_string()))?;
     if read != body.len() {
         return Err(CodecError::LeftOver(body.len() - read));
     }
@@ -102,6 +126,22 @@ mod tests {
         // A varint length of 2^63 for the string: without a limit bincode would try to allocate it.
         let bytes = [250, 253, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
         assert!(matches!(decode::<Sample>(&bytes), Err(CodecError::Invalid(_))));
+    }
+
+    #[test]
+    fn a_short_input_cannot_reserve_what_only_a_long_one_could_fill() {
+        let lie = |numbers: u32, bytes: usize| {
+            let mut lie = vec![250, 1, b'x', 252];
+            lie.extend_from_slice(&numbers.to_le_bytes());
+            lie.resize(1 + bytes, 0);
+            decode::<Sample>(&lie).map_err(|error| error.to_string()).expect_err("the numbers are not there")
+        };
+        // 1 MiB, 8 MiB and 32 MiB of numbers: reading them is not even begun.
+        for (numbers, bytes) in [(1 << 17, SMALL_BYTES_MAX), (1 << 20, MEDIUM_BYTES_MAX), (1 << 22, 1 << 16)] {
+            assert!(lie(numbers, bytes).contains("LimitExceeded"), "{numbers} in {bytes} bytes");
+        }
+        // What could be true is read, up to the end of the input.
+        assert!(lie(1 << 17, 1 << 16).contains("UnexpectedEnd"));
     }
 
     #[test]

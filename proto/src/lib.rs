@@ -5,6 +5,8 @@ pub mod client;
 pub mod codec;
 pub mod command;
 pub mod failpoints;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ids;
 pub mod mutants;
 pub mod peer;

@@ -10,6 +10,8 @@
 mod batch;
 mod engine;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod keys;
 mod mem;
 mod mem_disk;

@@ -427,7 +427,28 @@ impl Chain {
         if self.hash.is_some_and(|previous| chain_hash(previous, index, term, body) != hash) {
             return Err(StorageError::corrupt(format!("log row {index}: running hash")));
         }
-        *self = Chain { next: index + 1, hash: Some(hash) };
+        // No append takes this index: there is no next one.
+        let next = index.checked_add(1).ok_or_else(|| StorageError::corrupt("log row beyond the last index"))?;
+        *self = Chain { next, hash: Some(hash) };
         Ok(Point { index, term, hash })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::log_key;
+    use crate::tables::log_row_head;
+
+    /// Found by the fuzz target `raft_log`: the index after it was computed.
+    #[test]
+    fn a_row_at_the_last_index_is_corrupt_and_no_panic() {
+        let row = |index| {
+            let hash = chain_hash(HASH_SEED, index, 1, &[]);
+            let mut chain = Chain { next: index, hash: Some(HASH_SEED) };
+            chain.check(&log_key(ReplicaId(3), index), &log_row_head(1, hash))
+        };
+        assert!(row(u64::MAX - 1).is_ok());
+        assert!(matches!(row(u64::MAX), Err(StorageError::Corrupt { .. })));
     }
 }

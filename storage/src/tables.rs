@@ -111,6 +111,9 @@ pub(crate) fn decode_purge_point(row: &[u8]) -> Result<Point, StorageError> {
     let mut reader = Reader::open(row, "purge point row")?;
     let point = Point { index: reader.u64()?, term: reader.u64()?, hash: reader.u64()? };
     reader.end()?;
+    if point.index == u64::MAX {
+        return Err(StorageError::corrupt("purge point row: beyond the last index"));
+    }
     Ok(point)
 }
 
@@ -234,9 +237,17 @@ mod tests {
         }
     }
 
+    /// An append to such a log would count on from it.
+    #[test]
+    fn nothing_is_purged_up_to_the_last_index() {
+        let point = |index| decode_purge_point(&encode_purge_point(Point { index, term: 1, hash: 2 }));
+        assert!(point(u64::MAX - 1).is_ok());
+        assert!(matches!(point(u64::MAX), Err(StorageError::Corrupt { .. })));
+    }
+
     proptest! {
         #[test]
-        fn rows_round_trip(a: u64, b: u64, c: u64, d: u32, body: Vec<u8>) {
+        fn rows_round_trip(a in 0..u64::MAX, b: u64, c: u64, d: u32, body: Vec<u8>) {
             let row = [&log_row_head(a, b)[..], &body].concat();
             prop_assert_eq!(decode_log_row(&row), Ok((a, b, &body[..])));
             let (vote, committed) = (encode_vote(a, &body), encode_committed(&body));

@@ -2,9 +2,12 @@
 
 use super::world::*;
 use crate::limits::TOKENS_MAX;
-use crate::{ApplyError, Effect, Refusal, Reply};
-use proto::command::{Command, Mail, Party, Target};
+use crate::rows::{BlockRow, CursorRow, HeaderRow, LaneRow, OpenRow, SessionRow};
+use crate::{ApplyError, Effect, Refusal, Reply, Shard, keys};
+use proto::codec::encode;
+use proto::command::{Command, Event, EventBody, Mail, Party, Target};
 use proto::ids::{AgentId, ShardId, SiteId, VisitorId};
+use std::sync::Arc;
 
 fn cursor(party: Party, received: u64, read: u64) -> Command {
     Command::Cursor { session: session(1), party, received, read }
@@ -164,6 +167,51 @@ fn a_corrupt_row_stops_the_replica() {
     world.rows.map.insert(rows[0].clone(), vec![21, 1, 2]);
     let found = world.try_apply(say(1, Party::Visitor, 2, "a"));
     assert!(matches!(found, Err(ApplyError::Corrupt { row: "session", .. })));
+}
+
+/// Found by the fuzz target `chat_state`: adding one to them overflowed.
+#[test]
+fn counters_that_nobody_counted_are_corrupt_and_no_panic() {
+    let max = u64::MAX;
+    let event = |seq| Arc::new(Event { seq, ts_ms: 1, body: EventBody::Closed { by: Party::System, conversation: 1 } });
+    let block = encode(&BlockRow { events: vec![event(max - 1), event(max), event(max)] });
+    let empty = encode(&BlockRow { events: Vec::new() });
+    let mut row = SessionRow {
+        site: SITE,
+        visitor: VisitorId(1),
+        tokens: Vec::new(),
+        head: max,
+        block_first: 0,
+        conversations: 1,
+        open: None,
+        last_agent: None,
+        visitor_cursor: CursorRow::default(),
+        agent_cursor: CursorRow::default(),
+        devices: 0,
+    };
+    for (head, block_first, block) in [(max, 0, &empty), (5, 0, &empty), (max - 1, max - 1, &block), (max, max, &block)]
+    {
+        (row.head, row.block_first) = (head, block_first);
+        let mut world = World::alone();
+        world.rows.map.insert(keys::session(session(1)), encode(&row));
+        world.rows.map.insert(keys::block(session(1), block_first), block.clone());
+        let found = world.shard.session(&world.rows, session(1));
+        assert!(matches!(found, Err(ApplyError::Corrupt { row: "session", .. })), "{head} {block_first}");
+    }
+    for first_seq in [0, 2, max] {
+        (row.head, row.block_first) = (1, 2);
+        row.open = Some(OpenRow { number: 1, first_seq, agent: None });
+        let mut rows = TestRows::default();
+        rows.map.insert(keys::session(session(1)), encode(&row));
+        let found = World::alone().shard.session(&rows, session(1));
+        assert!(matches!(found, Err(ApplyError::Corrupt { row: "session", .. })), "{first_seq}");
+    }
+    let lane = |acked| HeaderRow { outbox: vec![LaneRow { to: ONE, acked, head: max }], ..HeaderRow::default() };
+    for header in [lane(0), lane(max), HeaderRow { inbox: vec![(ONE, max)], ..HeaderRow::default() }] {
+        let mut rows = TestRows::default();
+        rows.map.insert(keys::HEADER.to_vec(), encode(&header));
+        assert!(matches!(Shard::open(ONE, 1, &rows), Err(ApplyError::Corrupt { row: "header", .. })));
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Owns the stored form of the meta group's state. Does not change it. Invariant: layouts are frozen under their tags.
 
+use crate::config::SHARDS_MAX;
+use crate::raft::Halt;
 use crate::tls::Authority;
 use bincode::{Decode, Encode};
 use proto::command::{NodeAddress, NodeState, OnceAnswer, Role, SecretBytes, TokenHash};
@@ -21,6 +23,23 @@ pub struct ClusterRow {
     /// Version of commands and rows in force.
     pub version: u16,
 }
+
+impl ClusterRow {
+    /// Refuses numbers that nobody counted: whoever goes on from them would overflow, or never end.
+    pub(super) fn checked(self) -> Result<ClusterRow, Halt> {
+        let numbers = [self.next_node, self.next_replica, self.next_site];
+        let is_counted = numbers.into_iter().all(|next| next <= NUMBER_MAX) && self.next_agent <= AGENT_MAX;
+        match is_counted && self.shards <= SHARDS_MAX && self.version < u16::MAX {
+            true => Ok(self),
+            false => Err(Halt("the row of the cluster holds numbers that no cluster gets to".into())),
+        }
+    }
+}
+
+/// No number of a node, replica or site ever gets here: a machine that joined every second would need 68 years.
+pub(super) const NUMBER_MAX: u32 = 1 << 31;
+/// No number of an agent ever gets here.
+pub(super) const AGENT_MAX: u64 = 1 << 62;
 
 /// How version 1 stored a node: active, alive, in no zone.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -1,7 +1,7 @@
 //! Owns the change of a meta state into that of a new cluster of one node. Does not write it. Invariant: no id of the old cluster
 //! names anything in the new one: nodes, replicas, agents and sites count on.
 
-use super::rows::{LineageRow, NodeRow, ReplicaRow};
+use super::rows::{AGENT_MAX, LineageRow, NUMBER_MAX, NodeRow, ReplicaRow};
 use super::state::MetaState;
 use proto::command::{NodeAddress, NodeState, TokenHash};
 use proto::ids::{ClusterId, META_SHARD, NodeId, ReplicaId, ShardId};
@@ -65,8 +65,9 @@ impl MetaState {
     /// Sees to it that agents and sites count on after ids that are in use: meta may be older than a shard.
     pub fn count_on_after(&mut self, agent: u64, site: u32) {
         if let Some(cluster) = &mut self.cluster {
-            cluster.next_agent = cluster.next_agent.max(agent.saturating_add(1));
-            cluster.next_site = cluster.next_site.max(site.saturating_add(1));
+            // An id beyond what is ever counted is not given out again anyhow.
+            cluster.next_agent = cluster.next_agent.max(agent.saturating_add(1).min(AGENT_MAX));
+            cluster.next_site = cluster.next_site.max(site.saturating_add(1).min(NUMBER_MAX));
         }
     }
 }

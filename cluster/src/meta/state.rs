@@ -2,9 +2,10 @@
 
 use super::plan::{GroupPlan, REPLICATION};
 use super::rows::{
-    AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1,
-    SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow,
+    AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NUMBER_MAX, NodeRow, NodeRowV1, OnceRow, ReplicaRow,
+    ReplicaRowV1, SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow,
 };
+use crate::config::SHARDS_MAX;
 use crate::raft::Halt;
 use crate::raft::machine::RowChanges;
 use proto::codec::{self, Frozen};
@@ -64,6 +65,7 @@ pub(super) fn good_name(name: &str) -> bool {
 impl MetaState {
     pub fn apply(&mut self, now_ms: u64, command: MetaCommand) -> MetaReply {
         match command {
+            MetaCommand::Bootstrap { shards, .. } if shards > SHARDS_MAX => refused("a cluster has at most 64 shards"),
             MetaCommand::Bootstrap { cluster, shards, address, admin_token, admin_password } => {
                 self.bootstrap(cluster, shards, address, admin_token, admin_password)
             }
@@ -287,6 +289,9 @@ impl MetaState {
             return refused("no such replica");
         };
         let (shard, leaving) = (row.shard, row.leaving);
+        if self.cluster.is_none() {
+            return refused("the cluster is not set up yet");
+        }
         if shard == META_SHARD {
             return refused("every node has a replica of the meta group: they do not move");
         }
@@ -328,7 +333,7 @@ impl MetaState {
         if known.is_none() && (!good_name(&name) || self.agents.len() >= AGENTS_MAX) {
             return refused("an agent's name has 1 to 64 letters, digits or -_.@");
         }
-        let cluster = self.cluster.as_mut().expect("a site exists only in a cluster");
+        let Some(cluster) = &mut self.cluster else { return refused("the cluster is not set up yet") };
         let agent = known.unwrap_or_else(|| {
             let id = AgentId(cluster.next_agent);
             cluster.next_agent += 1;
@@ -437,10 +442,11 @@ impl MetaState {
             if value.first() == Some(&V1::TAG) { get::<V1>(value).map(Into::into) } else { get(value) }
         }
         let unknown = || Halt(format!("unknown meta row {key:?}"));
-        let number = |bytes: &[u8]| bytes.try_into().map(u32::from_be_bytes).map_err(|_| unknown());
+        let is_counted = |number: &u32| *number <= NUMBER_MAX;
+        let number = |id: &[u8]| id.try_into().map(u32::from_be_bytes).ok().filter(is_counted).ok_or_else(unknown);
         let (kind, id) = key.split_first().ok_or_else(unknown)?;
         match kind {
-            b'C' => self.cluster = Some(get(value)?),
+            b'C' => self.cluster = Some(get::<ClusterRow>(value)?.checked()?),
             b'N' => drop(self.nodes.insert(NodeId(number(id)?), get_either::<NodeRowV1, _>(value)?)),
             b'R' => drop(self.replicas.insert(ReplicaId(number(id)?), get_either::<ReplicaRowV1, _>(value)?)),
             b'T' => drop(self.tokens.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),

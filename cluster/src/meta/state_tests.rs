@@ -70,3 +70,47 @@ fn a_node_row_of_version_1_is_an_active_node() {
     state.load(&node_key(NodeId(2)), &row).expect("version 1 is known");
     assert_eq!(state.nodes[&NodeId(2)], NodeRow::new(address()));
 }
+
+/// Found by the fuzz target `meta_state`: a cluster of four billion shards was planned one by one, and ids overflowed.
+#[test]
+fn numbers_that_no_cluster_gets_to_are_refused_and_never_counted_on() {
+    let (admin_token, admin_password) = ([1; 32], String::new());
+    let mut state = MetaState::default();
+    let bootstrap =
+        MetaCommand::Bootstrap { cluster: 5, shards: u32::MAX, address: address(), admin_token, admin_password };
+    assert!(matches!(state.apply(1, bootstrap), MetaReply::Refused { .. }));
+    assert!(state.cluster.is_none());
+    let good = cluster().cluster.expect("a cluster");
+    assert!(MetaState::default().load(b"C", &codec::encode(&good)).is_ok());
+    for bad in [
+        ClusterRow { shards: u32::MAX, ..good.clone() },
+        ClusterRow { next_node: u32::MAX, ..good.clone() },
+        ClusterRow { next_replica: u32::MAX, ..good.clone() },
+        ClusterRow { next_site: u32::MAX, ..good.clone() },
+        ClusterRow { next_agent: u64::MAX, ..good.clone() },
+        ClusterRow { version: u16::MAX, ..good },
+    ] {
+        assert!(MetaState::default().load(b"C", &codec::encode(&bad)).is_err(), "{bad:?}");
+    }
+    let authority = AuthorityRow { certificate: vec![1], key: proto::command::SecretBytes(vec![2]) };
+    let authority = codec::encode(&authority);
+    assert!(MetaState::default().load(b"K\0\0\0\x01", &authority).is_ok());
+    assert!(MetaState::default().load(b"K\xff\xff\xff\xff", &authority).is_err());
+}
+
+/// Found by the fuzz target `meta_state`: an agent was to be added to a site whose cluster has no row.
+#[test]
+fn rows_without_the_clusters_own_are_refused_commands_and_no_panic() {
+    let mut state = cluster();
+    state.nodes.insert(NodeId(2), NodeRow::new(address()));
+    state.cluster = None;
+    let replica = state.live(ShardId(1)).map(|(id, _)| id).next().expect("a replica of the first node");
+    for command in [
+        MetaCommand::AddAgent { site: "demo".into(), name: "ada".into(), password: String::new() },
+        MetaCommand::AddSite { name: "other".into() },
+        MetaCommand::AddReplica { shard: ShardId(1), node: NodeId(2) },
+        MetaCommand::MoveReplica { replica, to: NodeId(2) },
+    ] {
+        assert!(matches!(state.apply(1, command.clone()), MetaReply::Refused { .. }), "{command:?}");
+    }
+}

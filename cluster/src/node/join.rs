@@ -68,7 +68,7 @@ pub(super) async fn join_cluster(
 }
 
 /// The pins in a token: `join.SECRET.PIN[.PIN]`.
-fn pins(token: &str) -> Option<Vec<Pin>> {
+pub(crate) fn pins(token: &str) -> Option<Vec<Pin>> {
     let mut parts = token.split('.');
     let pins: Option<Vec<Pin>> = (parts.next() == Some("join") && parts.next().is_some())
         .then(|| parts.map(|pin| pin.parse().ok()).collect())?;

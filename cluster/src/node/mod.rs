@@ -8,12 +8,12 @@ mod handover;
 mod identity;
 mod inbound;
 mod janitor;
-mod join;
+pub(crate) mod join;
 mod members;
 mod meta_calls;
 mod start;
 mod status;
-mod versions;
+pub(crate) mod versions;
 
 pub use cuts::{CutError, OpenCut};
 pub use handover::{HandedOver, TransferError};

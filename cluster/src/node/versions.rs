@@ -42,12 +42,16 @@ pub(super) fn check_mark(data_dir: &Path) -> Result<Option<u16>, StartError> {
         Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
         Err(cause) => return Err(FileError::Io { what: "cannot read", file: FILE, cause }.into()),
     };
-    let version = text.trim_end().strip_prefix(BEFORE).and_then(|version| version.parse().ok());
-    match version {
+    match marked(&text) {
         Some(version) if Versions::MINE.speaks(version) => Ok(Some(version)),
         Some(version) => Err(StartError::Version { version, speaks: Versions::MINE }),
         None => Err(FileError::damaged(FILE, "it names no version").into()),
     }
+}
+
+/// The version that a mark names.
+pub(crate) fn marked(text: &str) -> Option<u16> {
+    text.trim_end().strip_prefix(BEFORE)?.parse().ok()
 }
 
 /// On the disk once this returns.

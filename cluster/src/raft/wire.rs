@@ -10,6 +10,8 @@ use storage::LogEntry;
 
 /// Most entries in one append call.
 const ENTRIES_MAX: u32 = 8 << 10;
+/// Bytes of an entry before its body: term u64, index u64, length u32.
+const ENTRY_HEAD_BYTES: usize = 20;
 
 pub fn put_append(request: &AppendEntriesRequest<TypeConfig>, out: &mut Vec<u8>) {
     let head = AppendHead {
@@ -47,9 +49,11 @@ pub fn get_append(mut body: Bytes) -> Result<AppendEntriesRequest<TypeConfig>, S
     if head.entries > ENTRIES_MAX {
         return Err(format!("append of {} entries", head.entries));
     }
-    let mut entries: Vec<Entry> = Vec::with_capacity(head.entries as usize);
+    // A count that lies reserves no more than its entries could fill.
+    let count = (head.entries as usize).min(body.len() / ENTRY_HEAD_BYTES);
+    let mut entries: Vec<Entry> = Vec::with_capacity(count);
     for _ in 0..head.entries {
-        if body.len() < 20 {
+        if body.len() < ENTRY_HEAD_BYTES {
             return Err(short());
         }
         let term = body.get_u64_le();

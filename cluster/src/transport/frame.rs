@@ -1,7 +1,7 @@
 //! Owns the layout of frames: `length u32`, then messages of `length u32, kind u8, group u32, call u64, body`.
 //! Does not read sockets. Invariant: a hostile length is refused before anything is allocated for it.
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use proto::peer::FRAME_BYTES_MAX;
 
 /// Bytes before a message's body.
@@ -114,6 +114,24 @@ pub enum FrameError {
 pub fn frame_length(head: [u8; 4]) -> Result<usize, FrameError> {
     let length = u32::from_le_bytes(head) as usize;
     if length > FRAME_BYTES_MAX { Err(FrameError::TooLong(length)) } else { Ok(length) }
+}
+
+/// Bytes that are reserved at once for a frame under way.
+const RESERVE_BYTES_MAX: usize = 256 << 10;
+
+/// Takes the next frame off what has arrived, without its length; `None` until it is whole.
+/// # Errors
+/// `TooLong` for what no honest peer sends.
+pub fn next_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, FrameError> {
+    let Some(head) = buffer.first_chunk::<4>() else { return Ok(None) };
+    let length = frame_length(*head)?;
+    if buffer.len() < 4 + length {
+        // Grow with what really arrives: a length alone must not reserve 24 MiB.
+        buffer.reserve((4 + length - buffer.len()).min(RESERVE_BYTES_MAX));
+        return Ok(None);
+    }
+    buffer.advance(4);
+    Ok(Some(buffer.split_to(length).freeze()))
 }
 
 /// Splits a whole frame into its messages.

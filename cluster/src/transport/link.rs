@@ -1,7 +1,7 @@
 //! Owns the sockets: dials peers with a higher id, accepts those with a lower one, runs a reader and a writer per link.
 //! Does not understand messages. Invariant: between two nodes at most one link is current, and its end is told at once.
 
-use super::frame::{Message, MessageKind, frame_length, messages};
+use super::frame::{Message, MessageKind, messages, next_frame};
 use super::hello::{HandshakeError, read_message, write_message};
 use super::peer::Peer;
 use super::socket::{Listener, Socket};
@@ -327,16 +327,9 @@ async fn read_loop(
 ) -> std::io::Result<()> {
     let mut buffer = BytesMut::with_capacity(64 << 10);
     loop {
-        while let Some(head) = buffer.first_chunk::<4>() {
-            let length = frame_length(*head).map_err(std::io::Error::other)?;
-            if buffer.len() < 4 + length {
-                // Grow with what really arrives: a length alone must not reserve 24 MiB.
-                buffer.reserve((4 + length - buffer.len()).min(256 << 10));
-                break;
-            }
+        while let Some(frame) = next_frame(&mut buffer).map_err(std::io::Error::other)? {
             peer.unpaused().await;
-            let mut frame = buffer.split_to(4 + length).freeze();
-            let mut found = messages(frame.split_off(4)).map_err(std::io::Error::other)?;
+            let mut found = messages(frame).map_err(std::io::Error::other)?;
             found.retain(|message| {
                 let is_answer = message.kind == MessageKind::Answer;
                 if is_answer {

@@ -95,8 +95,7 @@ async fn with_password(app: &Data<App>, request: &HttpRequest) -> Option<Bearer>
     if app.password_seen.lock().is_some_and(|seen| auth::same_hash(&seen, &hash)) {
         return Some(bearer);
     }
-    let text = Base64::decode_vec(encoded).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok()?;
-    let password = text.strip_prefix("admin:")?.to_owned();
+    let password = password_of(encoded)?;
     let attempt = app.logins.admit("", "admin", Instant::now()).ok()?;
     let stored = app.cluster.with_meta(|state| state.cluster.as_ref().map(|row| row.admin_password.clone())).flatten();
     let verified = web::block(move || auth::verify_password(&password, stored.as_deref())).await;
@@ -106,4 +105,10 @@ async fn with_password(app: &Data<App>, request: &HttpRequest) -> Option<Bearer>
     app.logins.clear(&attempt);
     *app.password_seen.lock() = Some(hash);
     Some(bearer)
+}
+
+/// The password that the user `admin` sends.
+pub(crate) fn password_of(encoded: &str) -> Option<String> {
+    let text = Base64::decode_vec(encoded).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok()?;
+    text.strip_prefix("admin:").map(str::to_owned)
 }

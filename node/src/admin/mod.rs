@@ -12,6 +12,7 @@ mod accounts;
 mod ask;
 mod backups;
 mod drills;
+pub(crate) mod fuzzing;
 mod log;
 mod message_trace;
 mod move_session;

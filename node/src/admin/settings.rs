@@ -99,6 +99,13 @@ impl Setting {
     }
 }
 
+/// Whether a setting of that name takes that value.
+/// # Errors
+/// There is no such setting, or it does not.
+pub(crate) fn check(name: &str, value: &str) -> Result<(), Problem> {
+    of_name(name)?.check(value)
+}
+
 fn of_name(name: &str) -> Result<&'static Setting, Problem> {
     SETTINGS.iter().find(|setting| setting.name == name).ok_or_else(|| Problem::not_found("no such setting"))
 }

@@ -91,8 +91,13 @@ impl Manifest {
     /// # Errors
     /// `Place`.
     pub async fn write(&self, place: &Place) -> Result<(), BackupError> {
+        place.put(&path(&self.id), self.sealed()).await
+    }
+
+    /// As it is stored: with its checksum.
+    pub(crate) fn sealed(&self) -> Vec<u8> {
         let sealed = Sealed { manifest: self.clone(), sha256: seal(self) };
-        place.put(&path(&self.id), serde_json::to_vec(&sealed).expect("plain fields become JSON")).await
+        serde_json::to_vec(&sealed).expect("plain fields become JSON")
     }
 
     /// # Errors
@@ -100,14 +105,21 @@ impl Manifest {
     pub async fn read(place: &Place, id: &str) -> Result<Manifest, BackupError> {
         let bytes = place.get(&path(id), BYTES_MAX).await?;
         let bytes = bytes.ok_or_else(|| BackupError::Damaged(format!("there is no backup {id}")))?;
+        Manifest::parse(id, &bytes)
+    }
+
+    /// The manifest as it was stored under its name.
+    /// # Errors
+    /// `Damaged`: changed, or of a newer program.
+    pub(crate) fn parse(id: &str, bytes: &[u8]) -> Result<Manifest, BackupError> {
         let damaged = |why: String| BackupError::Damaged(format!("the manifest of {id} is damaged: {why}"));
-        let format = serde_json::from_slice::<serde_json::Value>(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let format = serde_json::from_slice::<serde_json::Value>(bytes).map_err(|error| damaged(error.to_string()))?;
         let format = format["manifest"]["format"].as_u64().unwrap_or(0);
         if format > u64::from(FORMAT) {
             let text = format!("backup {id} has form {format}, this program reads up to {FORMAT}: take a newer one");
             return Err(BackupError::Damaged(text));
         }
-        let Sealed { manifest, sha256 } = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let Sealed { manifest, sha256 } = serde_json::from_slice(bytes).map_err(|error| damaged(error.to_string()))?;
         if seal(&manifest) != sha256 {
             return Err(damaged("its checksum is wrong".into()));
         }
@@ -124,6 +136,12 @@ impl Manifest {
         shards.sort_unstable();
         if !shards.into_iter().eq(0..=self.shards) {
             return Err("groups are missing".into());
+        }
+        let sum = |sizes: (u64, u64), group: &Group| {
+            Some((sizes.0.checked_add(group.rows)?, sizes.1.checked_add(group.bytes)?))
+        };
+        if self.groups.iter().try_fold((0, 0), sum).is_none() {
+            return Err("its groups are larger than anything".into());
         }
         for group in &self.groups {
             let rows = group.chunks.iter().try_fold(0_u64, |sum, chunk| sum.checked_add(chunk.rows));
@@ -225,6 +243,22 @@ mod tests {
         std::fs::write(&file, text.replacen("\"format\":1", "\"format\":2", 1)).unwrap();
         let told = Manifest::read(&place, &manifest.id).await.unwrap_err().to_string();
         assert!(told.contains("take a newer one"), "{told}");
+    }
+
+    /// Found by the fuzz target `backup_manifest`: `everdesk backup list` added them up.
+    #[test]
+    fn sizes_that_cannot_be_added_are_told_as_damage() {
+        let mut wide = manifest();
+        wide.groups.iter_mut().for_each(|group| group.bytes = u64::MAX);
+        let mut deep = manifest();
+        for group in &mut deep.groups {
+            group.rows = u64::MAX;
+            group.chunks[0].rows = u64::MAX;
+        }
+        for manifest in [wide, deep] {
+            let read = Manifest::parse(&manifest.id, &manifest.sealed());
+            assert!(matches!(read, Err(BackupError::Damaged(_))), "{read:?}");
+        }
     }
 
     #[test]

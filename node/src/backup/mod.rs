@@ -4,7 +4,7 @@
 //!
 //! In the place of backups: `chunks/ab/abcd….zst`, `manifests/ID.json`, `running/KIND-ID` while something works there.
 
-mod chunk;
+pub(crate) mod chunk;
 mod create;
 mod manifest;
 mod place;

@@ -76,7 +76,7 @@ impl Asks {
     pub fn on_refusal(&mut self, id: u64, error: ErrorInfo<'static>, now: Instant) {
         let Some(mut ask) = self.waiting.remove(&id) else { return };
         if error.code.retryable() {
-            ask.due = Some(now + error.retry_after_ms.map_or(PAUSE, Duration::from_millis));
+            ask.due = Some(now + error.retry_after_ms.map_or(PAUSE, super::asked_wait));
             self.waiting.insert(id, ask);
             return;
         }

@@ -13,6 +13,7 @@ use proto::client::{
 use proto::ids::SessionId;
 use tokio::sync::mpsc;
 
+use super::asked_wait;
 use super::asks::{AskReply, Asks};
 use super::cursors::{Cursors, Verdict, Violation};
 use super::handle::{ClientError, Config, Item, Stats};
@@ -147,7 +148,7 @@ impl Driver {
                 return Err(Left::Finished);
             }
             Reply::Error(error) => return Err(Left::Broken(format!("hello was refused: {}", error.code))),
-            Reply::Drain(drain) => return Err(Left::Drained(Duration::from_millis(drain.retry_ms))),
+            Reply::Drain(drain) => return Err(Left::Drained(asked_wait(drain.retry_ms))),
             _ => return Err(Left::Broken("the first answer was no welcome".to_owned())),
         }
         Ok(link)
@@ -163,7 +164,7 @@ impl Driver {
         if missing == 0 && !resumed.is_empty() {
             Stats::add(&self.stats.resumed_ok);
         }
-        self.ping_every = Duration::from_secs(welcome.ping_s.max(1));
+        self.ping_every = asked_wait(welcome.ping_s.max(1).saturating_mul(1_000));
         self.tell(Item::Connected { node: welcome.node.into_owned(), addr: addr.to_owned() }).await;
         if let Some(violation) = broken {
             self.violation(violation).await;
@@ -309,7 +310,7 @@ impl Driver {
             (Reply::Cursor(state), None) => self.tell(Item::Cursor(state)).await,
             (Reply::Typing(notice), _) => self.tell(Item::Typing(notice)).await,
             (Reply::Presence(presence), _) => self.tell(Item::Presence(presence)).await,
-            (Reply::Drain(drain), _) => left = Some(Left::Drained(Duration::from_millis(drain.retry_ms))),
+            (Reply::Drain(drain), _) => left = Some(Left::Drained(asked_wait(drain.retry_ms))),
             (Reply::Pong(pong), _) => {
                 if self.cursors.on_pong(&pong.heads) {
                     Stats::add(&self.stats.reloads_needed);
@@ -406,6 +407,10 @@ fn jittered(pause: Duration) -> Duration {
     let share = random() as u32 % 1024;
     pause / 2 + pause / 2 * share / 1024
 }
+
+#[doc(hidden)]
+#[path = "driver_fuzzing.rs"]
+pub(crate) mod fuzzing;
 
 fn random() -> u64 {
     getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()))

@@ -249,7 +249,7 @@ impl Lane {
         }
         let pause = PAUSE_MIN.saturating_mul(1 << self.strikes.min(8)).min(PAUSE_MAX);
         self.strikes += 1;
-        self.not_before = Some(now + error.retry_after_ms.map_or(pause, Duration::from_millis));
+        self.not_before = Some(now + error.retry_after_ms.map_or(pause, super::asked_wait));
     }
 }
 

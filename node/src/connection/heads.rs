@@ -48,7 +48,7 @@ impl Stream for Checked {
 
 /// Where in the stream of frames the next byte lies.
 #[derive(Default)]
-struct Heads {
+pub(crate) struct Heads {
     head: [u8; HEAD_BYTES_MAX],
     have: usize,
     /// Bytes of mask and payload that are still to come.
@@ -57,7 +57,7 @@ struct Heads {
 
 impl Heads {
     /// Goes over the next bytes. `Some`: so many may pass, then a frame that is too long begins.
-    fn take(&mut self, bytes: &[u8]) -> Option<usize> {
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() {
             if self.left > 0 {

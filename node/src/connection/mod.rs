@@ -2,7 +2,7 @@
 //! Invariant: per socket and session every seq is written at most once, in order, without gaps.
 
 mod actor;
-mod heads;
+pub(crate) mod heads;
 mod hello;
 mod outbox;
 mod socket;
