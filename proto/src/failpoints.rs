@@ -169,12 +169,13 @@ pub fn arm_from_environment() -> Result<(), String> {
     let point = FailPoint::named(name).ok_or_else(|| format!("{CRASH_AT}: there is no point {name}"))?;
     let left: u64 = times.parse().map_err(|error| format!("{CRASH_AT}: {times}: {error}"))?;
     let left = AtomicU64::new(left.max(1));
-    IS_ARMED.store(true, Ordering::Relaxed);
-    fail::cfg_callback(point.name(), move || {
+    let crash = move || {
         if left.fetch_sub(1, Ordering::Relaxed) == 1 {
             std::process::abort();
         }
-    })
+    };
+    put(point, Some(Box::new(crash)));
+    Ok(())
 }
 
 /// Lets `happen` happen whenever the place is passed, in the task that passes it; `None`: nothing any more.

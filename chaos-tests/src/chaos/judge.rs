@@ -13,9 +13,8 @@ use super::kinds::Kind;
 use super::settings::Ended;
 use super::stage::Stage;
 use crate::checkers::check_all;
-use crate::checkers::faults::TooFewFaults;
+use crate::checkers::faults::{TooFewFaults, count_faults, require};
 use crate::checkers::verdict::{Outcome, Verdict};
-use crate::history::{Body, Record};
 use crate::report::{self, Gaps, ReportInput, Run};
 
 /// A minority that is hit may keep a shard silent for so long: some elections, on two cores that all share.
@@ -43,9 +42,10 @@ pub fn judge(stage: &mut Stage) -> anyhow::Result<Judged> {
     let run = Run::read(BufReader::new(File::open(&path)?), Some(shard_of))?;
     let gaps = Gaps::of(&run);
     let records = stage.book.lines();
-    let counts = counts(stage, &records);
+    let counts = count_faults(&records, |fault| stage.duds.iter().all(|(dud, _)| *dud != fault));
     stage.say(&format!("judges {} lines", records.len()));
-    let verdict = check_all(&records).with_faults(enough(stage, &counts));
+    let enough = enough(stage, &counts);
+    let verdict = check_all(&records).with_faults(enough.clone());
     let mut reasons = stage.broken.clone();
     reasons.extend(stage.unexplained());
     reasons.extend(long_silences(&run, &gaps));
@@ -60,7 +60,7 @@ pub fn judge(stage: &mut Stage) -> anyhow::Result<Judged> {
         Outcome::Passed => Ended::Passed,
         _ => Ended::Invalid,
     };
-    if let Err(few) = enough(stage, &counts) {
+    if let Err(few) = enough {
         reasons.push(few.to_string());
     }
     let idle: Vec<&str> = verdict.idle().filter(|name| !MAY_BE_IDLE.contains(name)).collect();
@@ -91,31 +91,12 @@ fn shard_of(session: &str, shards: u64) -> Option<u64> {
     Some(u64::from(Target::Session(session).shard(u32::try_from(shards).ok()?).0))
 }
 
-fn counts(stage: &Stage, records: &[Record]) -> BTreeMap<String, usize> {
-    let mut counts = BTreeMap::new();
-    for record in records {
-        if let Body::Fault { fault, kind, .. } = &record.body
-            && stage.duds.iter().all(|(dud, _)| dud != fault)
-        {
-            *counts.entry(kind.clone()).or_default() += 1;
-        }
-    }
-    counts
-}
-
 /// Whether the faults that the run was made for happened; a group counts by all its kinds.
 fn enough(stage: &Stage, counts: &BTreeMap<String, usize>) -> Result<(), TooFewFaults> {
     let had = |word: &str| -> usize {
         Kind::named(word).iter().map(|kind| counts.get(kind.name()).copied().unwrap_or(0)).sum()
     };
-    let lacking: Vec<_> = stage
-        .settings
-        .required
-        .iter()
-        .filter(|(word, due)| had(word) < *due)
-        .map(|(word, due)| (word.clone(), had(word), *due))
-        .collect();
-    if lacking.is_empty() { Ok(()) } else { Err(TooFewFaults { lacking }) }
+    require(stage.settings.required.iter().map(|(word, due)| (word.as_str(), *due)), had)
 }
 
 /// Faults of a minority must not keep a shard silent for long, unless they meet another one.

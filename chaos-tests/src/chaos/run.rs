@@ -18,6 +18,8 @@ use super::{judge, summary};
 use crate::history::{Applied, Body, NodeId, Recorder, RunKind, ShardId};
 use crate::talk::{Shape, Talk};
 
+/// Data shards of the cluster, as `everdesk start` founds it.
+const SHARDS: u32 = 6;
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// After the last fault all must serve again by then; the checkers' limit is shorter.
 const SERVES_WITHIN: Duration = Duration::from_secs(180);
@@ -62,11 +64,10 @@ fn play(stage: &mut Stage, runtime: &Runtime, watch: impl FnOnce()) -> anyhow::R
     let settings = stage.settings.clone();
     stage.say("founding");
     // Before there is a cluster nothing leads: looking begins with the run's first line.
-    let shards = shards(&settings);
     stage.book.record(Body::Run {
         seed: settings.seed,
         nodes: stage.numbers().into_iter().map(NodeId).collect(),
-        shards,
+        shards: SHARDS,
         sessions: settings.sessions as u64,
         kind: RunKind::Chaos,
     });
@@ -109,11 +110,6 @@ fn play(stage: &mut Stage, runtime: &Runtime, watch: impl FnOnce()) -> anyhow::R
         }
     })?;
     note_hashes(stage)
-}
-
-/// Shards of the cluster, as `everdesk start` founds it.
-fn shards(_: &Settings) -> u32 {
-    6
 }
 
 /// Causes faults until it is time to end.
@@ -184,8 +180,7 @@ fn note_hashes(stage: &mut Stage) -> anyhow::Result<()> {
                 None => missing = format!("g{shard}: its {holders} replicas were not seen at one index"),
             }
         }
-        (!data.is_empty() && found.len() == data.len() && found.len() == shards(&stage.settings) as usize)
-            .then_some(found)
+        (!data.is_empty() && found.len() == data.len() && found.len() == SHARDS as usize).then_some(found)
     });
     for (shard, applied, nodes) in met.context(missing)? {
         for (machine, hash) in nodes {

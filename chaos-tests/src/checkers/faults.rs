@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::history::{Body, Record};
+use crate::history::{Body, FaultId, Record};
 
 /// The faults that a run lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,17 +27,32 @@ impl std::error::Error for TooFewFaults {}
 /// # Errors
 /// The run proves nothing: make it longer, or find out why the faults did not happen.
 pub fn check_faults(records: &[Record], required: &[(&str, usize)]) -> Result<BTreeMap<String, usize>, TooFewFaults> {
-    let mut counts = BTreeMap::<String, usize>::new();
+    let counts = count_faults(records, |_| true);
+    require(required.iter().copied(), |kind| counts.get(kind).copied().unwrap_or(0))?;
+    Ok(counts)
+}
+
+/// How many faults of each kind there were, of those that count.
+pub fn count_faults(records: &[Record], counts_in: impl Fn(FaultId) -> bool) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
     for record in records {
-        if let Body::Fault { kind, .. } = &record.body {
+        if let Body::Fault { fault, kind, .. } = &record.body
+            && counts_in(*fault)
+        {
             *counts.entry(kind.clone()).or_default() += 1;
         }
     }
-    let had = |kind: &str| counts.get(kind).copied().unwrap_or(0);
-    let lacking: Vec<_> = required
-        .iter()
-        .filter(|(kind, due)| had(kind) < *due)
-        .map(|(kind, due)| ((*kind).to_owned(), had(kind), *due))
-        .collect();
-    if lacking.is_empty() { Ok(counts) } else { Err(TooFewFaults { lacking }) }
+    counts
+}
+
+/// Holds what there must be at least against what `had` says there was.
+/// # Errors
+/// As [`check_faults`].
+pub fn require<'a>(
+    required: impl Iterator<Item = (&'a str, usize)>,
+    had: impl Fn(&str) -> usize,
+) -> Result<(), TooFewFaults> {
+    let found = required.map(|(kind, due)| (kind.to_owned(), had(kind), due));
+    let lacking: Vec<_> = found.filter(|(_, had, due)| had < due).collect();
+    if lacking.is_empty() { Ok(()) } else { Err(TooFewFaults { lacking }) }
 }

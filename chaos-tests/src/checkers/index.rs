@@ -188,20 +188,21 @@ impl Message<'_> {
 impl Session<'_> {
     /// Whether an acknowledged close may have done nothing: the conversation that its client saw was closed by then.
     pub fn may_be_over(&self, op: &Op<'_>) -> bool {
-        let (What::Close { seen: Some(seen), .. }, End::Ok { line, .. }) = (op.what, op.end) else { return false };
-        self.events.iter().zip(&self.timeline.earliest).any(|(event, earliest)| {
-            event.seq.0 > *seen && matches!(event.kind, EventKind::Closed { .. }) && *earliest < line
-        })
+        let End::Ok { line, .. } = op.end else { return false };
+        self.came_unseen(op, line, |kind| matches!(kind, EventKind::Closed { .. }))
     }
 
     /// Whether an agent's close may be refused to the one who holds the session: it was given to the agent after what the agent saw.
     pub fn may_be_unseen(&self, op: &Op<'_>) -> bool {
-        let (What::Close { seen: Some(seen), .. }, End::Failed { line, .. }) = (op.what, op.end) else { return false };
-        self.events.iter().zip(&self.timeline.earliest).any(|(event, earliest)| {
-            let is_theirs =
-                matches!(&event.kind, EventKind::Assigned { agent } if op.by == Party::Agent(agent.clone()));
-            event.seq.0 > *seen && is_theirs && *earliest < line
-        })
+        let (End::Failed { line, .. }, Party::Agent(by)) = (op.end, &op.by) else { return false };
+        self.came_unseen(op, line, |kind| matches!(kind, EventKind::Assigned { agent } if agent == by))
+    }
+
+    /// Whether such an event may have come after what a close's client saw and before its answer.
+    fn came_unseen(&self, op: &Op<'_>, answer: Line, is_such: impl Fn(&EventKind) -> bool) -> bool {
+        let What::Close { seen: Some(seen), .. } = op.what else { return false };
+        let mut events = self.events.iter().zip(&self.timeline.earliest);
+        events.any(|(event, earliest)| event.seq.0 > *seen && is_such(&event.kind) && *earliest < answer)
     }
 }
 

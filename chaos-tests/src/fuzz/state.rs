@@ -3,70 +3,32 @@
 //! not depend on checkpoints.
 
 use super::records::records;
-use chat::{ApplyError, Changes, HistoryRange, Reconciliation, Rows, RowsError, Shard};
+use chat::fuzzing::{RowMap, write};
+use chat::{ApplyError, HistoryRange, Reconciliation, Shard};
 use cluster::meta::{GroupPlan, MetaState, missing_replicas, next_move, preferred_leaders, replicas_on};
 use proto::codec::decode;
 use proto::command::{Batch, Command, MetaBatch, Party};
 use proto::ids::{AgentId, NodeId, SessionId, ShardId, SiteId};
-use std::collections::BTreeMap;
 
 /// The only data shard, so that every actor is on it.
 const SHARD: ShardId = ShardId(1);
 /// Events in a page of history.
 const PAGE: usize = 3;
 
-#[derive(Default)]
-struct Memory(BTreeMap<Vec<u8>, Vec<u8>>);
-
-impl Rows for Memory {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
-        Ok(self.0.get(key).cloned())
-    }
-
-    fn scan(
-        &self,
-        prefix: &[u8],
-        from: Option<&[u8]>,
-        reverse: bool,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), RowsError> {
-        let from = from.unwrap_or(prefix).to_vec();
-        if reverse {
-            let mut down = self.0.range(..=from).rev().take_while(|(key, _)| key.starts_with(prefix));
-            down.all(|(key, value)| visit(key, value));
-        } else {
-            let mut up = self.0.range(from..).take_while(|(key, _)| key.starts_with(prefix));
-            up.all(|(key, value)| visit(key, value));
-        }
-        Ok(())
-    }
-}
-
-impl Memory {
-    fn write(&mut self, changes: Changes) {
-        for (key, value) in changes {
-            match value {
-                Some(value) => drop(self.0.insert(key, value)),
-                None => drop(self.0.remove(&key)),
-            }
-        }
-    }
-}
-
 /// Opens a shard on any rows, reads whatever a node reads, and reconciles it as a restore does.
 pub fn chat_state(bytes: &[u8]) {
-    let rows = Memory(records(bytes).iter().map(|record| (record.key.to_vec(), record.value.to_vec())).collect());
+    let rows: RowMap = records(bytes).iter().map(|record| (record.key.to_vec(), record.value.to_vec())).collect();
     let _ = read_all(&rows);
     let _ = reconcile(&rows);
 }
 
-fn read_all(rows: &Memory) -> Result<(), ApplyError> {
+fn read_all(rows: &RowMap) -> Result<(), ApplyError> {
     let shard = Shard::open(SHARD, 1, rows)?;
     let _ = (shard.online_agents(rows), shard.find_sessions(rows, None, 8, |_| true));
     for (to, ..) in shard.outbox_targets() {
         let _ = shard.outbox(rows, to, 0, PAGE);
     }
-    for key in rows.0.keys() {
+    for key in rows.keys() {
         if let (Some(b'S'), Some(id)) = (key.first(), key.last_chunk()) {
             let session = SessionId(u128::from_be_bytes(*id));
             if let Ok(Some(view)) = shard.session(rows, session) {
@@ -92,13 +54,13 @@ fn read_all(rows: &Memory) -> Result<(), ApplyError> {
     Ok(())
 }
 
-fn reconcile(rows: &Memory) -> Result<(), ApplyError> {
+fn reconcile(rows: &RowMap) -> Result<(), ApplyError> {
     let mut all = Reconciliation::new(1);
     all.read(rows)?;
     let _ = (all.ids(), all.agents().count());
     let (changes, _) = all.changes(SHARD, rows, &|_| None)?;
-    let mut after = Memory(rows.0.clone());
-    after.write(changes);
+    let mut after = rows.clone();
+    write(&mut after, changes);
     // A restored shard must be readable.
     read_all(&after)
 }
@@ -129,19 +91,19 @@ pub fn chat_commands(bytes: &[u8]) {
 
 struct Shards {
     shard: Shard,
-    rows: Memory,
+    rows: RowMap,
 }
 
 impl Shards {
     fn new() -> Shards {
-        let rows = Memory::default();
+        let rows = RowMap::new();
         Shards { shard: Shard::open(SHARD, 1, &rows).expect("no rows are no error"), rows }
     }
 
     /// Everything into rows and out of memory.
     fn chill(&mut self) {
         let changes = self.shard.begin_checkpoint();
-        self.rows.write(changes);
+        write(&mut self.rows, changes);
         self.shard.end_checkpoint(true);
         self.shard.evict(0);
     }

@@ -170,7 +170,7 @@ impl Machine {
             if from_any {
                 via = via % self.of + 1;
             }
-            if (via != self.number)
+            if via != self.number
                 && let Ok(answer) = call(via, &Call::JoinToken).await
                 && let Some(token) = answer.get("ok").and_then(|token| token.as_str())
             {

@@ -1,11 +1,11 @@
 //! Owns what tests share: rows in memory, short commands, a shard under a name. Does not assert.
 //! Invariant: `TestRows` behaves as the store behind the real seam.
 
+use crate::fuzzing::RowMap;
 use crate::{ApplyError, Changes, Effect, Outcome, Reply, Rows, RowsError, Shard};
 use proto::command::{Command, Mail, Party};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, VisitorId};
 use std::cell::Cell;
-use std::collections::BTreeMap;
 
 pub(crate) const SITE: SiteId = SiteId(1);
 pub(crate) const ONE: ShardId = ShardId(1);
@@ -13,14 +13,14 @@ pub(crate) const ONE: ShardId = ShardId(1);
 /// Rows in memory that can count and refuse reads.
 #[derive(Default, Clone)]
 pub(crate) struct TestRows {
-    pub map: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub map: RowMap,
     pub reads: Cell<u64>,
 }
 
 impl Rows for TestRows {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
         self.reads.set(self.reads.get() + 1);
-        Ok(self.map.get(key).cloned())
+        Rows::get(&self.map, key)
     }
 
     fn scan(
@@ -32,26 +32,13 @@ impl Rows for TestRows {
     ) -> Result<(), RowsError> {
         self.reads.set(self.reads.get() + 1);
         assert!(from.is_some() || !reverse, "no caller scans downwards from nowhere");
-        let from = from.unwrap_or(prefix);
-        if reverse {
-            let down = self.map.range(..=from.to_vec()).rev();
-            down.take_while(|(key, _)| key.starts_with(prefix)).all(|(key, value)| visit(key, value));
-        } else {
-            let up = self.map.range(from.to_vec()..);
-            up.take_while(|(key, _)| key.starts_with(prefix)).all(|(key, value)| visit(key, value));
-        }
-        Ok(())
+        self.map.scan(prefix, from, reverse, visit)
     }
 }
 
 impl TestRows {
     pub(crate) fn write(&mut self, changes: Changes) {
-        for (key, value) in changes {
-            match value {
-                Some(value) => self.map.insert(key, value),
-                None => self.map.remove(&key),
-            };
-        }
+        crate::fuzzing::write(&mut self.map, changes);
     }
 
     /// How many rows start with this type byte.

@@ -103,16 +103,27 @@ impl Socket {
         self.waker.wake();
     }
 
-    /// Tells a party's cursors in a session that has been caught up with, unless as much was told before.
+    /// Tells a party's cursors in a session, unless as much was told before.
     pub fn tell_cursor(&self, session: SessionId, party: Party, received: u64, read: u64) {
+        let is_news = |sub: &mut Subscription| sub.rises(party, received, read);
+        self.tell_other(session, party, is_news, |from| Reply::Cursor(CursorState { session, from, received, read }));
+    }
+
+    /// Writes an unnumbered frame of a session that has been caught up with, unless the party is the socket's own.
+    pub fn tell_other(
+        &self,
+        session: SessionId,
+        party: Party,
+        is_news: impl FnOnce(&mut Subscription) -> bool,
+        frame: impl FnOnce(proto::client::Party) -> Reply<'static>,
+    ) {
         let told = self.with(|state| {
             if state.who.is_none_or(|who| who.party() == party) {
                 return false;
             }
             let Some(sub) = state.subscription(session).filter(|sub| sub.cursor.is_some()) else { return false };
-            let Some(visitor) = sub.visitor.filter(|_| sub.rises(party, received, read)) else { return false };
-            let from = super::client_party(party, visitor);
-            let body = Reply::Cursor(CursorState { session, from, received, read });
+            let Some(visitor) = sub.visitor.filter(|_| is_news(sub)) else { return false };
+            let body = frame(client_party(party, visitor));
             // Under the same lock: another thread's newer one must not come first.
             state.write(ServerFrame { id: None, body }.to_json());
             true

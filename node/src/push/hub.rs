@@ -266,14 +266,7 @@ impl Hub {
     /// Writes an unnumbered frame to the sockets of everyone but the party itself.
     fn to_others(&self, session: SessionId, party: Party, frame: impl Fn(proto::client::Party) -> Reply<'static>) {
         for socket in self.sockets_of(session) {
-            let visitor = socket.with(|state| {
-                let other = state.who.is_some_and(|who| who.party() != party);
-                state.subscription(session).filter(|sub| other && sub.cursor.is_some()).and_then(|sub| sub.visitor)
-            });
-            if let Some(visitor) = visitor {
-                let from = crate::connection::client_party(party, visitor);
-                socket.write(&ServerFrame { id: None, body: frame(from) });
-            }
+            socket.tell_other(session, party, |_| true, &frame);
         }
     }
 

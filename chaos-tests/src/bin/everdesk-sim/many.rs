@@ -121,11 +121,10 @@ impl Sum {
         };
         self.simulated += Duration::from_millis(line.simulated_ms);
         self.acks += line.acks;
-        for (kind, count) in &line.faults {
-            *self.faults.entry(kind.clone()).or_insert(0) += count;
-        }
-        for (point, count) in &line.points {
-            *self.points.entry(point.clone()).or_insert(0) += count;
+        for (sum, counts) in [(&mut self.faults, &line.faults), (&mut self.points, &line.points)] {
+            for (name, count) in counts {
+                *sum.entry(name.clone()).or_insert(0) += count;
+            }
         }
         if let Some(again) = &done.again {
             self.twice += 1;

@@ -229,7 +229,7 @@ pub fn chat_states() -> Seeds {
     let golden = golden_rows();
     let pairs = golden.windows(2).filter(|pair| pair[0].0.ends_with(" key") && !pair[1].0.ends_with(" key"));
     let mut seeds = vec![records_of(pairs.map(|pair| (&pair[0].1[..], &pair[1].1[..])))];
-    let rows = Empty;
+    let rows = chat::fuzzing::RowMap::new();
     let mut shard = Shard::open(ShardId(1), 1, &rows).expect("no rows are no error");
     let mut written: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
     for command in talk() {
@@ -247,24 +247,6 @@ pub fn chat_states() -> Seeds {
         seeds.push(records_of(written.iter().map(|(key, value)| (&key[..], &value[..]))));
     }
     seeds
-}
-
-struct Empty;
-
-impl chat::Rows for Empty {
-    fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, chat::RowsError> {
-        Ok(None)
-    }
-
-    fn scan(
-        &self,
-        _: &[u8],
-        _: Option<&[u8]>,
-        _: bool,
-        _: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), chat::RowsError> {
-        Ok(())
-    }
 }
 
 pub fn meta_states() -> Seeds {
