@@ -39,10 +39,12 @@ pub enum Mutant {
     NoHolderCheck,
     /// A numbered send is not looked up among those that were answered.
     DedupeSkipped,
+    /// An answer goes to whoever bears the caller's name now.
+    AnswerToNewLink,
 }
 
 impl Mutant {
-    pub const ALL: [(&'static str, Mutant); 17] = [
+    pub const ALL: [(&'static str, Mutant); 18] = [
         ("ack-before-commit", Mutant::AckBeforeCommit),
         ("no-fsync", Mutant::NoFsync),
         ("vote-not-synced", Mutant::VoteNotSynced),
@@ -60,6 +62,7 @@ impl Mutant {
         ("cursor-skips-on-resume", Mutant::CursorSkips),
         ("no-holder-check", Mutant::NoHolderCheck),
         ("dedupe-skipped", Mutant::DedupeSkipped),
+        ("answer-to-new-link", Mutant::AnswerToNewLink),
     ];
 
     /// Whether this bug is there.

@@ -5,7 +5,7 @@ use super::ClusterNode;
 use super::identity::REMOVED_TEXT;
 use crate::raft::Group;
 use crate::raft::inbound::{AppendFeed, SnapshotFeed, election, refuse, take_replica, wait_link_down};
-use crate::transport::{Inbound, Lane, Message, MessageKind, Peer};
+use crate::transport::{Caller, Inbound, Lane, Message, MessageKind, Peer};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use proto::codec;
@@ -33,10 +33,10 @@ impl NodeInbound {
         NodeInbound { node, feeds: Mutex::default() }
     }
 
-    fn raft_message(&self, node: &Arc<ClusterNode>, peer: &Arc<Peer>, link: u64, mut message: Message) {
+    fn raft_message(&self, node: &Arc<ClusterNode>, caller: &Caller, mut message: Message) {
         let Some(replica) = take_replica(&mut message).map(ReplicaId) else { return };
         let Some(group) = node.group_of(replica) else {
-            refuse(peer, &message);
+            refuse(caller, &message);
             if message.group == META_SHARD.0 && message.kind == MessageKind::Append {
                 node.clone().adopt_meta_replica(replica);
             }
@@ -45,29 +45,29 @@ impl NodeInbound {
         match message.kind {
             MessageKind::Append | MessageKind::Snapshot => {
                 let mut feeds = self.feeds.lock();
-                let feed = feeds.entry((link, replica)).or_insert_with(|| Feeds {
+                let feed = feeds.entry((caller.link(), replica)).or_insert_with(|| Feeds {
                     appends: AppendFeed::start(group.clone(), &node.tasks),
                     snapshots: SnapshotFeed::start(group.clone(), &node.tasks),
                 });
                 if message.kind == MessageKind::Append {
-                    feed.appends.push(peer, message);
+                    feed.appends.push(caller, message);
                 } else {
-                    feed.snapshots.push(peer, message);
+                    feed.snapshots.push(caller, message);
                 }
             }
             _ => {
-                let (node, peer) = (node.clone(), peer.clone());
+                let (node, caller) = (node.clone(), caller.clone());
                 node.clone().tasks.spawn(async move {
                     let lost = message.kind == MessageKind::Lost && node.leader_link_down(&group).await;
-                    election(group, peer, message, lost).await;
+                    election(group, caller, message, lost).await;
                 });
             }
         }
     }
 
-    fn meta_call(node: &Arc<ClusterNode>, peer: &Arc<Peer>, message: Message) {
+    fn meta_call(node: &Arc<ClusterNode>, caller: &Caller, message: Message) {
         let (me, body) = (node.clone(), message.body.clone());
-        answer(node, peer, &message, Lane::App, async move {
+        answer(node, caller, &message, Lane::App, async move {
             let reply = match codec::decode::<MetaCall>(&body) {
                 Ok(call) => me.serve_meta(call).await,
                 Err(error) => MetaReply::Refused { reason: error.to_string() },
@@ -76,9 +76,9 @@ impl NodeInbound {
         });
     }
 
-    fn cut_call(node: &Arc<ClusterNode>, peer: &Arc<Peer>, message: Message) {
+    fn cut_call(node: &Arc<ClusterNode>, caller: &Caller, message: Message) {
         let (me, body) = (node.clone(), message.body.clone());
-        answer(node, peer, &message, Lane::Snapshot, async move {
+        answer(node, caller, &message, Lane::Snapshot, async move {
             let reply = match codec::decode::<CutCall>(&body) {
                 Ok(call) => me.serve_cut(call).await,
                 Err(error) => CutReply::Failed { reason: error.to_string() },
@@ -87,30 +87,31 @@ impl NodeInbound {
         });
     }
 
-    fn node_call(node: &Arc<ClusterNode>, peer: &Arc<Peer>, message: Message) {
-        answer(node, peer, &message, Lane::App, node.hooks.asked(message.body.clone()));
+    fn node_call(node: &Arc<ClusterNode>, caller: &Caller, message: Message) {
+        answer(node, caller, &message, Lane::App, node.hooks.asked(message.body.clone()));
     }
 }
 
 /// Sends the bytes of an answer once there are any.
 fn answer(
     node: &ClusterNode,
-    peer: &Arc<Peer>,
+    caller: &Caller,
     message: &Message,
     lane: Lane,
     bytes: impl Future<Output = Vec<u8>> + Send + 'static,
 ) {
-    let (peer, group, call) = (peer.clone(), message.group, message.call);
+    let (caller, group, call) = (caller.clone(), message.group, message.call);
     node.tasks.spawn(async move {
         let bytes = bytes.await;
         // A broken link makes the caller ask again, or say that this node does not answer.
-        let _ = peer.send(lane, MessageKind::Answer, group, call, |out| out.extend_from_slice(&bytes));
+        caller.answer(lane, MessageKind::Answer, group, call, |out| out.extend_from_slice(&bytes));
     });
 }
 
 impl Inbound for NodeInbound {
-    fn messages(&self, peer: &Arc<Peer>, link: u64, messages: Vec<Message>) {
+    fn messages(&self, caller: &Caller, messages: Vec<Message>) {
         let Some(node) = self.node.upgrade() else { return };
+        let peer = &caller.peer;
         for message in messages {
             match message.kind {
                 MessageKind::Append
@@ -118,10 +119,10 @@ impl Inbound for NodeInbound {
                 | MessageKind::Vote
                 | MessageKind::PreVote
                 | MessageKind::Transfer
-                | MessageKind::Lost => self.raft_message(&node, peer, link, message),
-                MessageKind::ShardCall => node.router.asked(peer, message),
+                | MessageKind::Lost => self.raft_message(&node, caller, message),
+                MessageKind::ShardCall => node.router.asked(caller, message),
                 MessageKind::ShardReply => node.router.answered(peer.node, &message),
-                MessageKind::MetaCall => Self::meta_call(&node, peer, message),
+                MessageKind::MetaCall => Self::meta_call(&node, caller, message),
                 MessageKind::Pushes => match codec::decode::<Pushes>(&message.body) {
                     Ok(pushes) => node.hooks.pushes(peer.node, pushes),
                     Err(error) => tracing::error!(peer = %peer.node, %error, "pushes not understood"),
@@ -129,8 +130,8 @@ impl Inbound for NodeInbound {
                 MessageKind::Leads => {
                     node.router.leader_announced(ShardId(message.group), peer.node, Epoch(message.call));
                 }
-                MessageKind::Cut => Self::cut_call(&node, peer, message),
-                MessageKind::NodeCall => Self::node_call(&node, peer, message),
+                MessageKind::Cut => Self::cut_call(&node, caller, message),
+                MessageKind::NodeCall => Self::node_call(&node, caller, message),
                 MessageKind::Answer => {}
                 #[cfg(feature = "next")]
                 MessageKind::Tallied => metrics::counter!("chat_next_tallied_total").increment(message.call),

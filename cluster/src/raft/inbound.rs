@@ -5,7 +5,7 @@ use super::group::Group;
 use super::machine::SnapshotData;
 use super::types::{SnapshotMeta, applied_state, point, vote, vote_row};
 use super::wire;
-use crate::transport::{Lane, Message, MessageKind, Peer};
+use crate::transport::{Caller, Lane, Message, MessageKind, Peer};
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -29,14 +29,13 @@ pub fn take_replica(message: &mut Message) -> Option<u32> {
     (message.body.len() >= 4).then(|| message.body.get_u32_le())
 }
 
-fn answer<T: Frozen>(peer: &Peer, lane: Lane, message: &Message, value: &T) {
-    // A link that is down needs no answer: the caller has been told.
-    let _ = peer.send(lane, MessageKind::Answer, message.group, message.call, |out| codec::encode_into(value, out));
+fn answer<T: Frozen>(caller: &Caller, message: &Message, value: &T) {
+    caller.answer(Lane::Pulse, MessageKind::Answer, message.group, message.call, |out| codec::encode_into(value, out));
 }
 
 /// Feeds one group with the appends of one link, in order.
 pub struct AppendFeed {
-    queue: mpsc::Sender<(Arc<Peer>, Message)>,
+    queue: mpsc::Sender<(Caller, Message)>,
 }
 
 impl AppendFeed {
@@ -47,14 +46,14 @@ impl AppendFeed {
     }
 
     /// A full queue drops the call: the leader repeats it.
-    pub fn push(&self, peer: &Arc<Peer>, message: Message) {
-        if self.queue.try_send((peer.clone(), message)).is_err() {
+    pub fn push(&self, caller: &Caller, message: Message) {
+        if self.queue.try_send((caller.clone(), message)).is_err() {
             tracing::warn!("append queue is full, call dropped");
         }
     }
 }
 
-async fn feed(group: Arc<Group>, mut waiting: mpsc::Receiver<(Arc<Peer>, Message)>) {
+async fn feed(group: Arc<Group>, mut waiting: mpsc::Receiver<(Caller, Message)>) {
     let mut under_way: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
     loop {
         tokio::select! {
@@ -62,8 +61,8 @@ async fn feed(group: Arc<Group>, mut waiting: mpsc::Receiver<(Arc<Peer>, Message
             biased;
             Some(()) = under_way.next(), if !under_way.is_empty() => {}
             next = waiting.recv() => match next {
-                Some((peer, message)) => {
-                    let mut call: BoxFuture<'static, ()> = Box::pin(append(group.clone(), peer, message));
+                Some((caller, message)) => {
+                    let mut call: BoxFuture<'static, ()> = Box::pin(append(group.clone(), caller, message));
                     if futures_util::poll!(call.as_mut()).is_pending() {
                         under_way.push(call);
                     }
@@ -74,7 +73,7 @@ async fn feed(group: Arc<Group>, mut waiting: mpsc::Receiver<(Arc<Peer>, Message
     }
 }
 
-async fn append(group: Arc<Group>, peer: Arc<Peer>, message: Message) {
+async fn append(group: Arc<Group>, caller: Caller, message: Message) {
     let reply = match wire::get_append(message.body.clone()) {
         Err(reason) => {
             tracing::error!(shard = %group.shard, reason, "append not understood");
@@ -87,31 +86,31 @@ async fn append(group: Arc<Group>, peer: Arc<Peer>, message: Message) {
             appended.map_or(AppendReply::Gone, |response| wire::append_reply(&response))
         }
     };
-    answer(&peer, Lane::Pulse, &message, &reply);
+    answer(&caller, &message, &reply);
 }
 
 /// Answers a call for a replica that is not here.
-pub fn refuse(peer: &Peer, message: &Message) {
+pub fn refuse(caller: &Caller, message: &Message) {
     if message.kind == MessageKind::Append {
-        answer(peer, Lane::Pulse, message, &AppendReply::Gone);
+        answer(caller, message, &AppendReply::Gone);
     }
     // Other callers wait for their time-out: a wrong vote answer would be worse than none.
 }
 
 /// Votes and leadership calls.
-pub async fn election(group: Arc<Group>, peer: Arc<Peer>, message: Message, leader_link_down: bool) {
+pub async fn election(group: Arc<Group>, caller: Caller, message: Message, leader_link_down: bool) {
     let done = match message.kind {
-        MessageKind::Vote | MessageKind::PreVote => vote_call(&group, &peer, &message).await,
-        MessageKind::Transfer => transfer(&group, &peer, &message).await,
-        MessageKind::Lost => lost(&group, &peer, &message, leader_link_down),
+        MessageKind::Vote | MessageKind::PreVote => vote_call(&group, &caller, &message).await,
+        MessageKind::Transfer => transfer(&group, &caller, &message).await,
+        MessageKind::Lost => lost(&group, &caller, &message, leader_link_down),
         _ => Err("not an election call".into()),
     };
     if let Err(reason) = done {
-        tracing::warn!(shard = %group.shard, peer = %peer.node, reason, "election call failed");
+        tracing::warn!(shard = %group.shard, peer = %caller.peer.node, reason, "election call failed");
     }
 }
 
-async fn vote_call(group: &Group, peer: &Peer, message: &Message) -> Result<(), String> {
+async fn vote_call(group: &Group, caller: &Caller, message: &Message) -> Result<(), String> {
     let call: VoteCall = codec::decode(&message.body).map_err(|error| error.to_string())?;
     let request = wire::vote_request(&call);
     let response = if message.kind == MessageKind::Vote {
@@ -120,23 +119,23 @@ async fn vote_call(group: &Group, peer: &Peer, message: &Message) -> Result<(), 
         group.raft.pre_vote(request).await
     };
     FailPoint::BeforeVoteAnswer.pass();
-    answer(peer, Lane::Pulse, message, &wire::vote_reply(&response.map_err(|error| error.to_string())?));
+    answer(caller, message, &wire::vote_reply(&response.map_err(|error| error.to_string())?));
     Ok(())
 }
 
-async fn transfer(group: &Group, peer: &Peer, message: &Message) -> Result<(), String> {
+async fn transfer(group: &Group, caller: &Caller, message: &Message) -> Result<(), String> {
     let call: TransferCall = codec::decode(&message.body).map_err(|error| error.to_string())?;
     let taken = group.raft.handle_transfer_leader(wire::transfer_request(&call)).await;
     let taken = matches!(taken, Ok(Ok(())));
-    let _ = peer.send(Lane::Pulse, MessageKind::Answer, message.group, message.call, |out| out.push(u8::from(taken)));
+    caller.answer(Lane::Pulse, MessageKind::Answer, message.group, message.call, |out| out.push(u8::from(taken)));
     Ok(())
 }
 
-fn lost(group: &Group, peer: &Peer, message: &Message, leader_link_down: bool) -> Result<(), String> {
+fn lost(group: &Group, caller: &Caller, message: &Message, leader_link_down: bool) -> Result<(), String> {
     let call: LostCall = codec::decode(&message.body).map_err(|error| error.to_string())?;
     let same_term = group.leadership().epoch.0 == call.term;
     let reply = LostReply { lost: leader_link_down && same_term, last: group.last_log().as_ref().map(point) };
-    answer(peer, Lane::Pulse, message, &reply);
+    answer(caller, message, &reply);
     Ok(())
 }
 
@@ -150,7 +149,7 @@ pub async fn wait_link_down(leader: Option<Arc<Peer>>) -> bool {
 
 /// Receives the snapshots that one link sends to one group.
 pub struct SnapshotFeed {
-    queue: mpsc::Sender<(Arc<Peer>, Message)>,
+    queue: mpsc::Sender<(Caller, Message)>,
 }
 
 impl SnapshotFeed {
@@ -161,8 +160,8 @@ impl SnapshotFeed {
         SnapshotFeed { queue }
     }
 
-    pub fn push(&self, peer: &Arc<Peer>, message: Message) {
-        if self.queue.try_send((peer.clone(), message)).is_err() {
+    pub fn push(&self, caller: &Caller, message: Message) {
+        if self.queue.try_send((caller.clone(), message)).is_err() {
             tracing::warn!("snapshot queue is full, part dropped");
         }
     }
@@ -175,9 +174,9 @@ struct Arriving {
     chunks: u32,
 }
 
-async fn receive(group: Arc<Group>, mut waiting: mpsc::Receiver<(Arc<Peer>, Message)>) {
+async fn receive(group: Arc<Group>, mut waiting: mpsc::Receiver<(Caller, Message)>) {
     let mut arriving: Option<Arriving> = None;
-    while let Some((peer, message)) = waiting.recv().await {
+    while let Some((caller, message)) = waiting.recv().await {
         let (next, reply) = match take_part(&group, arriving.take(), message.body.clone()).await {
             Ok((next, reply)) => (next, reply),
             Err(reason) => {
@@ -186,7 +185,7 @@ async fn receive(group: Arc<Group>, mut waiting: mpsc::Receiver<(Arc<Peer>, Mess
             }
         };
         arriving = next;
-        answer(&peer, Lane::Pulse, &message, &reply);
+        answer(&caller, &message, &reply);
     }
 }
 

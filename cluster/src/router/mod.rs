@@ -9,7 +9,7 @@ pub use reply::{Guarded, ReplySink, ReplyTo};
 
 use crate::hooks::Hooks;
 use crate::shard::Shard;
-use crate::transport::{Message, Transport};
+use crate::transport::{Caller, Message, Transport};
 use parking_lot::{Mutex, RwLock};
 use proto::command::Target;
 use proto::ids::{Epoch, NodeId, ReplicaId, ShardId};
@@ -160,13 +160,13 @@ impl Router {
     }
 
     /// A peer asks this node's replica.
-    pub fn asked(self: &Arc<Self>, peer: &Arc<crate::transport::Peer>, message: Message) {
+    pub fn asked(self: &Arc<Self>, caller: &Caller, message: Message) {
         let shard = ShardId(message.group);
-        let reply = ReplyTo::Peer { peer: peer.clone(), shard, call: message.call };
+        let reply = ReplyTo::Peer { caller: caller.clone(), shard, call: message.call };
         match proto::codec::decode::<ShardCall>(&message.body) {
-            Ok(call) => self.serve(peer.node, shard, Arc::new(call), reply),
+            Ok(call) => self.serve(caller.peer.node, shard, Arc::new(call), reply),
             Err(error) => {
-                tracing::error!(peer = %peer.node, %error, "call not understood");
+                tracing::error!(peer = %caller.peer.node, %error, "call not understood");
                 reply.send(ShardReply::Unknown);
             }
         }

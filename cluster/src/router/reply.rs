@@ -2,7 +2,7 @@
 
 use super::{Lane, Router};
 use crate::config::OVERLOADED_RETRY_MS;
-use crate::transport::{Lane as LinkLane, MessageKind, Peer};
+use crate::transport::{Caller, Lane as LinkLane, MessageKind};
 use proto::codec;
 use proto::ids::{NodeId, ShardId};
 use proto::peer::ShardReply;
@@ -21,7 +21,7 @@ pub enum ReplyTo {
     /// A call of this node's own lane.
     Lane { router: Weak<Router>, lane: Arc<Lane>, call: u64 },
     /// A call that came over a link.
-    Peer { peer: Arc<Peer>, shard: ShardId, call: u64 },
+    Peer { caller: Caller, shard: ShardId, call: u64 },
     /// Many calls of one socket; `key` tells them apart.
     Sink { sink: Arc<dyn ReplySink>, key: u64 },
     /// Nobody waits.
@@ -59,7 +59,7 @@ impl ReplyTo {
     pub fn caller(&self) -> Option<NodeId> {
         match self {
             ReplyTo::Lane { router, .. } => router.upgrade().map(|router| router.me),
-            ReplyTo::Peer { peer, .. } => Some(peer.node),
+            ReplyTo::Peer { caller, .. } => Some(caller.peer.node),
             ReplyTo::Once(_) | ReplyTo::Sink { .. } | ReplyTo::Nobody => None,
         }
     }
@@ -73,9 +73,9 @@ impl ReplyTo {
                     lane.answered(&router, call, reply);
                 }
             }
-            ReplyTo::Peer { peer, shard, call } => {
+            ReplyTo::Peer { caller, shard, call } => {
                 // A broken link makes the caller repeat the call; so does a full lane, when its time is up.
-                let _ = peer.send(LinkLane::App, MessageKind::ShardReply, shard.0, call, |out| {
+                caller.answer(LinkLane::App, MessageKind::ShardReply, shard.0, call, |out| {
                     codec::encode_into(&reply, out);
                 });
             }

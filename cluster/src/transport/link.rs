@@ -3,7 +3,7 @@
 
 use super::frame::{Message, MessageKind, messages, next_frame};
 use super::hello::{HandshakeError, read_message, write_message};
-use super::peer::Peer;
+use super::peer::{Caller, Peer};
 use super::socket::{Listener, Socket};
 use crate::tls::{Identities, Pin, joiner_config};
 use bytes::BytesMut;
@@ -46,7 +46,7 @@ pub struct TransportConfig {
 /// What the transport hands up. Called on the link's reader task: must not block.
 pub trait Inbound: Send + Sync + 'static {
     /// One frame's messages, in order. Answers have been taken out.
-    fn messages(&self, peer: &Arc<Peer>, link: u64, messages: Vec<Message>);
+    fn messages(&self, caller: &Caller, messages: Vec<Message>);
     /// A link came up (`true`) or broke.
     fn link(&self, peer: &Arc<Peer>, link: u64, up: bool);
     /// A machine asks to join.
@@ -300,7 +300,7 @@ impl Transport {
         tracing::info!(peer = %peer.node, "link up");
         self.inbound.link(peer, link, true);
         let end = tokio::select! {
-            end = read_loop(&self.inbound, peer, link, reader) => end,
+            end = read_loop(&self.inbound, Caller { peer: peer.clone(), link }, reader) => end,
             end = write_loop(peer, link, writer, self.config.keepalive) => end,
             () = peer.gone.cancelled() => Ok(()),
             () = self.stop.cancelled() => Ok(()),
@@ -321,10 +321,10 @@ impl Transport {
 
 async fn read_loop(
     inbound: &Arc<dyn Inbound>,
-    peer: &Arc<Peer>,
-    link: u64,
+    caller: Caller,
     mut reader: ReadHalf<TlsStream<Socket>>,
 ) -> std::io::Result<()> {
+    let peer = &caller.peer;
     let mut buffer = BytesMut::with_capacity(64 << 10);
     loop {
         while let Some(frame) = next_frame(&mut buffer).map_err(std::io::Error::other)? {
@@ -338,7 +338,7 @@ async fn read_loop(
                 !is_answer
             });
             if !found.is_empty() {
-                inbound.messages(peer, link, found);
+                inbound.messages(&caller, found);
             }
         }
         if buffer.capacity() - buffer.len() < 4 << 10 {

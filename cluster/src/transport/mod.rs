@@ -10,5 +10,5 @@ mod socket;
 pub use frame::{Lane, Message, MessageKind};
 pub use hello::{HandshakeError, read_message, write_message};
 pub use link::{Inbound, Transport, TransportConfig, dial_join};
-pub use peer::{CallError, Peer, PendingCall};
+pub use peer::{CallError, Caller, Peer, PendingCall};
 pub use socket::{Listener, Socket};

@@ -5,6 +5,7 @@ use super::frame::{LANE_BYTES_MAX, LANES, Lane, Message, MessageKind, put_messag
 use bytes::Bytes;
 use parking_lot::Mutex;
 use proto::ids::NodeId;
+use proto::mutants::Mutant;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,27 @@ pub enum CallError {
     Full,
     #[error("no answer in time")]
     Timeout,
+}
+
+/// Whoever asked something over a link. The answer goes back over that link or not at all: a node that was started again
+/// counts its calls anew, and would take an answer to its former self for one to the call that has the number now.
+#[derive(Clone)]
+pub struct Caller {
+    pub peer: Arc<Peer>,
+    pub(super) link: u64,
+}
+
+impl Caller {
+    /// Number of the link, unique in this process.
+    pub fn link(&self) -> u64 {
+        self.link
+    }
+
+    /// Queues the answer to a call. One that is lost with its link needs no notice: the caller has been told of the link's end.
+    pub fn answer(&self, lane: Lane, kind: MessageKind, group: u32, call: u64, body: impl FnOnce(&mut Vec<u8>)) {
+        let only = (!Mutant::AnswerToNewLink.is_on()).then_some(self.link);
+        let _ = self.peer.queue(only, lane, kind, group, call, body);
+    }
 }
 
 /// One other node.
@@ -94,9 +116,22 @@ impl Peer {
         call: u64,
         body: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), CallError> {
+        self.queue(None, lane, kind, group, call, body)
+    }
+
+    /// The same, if `only` is the current link; `None`: whichever it is.
+    fn queue(
+        &self,
+        only: Option<u64>,
+        lane: Lane,
+        kind: MessageKind,
+        group: u32,
+        call: u64,
+        body: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), CallError> {
         {
             let mut out = self.out.lock();
-            if out.link.is_none() {
+            if out.link.is_none() || only.is_some_and(|only| out.link != Some(only)) {
                 return Err(CallError::Down);
             }
             let buffer = &mut out.lanes[lane as usize];
@@ -213,5 +248,44 @@ impl PendingCall {
         };
         self.peer.waiting.lock().remove(&self.call);
         Err(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::messages;
+    use super::*;
+
+    /// What the next frame over the link carries.
+    fn taken(peer: &Peer, link: u64) -> Vec<Message> {
+        let mut frame = Vec::new();
+        assert!(peer.take(link, &mut frame), "{link} is the current link");
+        messages(Bytes::from(frame.split_off(4))).expect("own bytes")
+    }
+
+    #[test]
+    fn an_answer_does_not_go_to_the_node_that_was_started_again() {
+        let peer = Arc::new(Peer::new(NodeId(2)));
+        peer.link_up(7);
+        let caller = Caller { peer: peer.clone(), link: 7 };
+        caller.answer(Lane::App, MessageKind::ShardReply, 1, 5, |out| out.extend_from_slice(b"yes"));
+        let sent = taken(&peer, 7);
+        assert_eq!(sent.iter().map(|message| message.call).collect::<Vec<_>>(), [5]);
+        assert!(peer.link_down(7));
+        peer.link_up(8);
+        caller.answer(Lane::App, MessageKind::ShardReply, 1, 6, |out| out.extend_from_slice(b"yes"));
+        assert!(taken(&peer, 8).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_call_over_a_link_that_ends_is_open() {
+        let peer = Arc::new(Peer::new(NodeId(2)));
+        peer.link_up(1);
+        let call = peer.start_call(Lane::App, MessageKind::MetaCall, 0, |_| {});
+        let number = taken(&peer, 1)[0].call;
+        assert!(peer.link_down(1));
+        peer.link_up(2);
+        peer.answered(Message { kind: MessageKind::Answer, group: 0, call: number, body: Bytes::new() });
+        assert_eq!(call.wait(Duration::from_secs(1)).await, Err(CallError::Down));
     }
 }
