@@ -233,6 +233,14 @@ impl LogWriter {
         self.poison.cause.get().cloned()
     }
 
+    /// Takes note of an error that came outside of the writer. A disk that failed is not trusted any more: nothing more is written,
+    /// as if the writer had met it. Other errors change nothing.
+    pub fn heed(&self, error: &StorageError) {
+        if matches!(error, StorageError::NoSpace { .. } | StorageError::Io { .. }) {
+            self.poison.fire(error);
+        }
+    }
+
     /// The marks that this writer raises.
     #[must_use]
     pub fn watermarks(&self) -> &Watermarks {

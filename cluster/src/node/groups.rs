@@ -40,6 +40,7 @@ impl ClusterNode {
             Ok((log, StateTable::open(engine, replica)?))
         };
         let opened = crate::blocking(open).await.map_err(|error| StartError::Invalid(error.to_string()))?;
+        let opened = opened.inspect_err(|error| self.writer.heed(error));
         let (log, (table, header)) = opened?;
         let log = match log {
             Opened::Intact(log) => log,
@@ -115,7 +116,10 @@ impl ClusterNode {
         };
         match crate::blocking(destroy).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%replica, %error, "old replica's rows remain"),
+            Ok(Err(error)) => {
+                tracing::warn!(%replica, %error, "old replica's rows remain");
+                self.writer.heed(&error);
+            }
             Err(error) => tracing::warn!(%replica, %error, "old replica's rows remain"),
         }
     }
@@ -184,7 +188,10 @@ impl ClusterNode {
                 };
                 match crate::blocking(work).await {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::error!(%error, "checkpoint failed"),
+                    Ok(Err(error)) => {
+                        tracing::error!(%error, "checkpoint failed");
+                        self.writer.heed(&error);
+                    }
                     Err(error) => tracing::error!(%error, "checkpoint panicked"),
                 }
             }

@@ -105,16 +105,22 @@ impl ClusterNode {
 
     /// Starts the replica of meta that was allotted to this node after it joined.
     pub(crate) async fn start_meta_replica(self: &Arc<Self>, replica: ReplicaId) -> Result<(), StartError> {
-        let identity = {
+        let (before, identity) = {
             let mut identity = self.identity.lock();
             if identity.meta_replica.is_some_and(|known| known >= replica) {
                 return Ok(());
             }
-            identity.meta_replica = Some(replica);
-            identity.clone()
+            (identity.meta_replica.replace(replica), identity.clone())
         };
-        self.save_identity(identity).await?;
-        self.start_replica(replica, META_SHARD, false).await
+        let started = match self.save_identity(identity).await {
+            Ok(()) => self.start_replica(replica, META_SHARD, false).await,
+            Err(error) => Err(error),
+        };
+        if started.is_err() {
+            // It is tried again when the leader next has something for it.
+            self.identity.lock().meta_replica = before;
+        }
+        started
     }
 }
 
