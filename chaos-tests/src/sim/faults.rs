@@ -100,8 +100,9 @@ impl Faults {
     }
 
     /// All has happened and has been healed.
-    pub fn are_over(&self) -> bool {
-        self.plan.faults.is_empty() && self.lasting.is_empty() && self.plan.ends.is_zero() && self.wishes.are_true()
+    pub fn are_over(&self, now: Duration) -> bool {
+        let is_all_done = self.plan.faults.is_empty() && self.lasting.is_empty() && self.plan.ends.is_zero();
+        is_all_done && self.wishes.are_true(now)
     }
 
     /// Does what is due now.
@@ -204,7 +205,7 @@ impl Faults {
             Kind::WalLost | Kind::Wipe
                 if self.down.is_empty()
                     && self.lasting.is_empty()
-                    && self.wishes.are_true()
+                    && self.wishes.are_true(world.sim.elapsed())
                     && world.is_settled(all.len() as u64) =>
             {
                 vec![one]

@@ -23,6 +23,8 @@ use crate::talk::{Shape, Talk};
 const TICK: Duration = Duration::from_millis(1);
 /// The nodes must be one cluster by then.
 const SETTLED_WITHIN: Duration = Duration::from_secs(30);
+/// The last faults, and what an operator does about them, end by then after the time for faults is over.
+const HEALED_WITHIN: Duration = Duration::from_secs(60);
 /// After the last fault everything must serve again by then.
 const SERVES_WITHIN: Duration = Duration::from_secs(30);
 /// The end of the talk and the last readings.
@@ -130,13 +132,20 @@ impl World {
         let mut founding = Faults::new(Plan::founding(settings), 0);
         self.until("the nodes are one cluster", SETTLED_WITHIN, |world| {
             founding.act(world);
-            founding.are_over() && world.is_settled(settings.nodes)
+            founding.are_over(world.sim.elapsed()) && world.is_settled(settings.nodes)
         })?;
         self.stage.phase.store(TALK, Ordering::Relaxed);
         let mut faults = Faults::new(Plan::draw(settings, self.sim.elapsed()), founding.last());
-        while !faults.are_over() {
+        let deadline = self.sim.elapsed() + settings.faults_for + HEALED_WITHIN;
+        while !faults.are_over(self.sim.elapsed()) {
             faults.act(self);
             self.step()?;
+            if self.sim.elapsed() > deadline {
+                bail!(
+                    "not within {HEALED_WITHIN:?}: the faults end, and nodes are as they are wanted; {}",
+                    self.state()
+                );
+            }
         }
         let healed = self.sim.elapsed();
         self.until("all serve again", SERVES_WITHIN, |world| world.is_settled(settings.nodes))?;
