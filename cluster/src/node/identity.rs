@@ -13,6 +13,9 @@ const FILE: &str = "identity";
 
 /// What a removed node is told, by its own directory and by the others.
 pub const REMOVED_TEXT: &str = "this node was removed from the cluster; with an empty data directory it can join anew";
+/// The first replica of meta, with which a cluster is founded.
+pub const FOUNDING_REPLICA: ReplicaId = ReplicaId(1);
+
 /// There once this node was removed from its cluster.
 const REMOVED: &str = "removed";
 
@@ -58,6 +61,12 @@ impl Identity {
         checked_file::load(data_dir, FILE)
     }
 
+    /// Whether this start founds the cluster, or goes on with what a crash cut short. Whoever lost the replica with which it did, or
+    /// knows other nodes, must not begin a second one: it would be alone there, and lead.
+    pub fn is_founding(&self) -> bool {
+        self.founder && self.peers.is_empty() && self.meta_replica == Some(FOUNDING_REPLICA)
+    }
+
     /// Replaces the file in one step; on the disk once this returns.
     /// # Errors
     /// The directory cannot be written.
@@ -92,6 +101,17 @@ mod tests {
         next.save(dir.path()).unwrap();
         assert_eq!(Identity::load(dir.path()).unwrap(), Some(next));
         assert!(!dir.path().join("identity.new").exists());
+    }
+
+    #[test]
+    fn a_cluster_is_founded_once() {
+        let (meta_replica, peers) = (Some(FOUNDING_REPLICA), Vec::new());
+        let founder = Identity { founder: true, meta_replica, peers, ..identity() };
+        assert!(founder.is_founding());
+        assert!(!Identity { peers: identity().peers, ..founder.clone() }.is_founding());
+        // Its first replica lost its log, and another took its place.
+        assert!(!Identity { meta_replica: Some(ReplicaId(10)), ..founder.clone() }.is_founding());
+        assert!(!Identity { founder: false, ..founder }.is_founding());
     }
 
     #[test]

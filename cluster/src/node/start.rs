@@ -1,7 +1,7 @@
 //! Owns how a node comes up: from its disk, by founding a cluster, or by joining one. Does not run it afterwards.
 //! Invariant: the identity is on disk before the first message leaves.
 
-use super::identity::{REMOVED_TEXT, was_removed};
+use super::identity::{FOUNDING_REPLICA, REMOVED_TEXT, was_removed};
 use super::join::join_cluster;
 use super::versions::{check_mark, put_mark};
 use super::{ClusterNode, Identity, inbound::NodeInbound};
@@ -14,7 +14,7 @@ use crate::transport::{Listener, Transport, TransportConfig};
 use parking_lot::{Mutex, RwLock};
 use proto::command::{MetaCommand, NodeAddress, NodeState, TokenHash};
 use proto::failpoints::FailPoint;
-use proto::ids::{ClusterId, META_SHARD, NodeId, ReplicaId};
+use proto::ids::{ClusterId, META_SHARD, NodeId};
 use proto::peer::MetaReply;
 use proto::version::Versions;
 use std::path::PathBuf;
@@ -142,10 +142,10 @@ impl ClusterNode {
         }
         node.transport.serve(listener);
         if let Some(replica) = identity.meta_replica {
-            node.start_replica(replica, META_SHARD, identity.founder).await?;
+            node.start_replica(replica, META_SHARD, identity.is_founding()).await?;
             node.refuse_lonely_amnesia()?;
         }
-        if identity.founder {
+        if identity.is_founding() {
             node.bootstrap(&config, admin_password).await?;
         }
         node.clone().spawn_tasks(config.address.clone(), config.zone.clone());
@@ -243,7 +243,7 @@ fn found(config: &NodeConfig) -> Result<(Identity, Credentials, u16), StartError
         cluster: random_u128()?,
         node: NodeId(1),
         shards: config.shards,
-        meta_replica: Some(ReplicaId(1)),
+        meta_replica: Some(FOUNDING_REPLICA),
         founder: true,
         incarnation: 1,
         peers: Vec::new(),
