@@ -5,7 +5,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Mutant {
-    /// The leader takes an append for stored elsewhere as soon as it is sent.
+    /// Once a replica has taken entries over a link, the leader takes more for stored there as soon as they are sent.
     AckBeforeCommit = 1,
     /// The log is written and not synced.
     NoFsync,

@@ -34,6 +34,7 @@ pub use engine::{Durability, Engine, Family, View, Visit};
 pub use error::StorageError;
 pub use mem::MemEngine;
 pub use raft_log::{BODY_BYTES_MAX, LogOptions, LogState, Opened, RaftLog};
+pub use raft_log_open::RETIRED_TEXT;
 pub use rocks::{RocksEngine, RocksOptions};
 pub use snapshot::{CHUNK_BYTES_MAX, StateSnapshot, decode_chunk};
 pub use state_table::{Installer, ROW_KEY_BYTES_MAX, ROW_VALUE_BYTES_MAX, StateTable};

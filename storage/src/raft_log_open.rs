@@ -19,6 +19,9 @@ use crate::tables::{
 use crate::tail::LogEntry;
 use crate::watermark::{Record, Watermarks};
 
+/// Why a replica is not opened that this node was told to forget.
+pub const RETIRED_TEXT: &str = "it was removed from this node";
+
 /// What was found, or why the replica must not go on.
 pub(crate) type Verdict<T> = Result<T, String>;
 
@@ -45,7 +48,7 @@ fn try_load(
     let record = watermarks.record(replica);
     let meta = |tag| engine.get(Family::Meta, &meta_key(replica, tag));
     if meta(Tag::Retired)?.is_some() && !Mutant::ReplicaIdReused.is_on() {
-        return Ok(Err("it was removed from this node".to_owned()));
+        return Ok(Err(RETIRED_TEXT.to_owned()));
     }
     let birth = meta(Tag::Birth)?.map(|row| decode_birth(&row)).transpose()?;
     let mut inner = Inner::default();

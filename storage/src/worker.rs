@@ -34,8 +34,15 @@ pub(crate) struct Worker {
     marks: Vec<(ReplicaId, Mark)>,
     has_vote: bool,
     last_sync: Duration,
-    /// Of a mutant: votes that wait for the next round.
-    late: Vec<(ReplicaId, u64, Bytes)>,
+    /// Of a mutant: votes that wait until entries of their replica have been stored.
+    late: Vec<LateVote>,
+}
+
+struct LateVote {
+    replica: ReplicaId,
+    counter: u64,
+    vote: Bytes,
+    is_due: bool,
 }
 
 /// The work of a log writer in steps, for a simulation: one round is `gather`, `store`, `answer`, with time between them as the
@@ -221,7 +228,7 @@ impl Worker {
         self.cuts.clear();
         self.marks.clear();
         self.has_vote = false;
-        for (replica, counter, vote) in self.late.drain(..) {
+        for LateVote { replica, counter, vote, .. } in self.late.extract_if(.., |late| late.is_due) {
             self.batch.put(Family::Meta, &meta_key(replica, Tag::Vote), &encode_vote(counter, &vote));
             self.marks.push((replica, Mark::Votes(counter)));
         }
@@ -229,6 +236,7 @@ impl Worker {
             let replica = job.replica;
             match &job.change {
                 Change::Append { entries, committed } => {
+                    self.late.iter_mut().for_each(|late| late.is_due |= late.replica == replica);
                     for (entry, hash) in entries {
                         let head = log_row_head(entry.term, *hash);
                         self.batch.put_parts(Family::Log, &log_key(replica, entry.index), &[&head, &entry.body]);
@@ -243,7 +251,7 @@ impl Worker {
                 }
                 Change::Vote { .. } if Mutant::VoteNotSynced.is_on() => {}
                 Change::Vote { counter, vote } if Mutant::VoteBehindLog.is_on() => {
-                    self.late.push((replica, *counter, vote.clone()));
+                    self.late.push(LateVote { replica, counter: *counter, vote: vote.clone(), is_due: false });
                 }
                 Change::Vote { counter, vote } => {
                     self.batch.put(Family::Meta, &meta_key(replica, Tag::Vote), &encode_vote(*counter, vote));

@@ -356,6 +356,7 @@ impl Faults {
             Crash::Log => {
                 let after = before.restart_with(&mut choose);
                 after.wipe_rows();
+                machine.has_lost_rows.store(true, Ordering::Relaxed);
                 after
             }
             Crash::All => MemEngine::new(),

@@ -40,6 +40,8 @@ pub struct Machine {
     of: u64,
     /// It lost everything: it joins as a new node.
     is_wiped: AtomicBool,
+    /// A fault took rows that were confirmed: replicas that say so are right.
+    pub has_lost_rows: AtomicBool,
     engine: Mutex<Arc<MemEngine>>,
     /// The disk failed: the process would have ended here.
     pub has_failed: AtomicBool,
@@ -57,6 +59,7 @@ impl Machine {
             shards,
             of,
             is_wiped: AtomicBool::new(false),
+            has_lost_rows: AtomicBool::new(false),
             engine: Mutex::new(MemEngine::new()),
             has_failed: AtomicBool::new(false),
             ended: Mutex::new(None),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use parking_lot::Mutex;
 use proto::ids::{AgentId, SessionId};
+use storage::RETIRED_TEXT;
 use turmoil::{Builder, Sim};
 
 use super::faults::{Faults, Plan};
@@ -199,6 +200,18 @@ impl World {
         if self.sim.elapsed() >= self.looked_at + LOOK_EVERY {
             self.looked_at = self.sim.elapsed();
             self.note_leaders();
+            self.check_rows()?;
+        }
+        Ok(())
+    }
+
+    /// A replica that misses rows is an error, unless a fault took them.
+    fn check_rows(&self) -> anyhow::Result<()> {
+        for machine in self.machines.iter().filter(|machine| !machine.has_lost_rows.load(Ordering::Relaxed)) {
+            let lost = machine.node().map(|node| node.lost_replicas()).unwrap_or_default();
+            if let Some((replica, reason)) = lost.iter().find(|(_, reason)| reason != RETIRED_TEXT) {
+                bail!("n{} lost rows of {replica} by itself: {reason}; {}", machine.number, self.state());
+            }
         }
         Ok(())
     }

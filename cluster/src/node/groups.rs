@@ -5,9 +5,11 @@ use super::{ClusterNode, Running, StartError};
 use crate::meta::MetaMachine;
 use crate::raft::{Core, Group, GroupConfig, Machine};
 use crate::shard::{Shard, ShardMachine};
+use proto::codec;
 use proto::failpoints::FailPoint;
 use proto::ids::{META_SHARD, ReplicaId, ShardId};
 use proto::mutants::Mutant;
+use proto::peer::VoteRow;
 use std::sync::Arc;
 use std::time::Instant;
 use storage::{LogOptions, Opened, RaftLog, StateTable, StorageError};
@@ -63,11 +65,8 @@ impl ClusterNode {
             machine
         };
         let core = Core::new(machine, self.engine.clone(), table, header.as_deref()).map_err(invalid)?;
-        let purged = log.state().purged.map(|(index, _)| index);
-        if !core.reaches(purged) {
-            // The state that the purged log led to is gone: as lost as the log itself.
-            let reason = format!("state at {} is behind the purged log at {purged:?}", core.applied_index());
-            tracing::error!(%shard, %replica, reason, "replica lost its state and will not vote again");
+        if let Err(reason) = check_whole(&log, &core) {
+            tracing::error!(%shard, %replica, reason, "replica lost its state or its vote and will not vote again");
             self.amnesiac.lock().push((replica, shard, reason));
             return Ok(());
         }
@@ -92,6 +91,11 @@ impl ClusterNode {
         }
         tracing::info!(%shard, %replica, "replica started");
         Ok(())
+    }
+
+    /// The replicas here that lost rows which they had confirmed, and why each is thought so. They wait for meta to replace them.
+    pub fn lost_replicas(&self) -> Vec<(ReplicaId, String)> {
+        self.amnesiac.lock().iter().map(|(replica, _, reason)| (*replica, reason.clone())).collect()
     }
 
     /// Ends a replica that meta retired and removes its rows.
@@ -210,4 +214,21 @@ impl ClusterNode {
             }
         }
     }
+}
+
+/// Whether state, vote and log fit together; else what is gone, as lost as the log itself.
+fn check_whole(log: &RaftLog, core: &Core) -> Result<(), String> {
+    let known = log.state();
+    let purged = known.purged.map(|(index, _)| index);
+    if !core.reaches(purged) {
+        return Err(format!("state at {} is behind the purged log at {purged:?}", core.applied_index()));
+    }
+    let vote: Option<VoteRow> =
+        log.vote().map(|row| codec::decode(&row)).transpose().map_err(|error| error.to_string())?;
+    let (stored, needed) = (vote.map_or(0, |vote| vote.term), known.last.map_or(0, |(_, term)| term));
+    // A vote is stored before any entry of its term.
+    if stored < needed {
+        return Err(format!("the vote is of term {stored}, the log of term {needed}"));
+    }
+    Ok(())
 }

@@ -23,6 +23,7 @@ use proto::ids::{NodeId, ShardId};
 use proto::mutants::Mutant;
 use proto::peer::{AppendReply, SnapshotCall, SnapshotReply, VoteReply};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Append calls of one stream that may be under way.
@@ -48,7 +49,7 @@ impl RaftNetworkFactory<TypeConfig> for Networks {
     type Network = Network;
 
     async fn new_client(&mut self, replica: u64, node: &NodeId) -> Network {
-        Network { shard: self.shard, replica, node: *node, transport: self.transport.clone() }
+        Network { shard: self.shard, replica, node: *node, transport: self.transport.clone(), taken: Arc::default() }
     }
 }
 
@@ -59,6 +60,8 @@ pub struct Network {
     replica: u64,
     node: NodeId,
     transport: Arc<Transport>,
+    /// Of a mutant: the link over which the replica has taken entries.
+    taken: Arc<AtomicU64>,
 }
 
 type Rpc<T> = Result<T, RPCError<TypeConfig>>;
@@ -72,6 +75,12 @@ fn unreachable(error: impl std::error::Error + 'static) -> RPCError<TypeConfig> 
 struct Text(String);
 
 impl Network {
+    /// Number of the link, 0 while it is down.
+    fn link(&self) -> u64 {
+        let link = self.transport.peer(self.node).and_then(|peer| *peer.watch_link().borrow());
+        link.unwrap_or(0)
+    }
+
     /// Queues the call now and returns its answer's future: callers decide how many are under way.
     fn start(
         &self,
@@ -104,11 +113,16 @@ impl Network {
             FailPoint::BeforeAppendSent.pass();
         }
         let answer = self.start(lane, MessageKind::Append, APPEND_WITHIN, |out| wire::put_append(request, out));
-        if Mutant::AckBeforeCommit.is_on() && !request.entries.is_empty() {
+        let is_early = Mutant::AckBeforeCommit.is_on() && !request.entries.is_empty();
+        let (taken, link) = (self.taken.clone(), if is_early { self.link() } else { 0 });
+        if is_early && link != 0 && taken.load(Ordering::Relaxed) == link {
             return Box::pin(std::future::ready(Ok(AppendEntriesResponse::Success)));
         }
         Box::pin(async move {
             let reply: AppendReply = decode(&answer.await?)?;
+            if is_early && reply == AppendReply::Success {
+                taken.store(link, Ordering::Relaxed);
+            }
             wire::append_response(reply).ok_or_else(|| unreachable(Text("no such replica there".into())))
         })
     }
