@@ -6,21 +6,16 @@ use std::fs::File;
 use std::io::BufReader;
 use std::time::Duration;
 
-use proto::command::Target;
-use proto::ids::SessionId;
-
 use super::kinds::Kind;
 use super::settings::Ended;
 use super::stage::Stage;
 use crate::checkers::check_all;
 use crate::checkers::faults::{TooFewFaults, count_faults, require};
 use crate::checkers::verdict::{Outcome, Verdict};
-use crate::report::{self, Gaps, ReportInput, Run};
+use crate::report::{self, Gaps, ReportInput, Run, judged};
 
 /// A minority that is hit may keep a shard silent for so long: some elections, on two cores that all share.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
-/// An excerpt on the page.
-const EXCERPT_LINES_MAX: usize = 40;
 
 /// What is known in the end.
 pub struct Judged {
@@ -39,7 +34,7 @@ pub struct Judged {
 /// The files cannot be read or written.
 pub fn judge(stage: &mut Stage) -> anyhow::Result<Judged> {
     let path = stage.history();
-    let run = Run::read(BufReader::new(File::open(&path)?), Some(shard_of))?;
+    let run = Run::read(BufReader::new(File::open(&path)?), Some(judged::shard_of))?;
     let gaps = Gaps::of(&run);
     let records = stage.book.lines();
     let counts = count_faults(&records, |fault| stage.duds.iter().all(|(dud, _)| *dud != fault));
@@ -76,7 +71,7 @@ pub fn judge(stage: &mut Stage) -> anyhow::Result<Judged> {
         Ended::Failed => report::Outcome::Fail,
         Ended::Invalid => report::Outcome::Invalid,
     };
-    let verdicts = on_page(&verdict);
+    let verdicts = judged::verdicts(&verdict);
     let command = stage.settings.command.clone();
     let input = ReportInput { run: &run, outcome, reasons: &reasons, verdicts: &verdicts, command: &command };
     std::fs::write(stage.settings.out.join("report.html"), report::render(&input))?;
@@ -85,11 +80,6 @@ pub fn judge(stage: &mut Stage) -> anyhow::Result<Judged> {
 
 /// Properties that a run may have no occasion for.
 const MAY_BE_IDLE: &[&str] = &["unknown-at-most-once"];
-
-fn shard_of(session: &str, shards: u64) -> Option<u64> {
-    let session: SessionId = session.parse().ok()?;
-    Some(u64::from(Target::Session(session).shard(u32::try_from(shards).ok()?).0))
-}
 
 /// Whether the faults that the run was made for happened; a group counts by all its kinds.
 fn enough(stage: &Stage, counts: &BTreeMap<String, usize>) -> Result<(), TooFewFaults> {
@@ -125,22 +115,4 @@ fn long_silences(run: &Run, gaps: &Gaps) -> Vec<String> {
         }
     }
     found
-}
-
-fn on_page(verdict: &Verdict) -> Vec<report::Verdict> {
-    let of = |name: &'static str| {
-        let shown = verdict.shown().filter(move |(violation, _)| violation.property == name);
-        let violation = shown.map(|(violation, lines)| report::Violation {
-            session: violation.session.as_ref().map(ToString::to_string).unwrap_or_default(),
-            text: violation.text.clone(),
-            excerpt: lines.iter().take(EXCERPT_LINES_MAX).map(ToString::to_string).collect(),
-        });
-        violation.collect::<Vec<_>>()
-    };
-    let one = |findings: &crate::checkers::findings::Findings| report::Verdict {
-        name: findings.property.to_owned(),
-        checked: findings.checked,
-        violations: of(findings.property),
-    };
-    verdict.properties.iter().map(one).collect()
 }

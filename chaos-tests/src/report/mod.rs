@@ -17,6 +17,7 @@ mod tables;
 mod timeline;
 mod verdicts;
 
+pub mod judged;
 pub mod sample;
 
 use serde::{Deserialize, Serialize};

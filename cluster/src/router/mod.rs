@@ -34,6 +34,8 @@ pub struct Router {
     hooks: Arc<dyn Hooks>,
     /// The last leader told to the node above, per shard.
     told: Mutex<BTreeMap<ShardId, (NodeId, Epoch)>>,
+    /// The newest announcement of each shard's leaders, also where a replica here knew better.
+    announced: Mutex<BTreeMap<ShardId, (NodeId, Epoch)>>,
     /// The ticker sleeps long: nothing is under way.
     resting: AtomicBool,
     wake: Notify,
@@ -50,6 +52,7 @@ impl Router {
             transport,
             hooks,
             told: Mutex::default(),
+            announced: Mutex::default(),
             resting: AtomicBool::new(false),
             wake: Notify::new(),
         })
@@ -66,10 +69,17 @@ impl Router {
     }
 
     /// The replica is gone; its successor may run here already.
-    pub fn remove_local(&self, shard: ShardId, replica: ReplicaId) {
-        let mut local = self.local.write();
-        if local.get(&shard).is_some_and(|known| known.group.replica == replica) {
-            local.remove(&shard);
+    pub fn remove_local(self: &Arc<Self>, shard: ShardId, replica: ReplicaId) {
+        {
+            let mut local = self.local.write();
+            if local.get(&shard).is_some_and(|known| known.group.replica == replica) {
+                local.remove(&shard);
+            }
+        }
+        // Said once, while the replica was still thought to know better.
+        let announced = self.announced.lock().get(&shard).copied();
+        if let Some((leader, epoch)) = announced {
+            self.leader_announced(shard, leader, epoch);
         }
     }
 
@@ -130,6 +140,13 @@ impl Router {
 
     /// A peer says that it leads. Where a replica runs here, that one knows better.
     pub fn leader_announced(self: &Arc<Self>, shard: ShardId, leader: NodeId, epoch: Epoch) {
+        {
+            let mut announced = self.announced.lock();
+            let newest = announced.entry(shard).or_insert((leader, epoch));
+            if newest.1 <= epoch {
+                *newest = (leader, epoch);
+            }
+        }
         let is_old = self.told.lock().get(&shard).is_some_and(|(_, known)| *known > epoch);
         if self.local(shard).is_none() && !is_old {
             self.leader_is(shard, Some((leader, epoch)));

@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if !failed.is_empty() {
         failed.sort_unstable();
         bail!(
-            "{} of {} seeds failed: {failed:?}; histories of failed runs are in {}",
+            "{} of {} seeds failed: {failed:?}; pages and histories of failed runs are in {}",
             failed.len(),
             args.seeds,
             args.out.display()

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chaos_tests::checkers::{check_all, verdict::Outcome};
+use chaos_tests::checkers::check_all;
+use chaos_tests::checkers::verdict::{Outcome, Verdict};
 use chaos_tests::history::{Body, Record};
+use chaos_tests::report;
 use chaos_tests::sim::{Settings, run as simulate};
 use serde::{Deserialize, Serialize};
 
@@ -59,8 +61,10 @@ pub fn run(args: &Args, seed: u64) -> anyhow::Result<()> {
         lines.push_str(&serde_json::to_string(record)?);
         lines.push('\n');
     }
+    let judged = check_all(&outcome.records);
     let verdict = match &result {
-        Ok(()) => judge(&outcome.records),
+        Ok(()) if judged.outcome() == Outcome::Passed => String::new(),
+        Ok(()) => judged.to_string(),
         Err(error) => format!("{error:#}"),
     };
     let line = Line {
@@ -76,6 +80,9 @@ pub fn run(args: &Args, seed: u64) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string(&line)?);
     if args.keep || !line.ok {
         std::fs::create_dir_all(&args.out)?;
+        let reasons: Vec<String> = result.err().map(|error| format!("{error:#}")).into_iter().collect();
+        let page = page(&lines, &judged, &reasons, &format!("everdesk-sim --seed {seed} --seconds {}", args.seconds))?;
+        std::fs::write(args.out.join(format!("seed-{seed}.html")), page)?;
         std::fs::write(args.out.join(format!("seed-{seed}.jsonl")), lines)?;
     }
     drop(dir);
@@ -94,9 +101,15 @@ fn log(level: tracing::Level) {
     tracing_subscriber::registry().with(lines.with_filter(tracing_subscriber::filter::filter_fn(is_wanted))).init();
 }
 
-fn judge(records: &[Record]) -> String {
-    let verdict = check_all(records);
-    if verdict.outcome() == Outcome::Passed { String::new() } else { verdict.to_string() }
+/// The page about the run; `lines`: its history.
+fn page(lines: &str, judged: &Verdict, reasons: &[String], command: &str) -> anyhow::Result<String> {
+    let run = report::Run::read(lines.as_bytes(), Some(report::judged::shard_of))?;
+    let outcome = match judged.outcome() {
+        Outcome::Passed if reasons.is_empty() => report::Outcome::Pass,
+        _ => report::Outcome::Fail,
+    };
+    let verdicts = report::judged::verdicts(judged);
+    Ok(report::render(&report::ReportInput { run: &run, outcome, reasons, verdicts: &verdicts, command }))
 }
 
 /// How often there were faults, by what `name` makes of their kind and note.
