@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use chaos_tests::chaos::kinds::Kind;
-use chaos_tests::chaos::{Abilities, Ended, Settings, run};
+use chaos_tests::chaos::{Abilities, Ended, Settings, run, sum};
 use clap::Parser;
 
 /// A run at least so long must have had every group of faults that is possible here.
@@ -50,6 +50,9 @@ struct Args {
     /// Where history, page and logs go.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Print how long the faults of these histories kept shards silent, all together, and end.
+    #[arg(long, num_args = 1.., value_name = "HISTORY")]
+    sum: Vec<PathBuf>,
     /// List the kinds of faults and what is missing for them, and end.
     #[arg(long)]
     list: bool,
@@ -59,6 +62,10 @@ fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
     if args.list {
         list();
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !args.sum.is_empty() {
+        println!("{}", sum(&args.sum)?);
         return Ok(ExitCode::SUCCESS);
     }
     let ended = run(settings(args)?)?;

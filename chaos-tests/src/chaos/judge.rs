@@ -23,8 +23,6 @@ pub struct Judged {
     pub verdict: Verdict,
     pub run: Run,
     pub gaps: Gaps,
-    /// Faults that did something, by kind.
-    pub counts: BTreeMap<String, usize>,
     /// Why it failed or proves nothing.
     pub reasons: Vec<String>,
 }
@@ -75,7 +73,7 @@ pub fn judge(stage: &mut Stage) -> anyhow::Result<Judged> {
     let command = stage.settings.command.clone();
     let input = ReportInput { run: &run, outcome, reasons: &reasons, verdicts: &verdicts, command: &command };
     std::fs::write(stage.settings.out.join("report.html"), report::render(&input))?;
-    Ok(Judged { ended, verdict, run, gaps, counts, reasons })
+    Ok(Judged { ended, verdict, run, gaps, reasons })
 }
 
 /// Properties that a run may have no occasion for.

@@ -29,8 +29,11 @@ mod run;
 
 mod judge;
 
+mod silences;
+
 mod summary;
 
 pub use abilities::Abilities;
 pub use run::run;
 pub use settings::{Ended, Settings};
+pub use silences::sum;

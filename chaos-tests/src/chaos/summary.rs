@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::judge::Judged;
-use super::kinds::Kind;
 use super::settings::Ended;
+use super::silences::{Silences, ms};
 use super::stage::Stage;
-use crate::report::{Impact, Spread};
+use crate::report::Spread;
 
 const REMARKS_MAX: usize = 40;
 /// The page shows more.
@@ -24,7 +24,9 @@ pub fn text(stage: &Stage, judged: &Judged) -> String {
 fn write(out: &mut String, stage: &Stage, judged: &Judged) -> std::fmt::Result {
     let (settings, run) = (&stage.settings, &judged.run);
     properties(out, judged)?;
-    faults(out, judged)?;
+    let mut silences = Silences::default();
+    silences.add(run, &judged.gaps);
+    writeln!(out, "\n{}", silences.table().trim_end())?;
     for (fault, why) in &stage.duds {
         writeln!(out, "  dud: #{} {why}", fault.0)?;
     }
@@ -96,32 +98,4 @@ fn properties(out: &mut String, judged: &Judged) -> std::fmt::Result {
         }
     }
     Ok(())
-}
-
-/// Counts and fail-over gaps by kind.
-fn faults(out: &mut String, judged: &Judged) -> std::fmt::Result {
-    let mut by_kind = BTreeMap::<&str, Vec<Impact>>::new();
-    for (fault, impact) in judged.gaps.by_fault(&judged.run) {
-        by_kind.entry(&fault.kind).or_default().extend(impact);
-    }
-    writeln!(out, "\n{:<20} {:>5}   silence of a shard: {:>9} {:>9} {:>9}", "fault", "count", "p50", "p99", "max")?;
-    let row = |out: &mut String, name: &str, count: usize, impacts: Vec<Impact>| {
-        let spread = Spread::of(impacts.iter().map(|impact| impact.part_us).collect());
-        let [p50, p99, max] =
-            spread.map_or(["-".to_owned(), "-".to_owned(), "-".to_owned()], |one| [one.p50, one.p99, one.max].map(ms));
-        writeln!(out, "{name:<20} {count:>5}   {:<19} {p50:>9} {p99:>9} {max:>9}", "")
-    };
-    let mut all = Vec::new();
-    for kind in Kind::ALL {
-        let Some(impacts) = by_kind.remove(kind.name()) else { continue };
-        all.extend(impacts.iter().copied());
-        row(out, kind.name(), judged.counts.get(kind.name()).copied().unwrap_or(0), impacts)?;
-    }
-    row(out, "all", judged.counts.values().sum(), all)?;
-    let calm = judged.gaps.without_fault(&judged.run);
-    writeln!(out, "{:<20} {:>5}   {:<19} {:>9} {:>9} {:>9}", "outside of faults", "", "", "", "", ms(calm.part_us))
-}
-
-fn ms(us: u64) -> String {
-    format!("{} ms", us / 1_000)
 }

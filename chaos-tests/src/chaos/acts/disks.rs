@@ -75,6 +75,9 @@ pub fn press(stage: &mut Stage, machine: u64, full: &mut Full, began: Instant, u
 pub fn make_room(stage: &mut Stage, machine: u64, full: Full) -> anyhow::Result<Option<String>> {
     if let Some(filler) = &full.filler {
         std::fs::remove_file(filler).context("make room on a disk")?;
+        // Else a power cut right after brings it back, and the disk is full for ever.
+        let dir = filler.parent().context("a filler lies in a directory")?;
+        std::fs::File::open(dir).and_then(|dir| dir.sync_all()).context("make room on a disk, for good")?;
     }
     let refused = faults(stage, machine)?.counts()?.writes_failed - full.refused;
     faults(stage, machine)?.heal()?;
