@@ -25,7 +25,7 @@ pub enum Mutant {
     NoEpochFence,
     /// A new leader takes the mail that waits for delivered.
     OutboxLostAtTransfer,
-    /// A mail that comes again is applied again.
+    /// Mails come again after a while, and are applied again.
     OutboxTwice,
     /// A checkpoint writes the applied index before the rows.
     IndexApartFromState,

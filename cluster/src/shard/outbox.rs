@@ -20,6 +20,8 @@ use tokio_util::task::TaskTracker;
 const WINDOW: usize = 64;
 /// Pause after a delivery that did not succeed.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// Of a mutant: when a mail comes again.
+const TWICE_AFTER: Duration = Duration::from_millis(400);
 
 pub struct Outbox {
     wake: Arc<Notify>,
@@ -88,6 +90,15 @@ async fn deliver_to(shard: &Arc<Shard>, router: &Arc<Router>, to: ShardId, lowes
         }
     };
     FailPoint::BeforeMail.pass();
+    if Mutant::OutboxTwice.is_on()
+        && let Some((seq, message)) = mails.last().cloned()
+    {
+        let (router, command) = (router.clone(), Command::Inbox { from: shard.id, seq, message });
+        tokio::spawn(async move {
+            tokio::time::sleep(TWICE_AFTER).await;
+            router.call(to, ShardCall::Propose(command)).await;
+        });
+    }
     let calls: Vec<_> = mails
         .into_iter()
         .map(|(seq, message)| {
