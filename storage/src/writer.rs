@@ -289,11 +289,14 @@ pub fn exit_on_fatal(error: &StorageError) -> ! {
     // Held to the end, so that no other thread's line comes after this one.
     let _silent = std::io::stdout().lock();
     let mut stderr = std::io::stderr().lock();
+    let why = match error {
+        StorageError::Corrupt { .. } => {
+            "the database is damaged, stopping at once; if this is so after a restart, let the node join anew with an empty data directory"
+        }
+        _ => "the log could not be made durable, stopping at once so that nothing unsafe is acknowledged",
+    };
     // If even that cannot be written, the exit code says it.
-    let _ = writeln!(
-        stderr,
-        "everdesk: fatal: the log could not be made durable, stopping at once so that nothing unsafe is acknowledged: {error}"
-    );
+    let _ = writeln!(stderr, "everdesk: fatal: {why}: {error}");
     std::process::exit(EXIT_DISK)
 }
 

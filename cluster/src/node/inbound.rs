@@ -258,7 +258,7 @@ impl ClusterNode {
         let node = self.clone();
         self.tasks.spawn(async move {
             if let Err(error) = node.start_meta_replica(replica).await {
-                tracing::error!(%replica, %error, "meta replica does not start");
+                node.does_not_start(replica, META_SHARD, &error);
             }
         });
     }

@@ -127,7 +127,7 @@ impl ClusterNode {
                 self.start_replica(*replica, *shard, *founder).await
             };
             if let Err(error) = started {
-                tracing::error!(%replica, %shard, %error, "replica does not start");
+                self.does_not_start(*replica, *shard, &error);
             }
         }
     }

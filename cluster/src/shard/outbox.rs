@@ -90,15 +90,7 @@ async fn deliver_to(shard: &Arc<Shard>, router: &Arc<Router>, to: ShardId, lowes
         }
     };
     FailPoint::BeforeMail.pass();
-    if Mutant::OutboxTwice.is_on()
-        && let Some((seq, message)) = mails.last().cloned()
-    {
-        let (router, command) = (router.clone(), Command::Inbox { from: shard.id, seq, message });
-        tokio::spawn(async move {
-            tokio::time::sleep(TWICE_AFTER).await;
-            router.call(to, ShardCall::Propose(command)).await;
-        });
-    }
+    let again = mails.last().cloned().filter(|_| Mutant::OutboxTwice.is_on());
     let calls: Vec<_> = mails
         .into_iter()
         .map(|(seq, message)| {
@@ -126,5 +118,9 @@ async fn deliver_to(shard: &Arc<Shard>, router: &Arc<Router>, to: ShardId, lowes
     FailPoint::BeforeMailAcked.pass();
     let acked = router.call(shard.id, ShardCall::Propose(Command::OutboxAcked { to, upto })).await == ShardReply::Done;
     FailPoint::AfterMailAcked.pass();
+    if let Some((seq, message)) = again {
+        tokio::time::sleep(TWICE_AFTER).await;
+        router.call(to, ShardCall::Propose(Command::Inbox { from: shard.id, seq, message })).await;
+    }
     acked
 }
