@@ -155,10 +155,7 @@ impl Faults {
     fn arm(&mut self, world: &World, until: Duration) {
         let point = FailPoint::ALL[self.plan.dice.below(FailPoint::ALL.len())];
         let times = [1, 1, 2, 5, 40][self.plan.dice.below(5)];
-        // A node that was let in and lost its certificate leaves a name in the list that only an operator removes.
-        let is_lost = point == FailPoint::BeforeIdentitySaved;
-        let machines: Vec<_> = world.machines.iter().filter(|one| !is_lost || one.number == 1).cloned().collect();
-        let armed = Some(Armed::at(point, times, &machines, world.machines.len() as u64));
+        let armed = Some(Armed::at(point, times, &world.machines, world.machines.len() as u64));
         let (id, nodes) = (FaultId(0), Vec::new());
         self.lasting.push(Lasting { id, until, kind: Kind::CrashAt, nodes, armed, flaps_at: until, is_cut: false });
     }

@@ -38,6 +38,8 @@ pub struct Machine {
     shards: u32,
     /// Machines in all.
     of: u64,
+    /// What it was told to join with, the same after a crash.
+    join: Mutex<Option<Join>>,
     /// It lost everything: it joins as a new node.
     is_wiped: AtomicBool,
     /// A fault took rows that were confirmed: replicas that say so are right.
@@ -58,6 +60,7 @@ impl Machine {
             dir,
             shards,
             of,
+            join: Mutex::new(None),
             is_wiped: AtomicBool::new(false),
             has_lost_rows: AtomicBool::new(false),
             engine: Mutex::new(MemEngine::new()),
@@ -83,6 +86,7 @@ impl Machine {
         self.put_engine(MemEngine::new());
         // Not there: nothing was ever on it.
         let _ = std::fs::remove_dir_all(&self.dir);
+        *self.join.lock() = None;
         self.is_wiped.store(true, Ordering::Relaxed);
     }
 
@@ -122,7 +126,7 @@ impl Machine {
         let is_new = !self.dir.join("identity").exists();
         let is_wiped = self.is_wiped.load(Ordering::Relaxed);
         let join = match is_new && (self.number > 1 || is_wiped) {
-            true => Some(self.token(is_wiped).await),
+            true => Some(self.join(is_wiped).await),
             false => None,
         };
         std::fs::create_dir_all(&self.dir)?;
@@ -163,6 +167,18 @@ impl Machine {
         tokio::select! {
             _ = serving => Ok("its listeners are gone".to_owned()),
             why = end.wait_for(Option::is_some) => Ok(why.ok().and_then(|why| why.clone()).unwrap_or_default()),
+        }
+    }
+
+    async fn join(&self, from_any: bool) -> Join {
+        let known = self.join.lock().clone();
+        match known {
+            Some(known) => known,
+            None => {
+                let new = self.token(from_any).await;
+                *self.join.lock() = Some(new.clone());
+                new
+            }
         }
     }
 

@@ -1,9 +1,9 @@
 //! Owns how a machine becomes a node of an existing cluster: both its asking and the answer.
 //! Invariant: the token is shown only to a cluster with the pinned key, and the certificate names only the node that meta allotted.
 
-use super::start::{Join, StartError, random_u128};
+use super::start::{Join, StartError};
 use super::{ClusterNode, Identity};
-use crate::tls::{Credentials, Pin, check_request, node_name, request};
+use crate::tls::{Credentials, Pin, check_request, new_key, node_name, request};
 use crate::transport::{HandshakeError, dial_join};
 use proto::command::{MetaCommand, NodeAddress};
 use proto::failpoints::FailPoint;
@@ -11,6 +11,7 @@ use proto::ids::NodeId;
 use proto::peer::{Hello, HelloReply, MetaReply};
 use proto::version::{VERSION_MAX, VERSION_MIN, Versions, version_text};
 use sha2::Digest;
+use std::path::Path;
 use std::time::Duration;
 
 /// Attempts to reach a node that can let this one join, half a second apart.
@@ -25,17 +26,18 @@ const NO_AUTHORITY: &str = "this node does not know the cluster's authority yet,
 pub(super) async fn join_cluster(
     join: &Join,
     address: &NodeAddress,
+    data_dir: &Path,
 ) -> Result<(Identity, Credentials, u16), StartError> {
     let refused = |reason: &str| Err(StartError::JoinRefused(reason.to_owned()));
     let Some(pins) = pins(&join.token) else {
         return refused("this is no join token: `everdesk token create` prints one, which is copied whole");
     };
-    let (key, certificate_request) = request()?;
+    let key = key_to_join(data_dir)?;
     let hello = Hello::Enroll {
         token: join.token.clone(),
-        request: random_u128()?,
+        request: request_number(&key),
         address: address.clone(),
-        certificate_request,
+        certificate_request: request(&key)?,
         protocol_min: VERSION_MIN,
         protocol_max: VERSION_MAX,
     };
@@ -65,6 +67,23 @@ pub(super) async fn join_cluster(
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     Err(StartError::JoinRefused(format!("{} does not answer: {last}", join.address)))
+}
+
+/// The key that this machine asks with, on the disk once this returns: after a crash it is the same.
+fn key_to_join(data_dir: &Path) -> Result<Vec<u8>, StartError> {
+    if let Some(known) = Credentials::load(data_dir)? {
+        return Ok(known.key);
+    }
+    let (certificate, issuer, trusted) = (Vec::new(), Vec::new(), Vec::new());
+    let asking = Credentials { key: new_key()?, certificate, issuer, trusted, authority: None };
+    asking.save(data_dir)?;
+    Ok(asking.key)
+}
+
+/// Follows from the key: whoever crashed after it was let in asks again under the same number, and is the same node.
+fn request_number(key: &[u8]) -> u128 {
+    let digest = sha2::Sha256::new_with_prefix(b"everdesk join").chain_update(key).finalize();
+    u128::from_le_bytes(*digest.first_chunk().expect("SHA-256 has 32 bytes"))
 }
 
 /// The pins in a token: `join.SECRET.PIN[.PIN]`.
@@ -132,6 +151,15 @@ impl ClusterNode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_machine_that_crashed_while_it_joined_asks_again_under_the_same_number() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let key = key_to_join(dir.path()).unwrap();
+        assert_eq!(key_to_join(dir.path()).unwrap(), key);
+        assert!(check_request(&request(&key).unwrap()).is_ok());
+        assert_ne!(request_number(&key_to_join(other.path()).unwrap()), request_number(&key));
+    }
 
     #[test]
     fn a_join_token_carries_one_or_two_pins() {

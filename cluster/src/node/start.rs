@@ -123,7 +123,7 @@ impl ClusterNode {
                 (Identity { incarnation: known.incarnation + 1, ..known }, credentials, VERSION_FIRST)
             }
             None => match &config.join {
-                Some(join) => join_cluster(join, &config.address).await?,
+                Some(join) => join_cluster(join, &config.address, &config.data_dir).await?,
                 None => found(&config)?,
             },
         };

@@ -82,13 +82,19 @@ fn unlimited(params: &mut CertificateParams) {
     params.not_after = date_time_ymd(9999, 12, 31);
 }
 
-/// A key (PKCS#8, DER) and the request to certify it (PKCS#10, DER).
+/// A new key: PKCS#8, DER.
 /// # Errors
 /// No randomness.
-pub fn request() -> Result<(Vec<u8>, Vec<u8>), TlsError> {
-    let key = KeyPair::generate()?;
-    let request = CertificateParams::default().serialize_request(&key)?;
-    Ok((key.serialize_der(), request.der().to_vec()))
+pub fn new_key() -> Result<Vec<u8>, TlsError> {
+    Ok(KeyPair::generate()?.serialize_der())
+}
+
+/// The request to certify a key: PKCS#10, DER.
+/// # Errors
+/// The key's bytes are none.
+pub fn request(key: &[u8]) -> Result<Vec<u8>, TlsError> {
+    let request = CertificateParams::default().serialize_request(&KeyPair::try_from(key)?)?;
+    Ok(request.der().to_vec())
 }
 
 /// Whether bytes are a request signed by its own key.

@@ -1,7 +1,7 @@
 //! Owns this node's key and certificate, and the authorities it trusts, in one file readable by its owner only.
 //! Invariant: the file is replaced in one step; a half-written one never counts.
 
-use super::authority::{Authority, TlsError, request};
+use super::authority::{Authority, TlsError, new_key, request};
 use super::session::node_name;
 use crate::checked_file::{self, FileError};
 use bincode::{Decode, Encode};
@@ -15,7 +15,7 @@ const FILE: &str = "tls";
 pub struct Credentials {
     /// PKCS#8.
     pub key: Vec<u8>,
-    /// This node's certificate.
+    /// This node's certificate; empty while it asks for one.
     pub certificate: Vec<u8>,
     /// Certificate of the authority that signed it.
     pub issuer: Vec<u8>,
@@ -63,8 +63,8 @@ impl Credentials {
         cluster: ClusterId,
         node: NodeId,
     ) -> Result<Credentials, TlsError> {
-        let (key, request) = request()?;
-        let certificate = authority.sign(&request, &node_name(cluster, node))?;
+        let key = new_key()?;
+        let certificate = authority.sign(&request(&key)?, &node_name(cluster, node))?;
         Ok(Credentials { key, certificate, issuer: authority.certificate.clone(), trusted, authority: None })
     }
 }

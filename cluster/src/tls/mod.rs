@@ -7,6 +7,6 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use authority::{Authority, Pin, TlsError, check_request, request};
+pub use authority::{Authority, Pin, TlsError, check_request, new_key, request};
 pub use credentials::{Credentials, CredentialsError};
 pub use session::{Identities, joiner_config, node_name};

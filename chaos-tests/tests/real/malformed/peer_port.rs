@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use chaos_tests::cluster::{Cluster, free_port};
 use chaos_tests::wait;
-use cluster::tls::{Credentials, Identities, Pin, joiner_config, request};
+use cluster::tls::{Credentials, Identities, Pin, joiner_config, new_key, request};
 use proto::codec;
 use proto::command::NodeAddress;
 use proto::ids::{ClusterId, NodeId};
@@ -262,7 +262,8 @@ impl Member {
         let address = NodeAddress { peer: nowhere()?, client: nowhere()?, admin: nowhere()? };
         let addr = cluster.node(1).peer.clone();
         let way = stranger.clone();
-        let (key, certificate_request) = request()?;
+        let key = new_key()?;
+        let certificate_request = request(&key)?;
         let (cluster, node) = (0, NodeId(0));
         let mut member = Member { addr, cluster, node, token, address, certificate_request, stranger, way };
         match member.ask(&member.join_hello(&member.token, 1, member.certificate_request.clone())).await? {
