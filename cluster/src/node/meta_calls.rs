@@ -117,7 +117,7 @@ impl ClusterNode {
             Err(error) => Err(error),
         };
         if started.is_err() {
-            // It is tried again when the leader next has something for it.
+            // Nothing of it runs: what this node knows must not say that it does.
             self.identity.lock().meta_replica = before;
         }
         started
