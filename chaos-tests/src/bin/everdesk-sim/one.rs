@@ -81,7 +81,9 @@ pub fn run(args: &Args, seed: u64) -> anyhow::Result<()> {
     if args.keep || !line.ok {
         std::fs::create_dir_all(&args.out)?;
         let reasons: Vec<String> = result.err().map(|error| format!("{error:#}")).into_iter().collect();
-        let page = page(&lines, &judged, &reasons, &format!("everdesk-sim --seed {seed} --seconds {}", args.seconds))?;
+        let mutant = args.mutant.as_ref().map_or_else(String::new, |mutant| format!(" --mutant {mutant}"));
+        let command = format!("everdesk-sim --seed {seed} --seconds {}{mutant}", args.seconds);
+        let page = page(&lines, &judged, &reasons, &command)?;
         std::fs::write(args.out.join(format!("seed-{seed}.html")), page)?;
         std::fs::write(args.out.join(format!("seed-{seed}.jsonl")), lines)?;
     }
