@@ -146,7 +146,7 @@ impl SimNode {
     async fn meta(&self, command: MetaCommand) -> Value {
         match self.cluster.meta_propose(command, META_WITHIN).await {
             MetaReply::Refused { reason } => json!({ "refused": reason }),
-            MetaReply::Unknown => json!({ "unknown": "meta" }),
+            MetaReply::Unknown | MetaReply::NotLeader { .. } => json!({ "unknown": "meta" }),
             _ => json!({ "ok": null }),
         }
     }
