@@ -95,10 +95,15 @@ impl ClusterNode {
         }
         let identity = {
             let mut identity = self.identity.lock();
-            if identity.peers == peers || peers.is_empty() {
+            // A replica of meta that has just begun does not know all nodes yet: only who was removed is forgotten.
+            let mut all: BTreeMap<NodeId, NodeAddress> = identity.peers.iter().cloned().collect();
+            all.retain(|id, _| self.wanted_of(*id) != Some(NodeState::Removed));
+            all.extend(peers);
+            let all: Vec<(NodeId, NodeAddress)> = all.into_iter().collect();
+            if identity.peers == all {
                 return;
             }
-            identity.peers = peers;
+            identity.peers = all;
             identity.clone()
         };
         if let Err(error) = self.save_identity(identity).await {
