@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 
 use super::kinds::Kind;
-use crate::report::{Gaps, Impact, Run, Spread, judged};
+use crate::report::{Fault, Gaps, Impact, Run, Spread, judged};
 
 /// Faults and their silences, summed up.
 #[derive(Default)]
@@ -22,11 +22,11 @@ pub struct Silences {
 }
 
 impl Silences {
-    /// Adds what happened in one run.
-    pub fn add(&mut self, run: &Run, gaps: &Gaps) {
+    /// Adds what happened in one run; of a fault that does not count, only the silence.
+    pub fn add(&mut self, run: &Run, gaps: &Gaps, counts: impl Fn(&Fault) -> bool) {
         for (fault, impact) in gaps.by_fault(run) {
             let (count, impacts) = self.by_kind.entry(fault.kind.clone()).or_default();
-            *count += 1;
+            *count += usize::from(counts(fault));
             impacts.extend(impact);
         }
         self.calm_us = self.calm_us.max(gaps.without_fault(run).part_us);
@@ -73,7 +73,8 @@ pub fn sum(histories: &[PathBuf]) -> anyhow::Result<String> {
     for path in histories {
         let file = File::open(path).with_context(|| path.display().to_string())?;
         let run = Run::read(BufReader::new(file), Some(judged::shard_of))?;
-        silences.add(&run, &Gaps::of(&run));
+        // Which of them did nothing is not in a history.
+        silences.add(&run, &Gaps::of(&run), |_| true);
     }
     Ok(format!("{}{} runs, {} sends acked", silences.table(), histories.len(), silences.acked))
 }

@@ -25,7 +25,7 @@ fn write(out: &mut String, stage: &Stage, judged: &Judged) -> std::fmt::Result {
     let (settings, run) = (&stage.settings, &judged.run);
     properties(out, judged)?;
     let mut silences = Silences::default();
-    silences.add(run, &judged.gaps);
+    silences.add(run, &judged.gaps, |fault| stage.duds.iter().all(|(dud, _)| dud.0 != fault.id));
     writeln!(out, "\n{}", silences.table().trim_end())?;
     for (fault, why) in &stage.duds {
         writeln!(out, "  dud: #{} {why}", fault.0)?;

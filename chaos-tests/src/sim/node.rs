@@ -171,15 +171,12 @@ impl Machine {
     }
 
     async fn join(&self, from_any: bool) -> Join {
-        let known = self.join.lock().clone();
-        match known {
-            Some(known) => known,
-            None => {
-                let new = self.token(from_any).await;
-                *self.join.lock() = Some(new.clone());
-                new
-            }
+        if let Some(known) = self.join.lock().clone() {
+            return known;
         }
+        let new = self.token(from_any).await;
+        *self.join.lock() = Some(new.clone());
+        new
     }
 
     /// A token, from the founder or, later, from any.

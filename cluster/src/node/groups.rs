@@ -157,18 +157,18 @@ impl ClusterNode {
         }
     }
 
-    /// Nor must one that cannot be started: its group would have a replica less, and nobody would see it.
-    pub(super) fn does_not_start(&self, replica: ReplicaId, shard: ShardId, error: &StartError) {
-        self.end(&format!(
-            "the replica {replica} of {shard} does not start: {error}. If this is so after a restart, let the node join anew with an empty data directory"
-        ));
-    }
-
     /// A replica that stopped by itself must not stand for one that works: the process ends, and whoever supervises it starts it again.
     fn check_halt(&self, group: &Group) {
         if let Some(reason) = group.halted() {
             self.end(&format!("the replica {} of {} has halted: {reason}", group.replica, group.shard));
         }
+    }
+
+    /// Nor must one that cannot be started: its group would have a replica less, and nobody would see it.
+    pub(super) fn does_not_start(&self, replica: ReplicaId, shard: ShardId, error: &StartError) {
+        self.end(&format!(
+            "the replica {replica} of {shard} does not start: {error}. If this is so after a restart, let the node join anew with an empty data directory"
+        ));
     }
 
     /// Writes checkpoints, flushes them now and then, and lets the log below them go.

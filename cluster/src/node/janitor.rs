@@ -77,17 +77,17 @@ impl ClusterNode {
 
     /// Knows every node of the cluster, also after a restart without meta.
     async fn sync_peers(self: &Arc<Self>) {
-        let Some(nodes) =
-            self.with_meta(|state| state.members().map(|(id, row)| (id, row.address.clone())).collect::<Vec<_>>())
-        else {
-            return;
-        };
-        let removed = self.with_meta(|state| {
-            let gone = state.nodes.iter().filter(|(_, row)| row.state == NodeState::Removed);
-            gone.map(|(id, _)| *id).filter(|id| !self.is_being_told(state, *id)).collect::<Vec<_>>()
+        let known = self.with_meta(|state| {
+            let nodes: Vec<_> = state.members().map(|(id, row)| (id, row.address.clone())).collect();
+            let removed = state.nodes.iter().filter(|(_, row)| row.state == NodeState::Removed);
+            let removed: BTreeMap<_, _> = removed.map(|(id, _)| (*id, self.is_being_told(state, *id))).collect();
+            (nodes, removed)
         });
-        for node in removed.into_iter().flatten() {
-            self.transport.forget_peer(node);
+        let Some((nodes, removed)) = known else { return };
+        for (node, is_being_told) in &removed {
+            if !is_being_told {
+                self.transport.forget_peer(*node);
+            }
         }
         let peers: Vec<(NodeId, NodeAddress)> = nodes.into_iter().filter(|(id, _)| *id != self.me).collect();
         for (id, address) in &peers {
@@ -97,7 +97,7 @@ impl ClusterNode {
             let mut identity = self.identity.lock();
             // A replica of meta that has just begun does not know all nodes yet: only who was removed is forgotten.
             let mut all: BTreeMap<NodeId, NodeAddress> = identity.peers.iter().cloned().collect();
-            all.retain(|id, _| self.wanted_of(*id) != Some(NodeState::Removed));
+            all.retain(|id, _| !removed.contains_key(id));
             all.extend(peers);
             let all: Vec<(NodeId, NodeAddress)> = all.into_iter().collect();
             if identity.peers == all {

@@ -105,22 +105,16 @@ impl ClusterNode {
 
     /// Starts the replica of meta that was allotted to this node after it joined.
     pub(crate) async fn start_meta_replica(self: &Arc<Self>, replica: ReplicaId) -> Result<(), StartError> {
-        let (before, identity) = {
+        let identity = {
             let mut identity = self.identity.lock();
             if identity.meta_replica.is_some_and(|known| known >= replica) {
                 return Ok(());
             }
-            (identity.meta_replica.replace(replica), identity.clone())
+            identity.meta_replica = Some(replica);
+            identity.clone()
         };
-        let started = match self.save_identity(identity).await {
-            Ok(()) => self.start_replica(replica, META_SHARD, false).await,
-            Err(error) => Err(error),
-        };
-        if started.is_err() {
-            // Nothing of it runs: what this node knows must not say that it does.
-            self.identity.lock().meta_replica = before;
-        }
-        started
+        self.save_identity(identity).await?;
+        self.start_replica(replica, META_SHARD, false).await
     }
 }
 

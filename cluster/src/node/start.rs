@@ -183,7 +183,7 @@ impl ClusterNode {
                 Ok(())
             }
             MetaReply::Refused { reason } if self.identity.lock().incarnation == 1 => Err(StartError::Invalid(reason)),
-            // An older node that waits for its peers finds its cluster in meta when they are there.
+            // An open outcome, or what an earlier start had logged: the next start looks again.
             _ => Ok(()),
         }
     }
