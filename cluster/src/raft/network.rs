@@ -30,6 +30,8 @@ use std::time::Duration;
 const APPENDS_IN_FLIGHT_MAX: usize = 64;
 /// An append that is not answered by then is repeated. Well above a slow disk's flush.
 const APPEND_WITHIN: Duration = Duration::from_secs(2);
+/// The next heartbeat waits for the answer to the last: before a follower would miss it.
+const PULSE_WITHIN: Duration = Duration::from_millis(500);
 /// A vote that takes longer than the shortest election timeout is of no use.
 const VOTE_WITHIN: Duration = Duration::from_millis(500);
 /// Bytes of rows in one snapshot chunk.
@@ -49,7 +51,12 @@ impl RaftNetworkFactory<TypeConfig> for Networks {
     type Network = Network;
 
     async fn new_client(&mut self, replica: u64, node: &NodeId) -> Network {
-        Network { shard: self.shard, replica, node: *node, transport: self.transport.clone(), taken: Arc::default() }
+        let (shard, transport) = (self.shard, self.transport.clone());
+        Network { shard, replica, node: *node, transport, append_within: APPEND_WITHIN, taken: Arc::default() }
+    }
+
+    async fn new_heartbeat_client(&mut self, replica: u64, node: &NodeId) -> Network {
+        Network { append_within: PULSE_WITHIN, ..self.new_client(replica, node).await }
     }
 }
 
@@ -60,6 +67,7 @@ pub struct Network {
     replica: u64,
     node: NodeId,
     transport: Arc<Transport>,
+    append_within: Duration,
     /// Of a mutant: the link over which the replica has taken entries.
     taken: Arc<AtomicU64>,
 }
@@ -112,7 +120,7 @@ impl Network {
         if !request.entries.is_empty() {
             FailPoint::BeforeAppendSent.pass();
         }
-        let answer = self.start(lane, MessageKind::Append, APPEND_WITHIN, |out| wire::put_append(request, out));
+        let answer = self.start(lane, MessageKind::Append, self.append_within, |out| wire::put_append(request, out));
         let is_early = Mutant::AckBeforeCommit.is_on() && !request.entries.is_empty();
         let (taken, link) = (self.taken.clone(), if is_early { self.link() } else { 0 });
         if is_early && link != 0 && taken.load(Ordering::Relaxed) == link {

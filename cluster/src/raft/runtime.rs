@@ -1,5 +1,5 @@
-//! Owns when raft's timers fire: those of all groups of a process together. All else is tokio's own.
-//! Invariant: a timer fires no earlier than asked, and at most one step of the grid later.
+//! Owns when raft's timers fire: those of all groups of a process together, and none that would end a call. All else is tokio's own.
+//! Invariant: a tick comes no earlier than asked, and at most one step of the grid later.
 
 use openraft::async_runtime::AsyncRuntime;
 use openraft::impls::TokioRuntime;
@@ -13,6 +13,10 @@ pub const GRID: Duration = Duration::from_millis(25);
 /// Up to here a wait only means "after what is queued": tokio's timers would make a millisecond of it.
 const AT_ONCE: Duration = Duration::from_micros(1);
 
+/// openraft gives up the answer to a heartbeat after one heartbeat of time, and with it every read where a round trip takes
+/// longer. `Network` knows how long to wait, and this is above it. Its only other use waits for a core that has stopped.
+const TIMEOUT_MIN: Duration = Duration::from_secs(2);
+
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// When a wait from `now` until `deadline` ends; all of them counted from the origin, which has passed.
@@ -24,9 +28,9 @@ fn aligned(now: Duration, deadline: Duration) -> Duration {
     GRID.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX))
 }
 
-/// Tokio, but with `sleep_until` on the grid. openraft waits with it for its next tick, every fifth of a heartbeat and
-/// each group at an offset of its own: seven idle groups woke a node 350 times a second, and their heartbeats left
-/// one by one. Its only other use gathers finished writes for a microsecond.
+/// Tokio, but with `sleep_until` on the grid and a time-out that is not too short. openraft waits with the first for its
+/// next tick, every fifth of a heartbeat and each group at an offset of its own: seven idle groups woke a node 350 times a
+/// second, and their heartbeats left one by one. Its only other use gathers finished writes for a microsecond.
 #[derive(Debug)]
 pub struct GridRuntime(TokioRuntime);
 
@@ -67,7 +71,7 @@ impl AsyncRuntime for GridRuntime {
     }
 
     fn timeout<R, F: Future<Output = R> + OptionalSend>(duration: Duration, future: F) -> Self::Timeout<R, F> {
-        TokioRuntime::timeout(duration, future)
+        TokioRuntime::timeout(duration.max(TIMEOUT_MIN), future)
     }
 
     fn timeout_at<R, F: Future<Output = R> + OptionalSend>(deadline: Self::Instant, future: F) -> Self::Timeout<R, F> {

@@ -3,6 +3,7 @@
 
 use proto::command::Party;
 use proto::ids::{SessionId, VisitorId};
+use proto::mutants::Mutant;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Bytes that may wait for one socket; over it the socket is closed and the client resumes by cursor.
@@ -118,7 +119,7 @@ impl Subscription {
         let told = &mut self.told[usize::from(party != Party::Visitor)];
         let before = *told;
         *told = (before.0.max(received), before.1.max(read));
-        *told != before
+        *told != before || Mutant::StaleLeaderPushes.is_on()
     }
 
     /// The leader said where the socket stands; nothing is written before [`Subscription::settle`].
@@ -139,6 +140,7 @@ impl Subscription {
         if self.cursor.is_some_and(|cursor| seq <= cursor) {
             return match item {
                 Item::Ack { frame, .. } => frames.push(frame),
+                Item::Event { frame, .. } if Mutant::StaleLeaderPushes.is_on() => frames.push(frame),
                 Item::Event { .. } => true,
             };
         }

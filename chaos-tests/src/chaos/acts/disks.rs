@@ -27,7 +27,8 @@ fn faults(stage: &mut Stage, machine: u64) -> anyhow::Result<&DiskFaults> {
 /// Leaves no room on a machine's disk.
 pub fn fill(stage: &mut Stage, lasts: Duration) -> anyhow::Result<Begun> {
     let victim = stage.any();
-    let filler = stage.machine(victim).disk.as_ref().map(|disk| disk.path().join("filler"));
+    let disk = stage.machine(victim).disk.as_ref().filter(|disk| disk.can_be_filled());
+    let filler = disk.map(|disk| disk.path().join("filler"));
     let refused = faults(stage, victim)?.counts()?.writes_failed;
     let ends = ends_of(stage, victim);
     let note = format!("no room for {} ms", lasts.as_millis());
@@ -130,7 +131,7 @@ pub fn power_off(stage: &mut Stage, kind: Kind, lasts: Duration) -> anyhow::Resu
     let id = stage.begins(kind.name(), &victims, format!("dark for {} ms", lasts.as_millis()));
     for victim in &victims {
         stage.excuse(*victim);
-        stage.machine(*victim).disk.as_ref().context("power losses need disks")?.power_off()?;
+        stage.machine(*victim).disk.as_mut().context("power losses need disks")?.power_off()?;
     }
     stage.supervisor.kill(&victims);
     Ok(Some((id, Hold::Dark(victims))))

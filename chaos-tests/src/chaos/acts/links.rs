@@ -71,9 +71,9 @@ pub fn delay(stage: &mut Stage, lasts: Duration) -> anyhow::Result<Begun> {
     if stage.dice.once_in(2) {
         pairs.extend(numbers.iter().flat_map(|number| shapes::clients_of(*number)));
     }
-    // Heartbeats come every 100 ms and their answers must not take as long: more is an outage, not a delay.
-    let fixed = Duration::from_millis(2 + stage.dice.below(20) as u64);
-    let jitter = Duration::from_millis(stage.dice.below(15) as u64);
+    // There and back at most 240 ms: an election takes two such turns, and must be over in 500 ms.
+    let fixed = Duration::from_millis(2 + stage.dice.below(80) as u64);
+    let jitter = Duration::from_millis(stage.dice.below(40) as u64);
     let delay = Delay { fixed, jitter, reorder: stage.dice.once_in(2) };
     let note = format!(
         "{} to {} ms{}, for {} ms",
