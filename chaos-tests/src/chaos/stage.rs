@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 
 use super::acts::Lasting;
 use super::admin::Admin;
@@ -334,17 +335,20 @@ impl Stage {
 
     /// Gives a machine an address and a token with which to join.
     fn invite(&mut self, number: u64) -> anyhow::Result<()> {
-        let token = self.until("a node gives a join token", FOUNDED_WITHIN, |stage| {
-            let others: Vec<usize> = (0..stage.machines.len()).filter(|at| *at + 1 != number as usize).collect();
-            others.into_iter().find_map(|at| {
-                let machine = &stage.machines[at];
-                if !stage.supervisor.is_running(machine.number) {
-                    return None;
+        let deadline = Instant::now() + FOUNDED_WITHIN;
+        let token = 'given: loop {
+            for other in 1..=self.spare() {
+                if other == number || !self.supervisor.is_running(other) {
+                    continue;
                 }
-                let token = stage.runtime.block_on(stage.admin.join_token(&machine.admin)).ok()?;
-                Some((machine.peer.clone(), token))
-            })
-        })?;
+                let (admin, addr) = (self.admin.clone(), self.machine(other).admin.clone());
+                if let Ok(token) = self.attend(async move { admin.join_token(&addr).await })? {
+                    break 'given (self.machine(other).peer.clone(), token);
+                }
+            }
+            ensure!(Instant::now() < deadline, "not within {FOUNDED_WITHIN:?}: a node gives a join token");
+            self.pause(LOOK_EVERY)?;
+        };
         self.machine(number).joins = Some(token);
         Ok(())
     }
@@ -395,30 +399,42 @@ impl Stage {
         whole.context(lacks)
     }
 
-    /// Asks the machines one by one until one does it.
+    /// Tells the machines one by one what is wanted of `n{id}`, until one has done it.
     /// # Errors
     /// None did within `within`; with what was said last.
-    pub fn order(
-        &mut self,
-        what: &str,
-        within: Duration,
-        mut ask: impl FnMut(&Stage, &str) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    pub fn want(&mut self, id: u64, state: &'static str, within: Duration) -> anyhow::Result<()> {
+        let deadline = Instant::now() + within;
         let mut last = String::new();
-        let done = self.until(what, within, |stage| {
-            for number in stage.numbers() {
-                if !stage.supervisor.is_running(number) {
+        loop {
+            for number in self.numbers() {
+                if !self.supervisor.is_running(number) {
                     continue;
                 }
-                let admin = stage.machine(number).admin.clone();
-                match ask(stage, &admin) {
-                    Ok(()) => return Some(()),
+                let (admin, addr) = (self.admin.clone(), self.machine(number).admin.clone());
+                match self.attend(async move { admin.set_state(&addr, id, state).await })? {
+                    Ok(()) => return Ok(()),
                     Err(error) => last = format!("{error:#}"),
                 }
             }
-            None
-        });
-        done.context(last)
+            ensure!(Instant::now() < deadline, "not within {within:?}: n{id} is {state}; {last}");
+            self.pause(LOOK_EVERY)?;
+        }
+    }
+
+    /// Waits for an answer, and tends the faults meanwhile: one that waits for a cluster in trouble must not prolong the trouble.
+    /// # Errors
+    /// The run is interrupted, or the lab failed.
+    pub fn attend<T: Send + 'static>(&mut self, answer: impl Future<Output = T> + Send + 'static) -> anyhow::Result<T> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(answer, &self.runtime);
+        loop {
+            if let Some(answered) = tasks.try_join_next() {
+                return Ok(answered?);
+            }
+            self.stop.check()?;
+            self.tend()?;
+            std::thread::park_timeout(LOOK_EVERY);
+        }
     }
 
     /// Where the history is written.

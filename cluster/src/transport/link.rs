@@ -246,7 +246,7 @@ impl Transport {
     }
 
     async fn hear_hello(&self, socket: Socket) -> Result<(TlsStream<Socket>, Hello), HandshakeError> {
-        socket.send_at_once()?;
+        socket.send_in_turn()?;
         let mut socket = TlsStream::from(self.config.tls.acceptor().accept(socket).await?);
         let hello = read_message(&mut socket).await?;
         Ok((socket, hello))

@@ -7,6 +7,11 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
+/// Bytes that may wait in the kernel to be sent. Its own measure is megabytes: where little bandwidth is left, heartbeats and votes
+/// would stand behind seconds of entries there, whatever lane they have here.
+#[cfg(target_os = "linux")]
+const UNSENT_MAX: u32 = 64 << 10;
+
 /// One connection.
 #[derive(Debug)]
 pub enum Socket {
@@ -51,16 +56,20 @@ impl Socket {
             return turmoil::net::TcpStream::connect(address).await.map(Socket::Simulated);
         }
         let socket = Socket::Tcp(TcpStream::connect(address).await?);
-        socket.send_at_once()?;
+        socket.send_in_turn()?;
         Ok(socket)
     }
 
-    /// Switches Nagle's delay off.
+    /// Switches Nagle's delay off, and keeps what cannot be sent yet out of the kernel, where nothing overtakes it.
     /// # Errors
     /// The connection has ended.
-    pub fn send_at_once(&self) -> io::Result<()> {
+    pub fn send_in_turn(&self) -> io::Result<()> {
         match self {
-            Socket::Tcp(socket) => socket.set_nodelay(true),
+            Socket::Tcp(socket) => {
+                #[cfg(target_os = "linux")]
+                socket2::SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_MAX)?;
+                socket.set_nodelay(true)
+            }
             #[cfg(feature = "sim")]
             Socket::Simulated(_) => Ok(()),
         }

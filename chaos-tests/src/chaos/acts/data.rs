@@ -123,9 +123,7 @@ fn remove_others(stage: &mut Stage, machine: u64, id: u64) -> anyhow::Result<()>
         ids.contains(&id).then(|| ids.into_iter().filter(|other| *other != id).collect::<Vec<u64>>())
     })?;
     for gone in old {
-        stage.order(&format!("n{gone} is removed"), REMOVED_WITHIN, |stage, admin| {
-            stage.runtime.block_on(stage.admin.set_state(admin, gone, "leaving"))
-        })?;
+        stage.want(gone, "leaving", REMOVED_WITHIN)?;
     }
     Ok(())
 }

@@ -17,16 +17,12 @@ pub fn drain(stage: &mut Stage, lasts: Duration) -> anyhow::Result<Begun> {
     let victim = if stage.dice.once_in(2) { stage.any() } else { stage.leader() };
     let Some(node) = stage.eyes.id(victim) else { return Ok(None) };
     let id = stage.begins(Kind::Drain.name(), &[victim], format!("serves nobody for {} ms", lasts.as_millis()));
-    stage.order("a node is drained", ORDERED_WITHIN, |stage, admin| {
-        stage.runtime.block_on(stage.admin.set_state(admin, node, "draining"))
-    })?;
+    stage.want(node, "draining", ORDERED_WITHIN)?;
     Ok(Some((id, Hold::Drained(node))))
 }
 
 pub fn undrain(stage: &mut Stage, node: u64) -> anyhow::Result<Option<String>> {
-    stage.order("a node is active again", ORDERED_WITHIN, |stage, admin| {
-        stage.runtime.block_on(stage.admin.set_state(admin, node, "active"))
-    })?;
+    stage.want(node, "active", ORDERED_WITHIN)?;
     Ok(None)
 }
 
@@ -47,8 +43,8 @@ pub fn transfer(stage: &mut Stage) -> anyhow::Result<Begun> {
     }
     let to = others[stage.dice.below(others.len())];
     let id = stage.begins(Kind::Transfer.name(), &[from], format!("g{shard} to n{to}"));
-    let admin = stage.machine(from).admin.clone();
-    if let Err(error) = stage.runtime.block_on(stage.admin.lead(&admin, shard, to)) {
+    let (admin, addr) = (stage.admin.clone(), stage.machine(from).admin.clone());
+    if let Err(error) = stage.attend(async move { admin.lead(&addr, shard, to).await })? {
         stage.say(&format!("g{shard} stays: {error:#}"));
     }
     Ok(Some((id, Hold::Nothing)))
@@ -89,9 +85,7 @@ pub fn join(stage: &mut Stage) -> anyhow::Result<()> {
     stage.pause(time)?;
     let ends = stage.supervisor.ends().len();
     stage.supervisor.let_end(spare);
-    stage.order("the spare leaves", ORDERED_WITHIN, |stage, admin| {
-        stage.runtime.block_on(stage.admin.set_state(admin, node, "leaving"))
-    })?;
+    stage.want(node, "leaving", ORDERED_WITHIN)?;
     let left = stage.until("the spare has handed all over and ends", REMOVED_WITHIN, |stage| {
         stage.supervisor.ends()[ends..].iter().find(|end| end.machine == spare).map(|end| end.status)
     });
