@@ -129,6 +129,11 @@ impl<W: Ways> Client<W> {
     /// Waits for everything that is under way, here and with the others.
     pub async fn finish(mut self) {
         while self.under_way.join_next().await.is_some() {}
+        // A socket whose machine went dark without a word looks open until it is used. A refusal is an answer too.
+        let any = self.room.sessions.lock().first().copied();
+        if let Some(session) = any {
+            let _ = self.chat.history(session, HistoryFrom::After(0), Some(1)).await;
+        }
         self.room.rest().await;
         drop(self.chat);
         while self.reader.join_next().await.is_some() {}
