@@ -24,9 +24,9 @@ struct Since {
 }
 
 impl Shard {
-    /// A repeated close whose conversation has ended is done, whatever has begun since, and so is one of a caller who saw that none
+    /// A repeated close whose conversation has ended is done, whatever has begun since, and so is one of a visitor who saw that none
     /// was open. An agent who was given the conversation after what it saw did not mean that part: the close was refused then, or
-    /// would have been.
+    /// would have been; any other agent is refused as ever.
     pub(crate) fn close_seen(
         &mut self,
         rows: &dyn Rows,
@@ -43,7 +43,7 @@ impl Shard {
         {
             return Ok(Reply::Rejected(Refusal::NotYours));
         }
-        if none_was_open {
+        if none_was_open && !matches!(by, Party::Agent(_)) {
             return Ok(Reply::Closed { seq: None });
         }
         self.close(rows, id, by)

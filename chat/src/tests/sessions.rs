@@ -301,6 +301,8 @@ fn a_close_of_who_saw_nothing_open_never_ends_the_next_conversation() {
             let again = world.apply(late(seen));
             assert_eq!((again.reply, again.effects), (Reply::Closed { seq: None }, Vec::new()));
         }
+        let by_agent = Command::CloseSeen { session: session(1), by: Party::Agent(AgentId(7)), seen };
+        assert_eq!(world.reply(by_agent), Reply::Rejected(Refusal::NotYours), "an agent who has nothing to close");
         let to = Command::ReassignSeen { session: session(1), agent: AgentId(9), seen };
         assert!(matches!(world.reply(to), Reply::Rejected(_)), "nor is it moved");
         assert!(world.shard.session(&world.rows, session(1)).unwrap().unwrap().open.is_some());
