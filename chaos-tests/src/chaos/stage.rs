@@ -335,21 +335,11 @@ impl Stage {
 
     /// Gives a machine an address and a token with which to join.
     fn invite(&mut self, number: u64) -> anyhow::Result<()> {
-        let deadline = Instant::now() + FOUNDED_WITHIN;
-        let token = 'given: loop {
-            for other in 1..=self.spare() {
-                if other == number || !self.supervisor.is_running(other) {
-                    continue;
-                }
-                let (admin, addr) = (self.admin.clone(), self.machine(other).admin.clone());
-                if let Ok(token) = self.attend(async move { admin.join_token(&addr).await })? {
-                    break 'given (self.machine(other).peer.clone(), token);
-                }
-            }
-            ensure!(Instant::now() < deadline, "not within {FOUNDED_WITHIN:?}: a node gives a join token");
-            self.pause(LOOK_EVERY)?;
-        };
-        self.machine(number).joins = Some(token);
+        let others: Vec<u64> = (1..=self.spare()).filter(|other| *other != number).collect();
+        let give = |admin: Admin, addr: String| async move { admin.join_token(&addr).await };
+        let (by, token) = self.ask_in_turn("a node gives a join token", &others, FOUNDED_WITHIN, give)?;
+        let at = self.machine(by).peer.clone();
+        self.machine(number).joins = Some((at, token));
         Ok(())
     }
 
@@ -403,20 +393,35 @@ impl Stage {
     /// # Errors
     /// None did within `within`; with what was said last.
     pub fn want(&mut self, id: u64, state: &'static str, within: Duration) -> anyhow::Result<()> {
+        let tell = move |admin: Admin, addr: String| async move { admin.set_state(&addr, id, state).await };
+        self.ask_in_turn(&format!("n{id} is {state}"), &self.numbers(), within, tell).map(drop)
+    }
+
+    /// Asks those of the machines that run, one by one, until one gives an answer. Returns which it was, and the answer.
+    fn ask_in_turn<T: Send + 'static, A>(
+        &mut self,
+        what: &str,
+        machines: &[u64],
+        within: Duration,
+        ask: impl Fn(Admin, String) -> A,
+    ) -> anyhow::Result<(u64, T)>
+    where
+        A: Future<Output = anyhow::Result<T>> + Send + 'static,
+    {
         let deadline = Instant::now() + within;
         let mut last = String::new();
         loop {
-            for number in self.numbers() {
+            for &number in machines {
                 if !self.supervisor.is_running(number) {
                     continue;
                 }
-                let (admin, addr) = (self.admin.clone(), self.machine(number).admin.clone());
-                match self.attend(async move { admin.set_state(&addr, id, state).await })? {
-                    Ok(()) => return Ok(()),
+                let asked = ask(self.admin.clone(), self.machine(number).admin.clone());
+                match self.attend(asked)? {
+                    Ok(answer) => return Ok((number, answer)),
                     Err(error) => last = format!("{error:#}"),
                 }
             }
-            ensure!(Instant::now() < deadline, "not within {within:?}: n{id} is {state}; {last}");
+            ensure!(Instant::now() < deadline, "not within {within:?}: {what}; {last}");
             self.pause(LOOK_EVERY)?;
         }
     }

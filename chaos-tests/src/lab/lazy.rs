@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
-use super::tool;
+use super::{owner, tool};
 use crate::cluster::NodeProcess;
 
 /// Names the program.
@@ -73,7 +73,7 @@ impl LazyFs {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let mut process = NodeProcess::start_behind(&[], program, &args, &log)?;
         let deadline = Instant::now() + STARTS_WITHIN;
-        while !is_mounted(at)? {
+        while !owner::mounts().iter().any(|point| point == at) {
             if process.ended().is_some() || Instant::now() >= deadline {
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
                 bail!("LazyFS does not start: {}", said.lines().last().unwrap_or("it says nothing"));
@@ -87,10 +87,4 @@ impl LazyFs {
     pub fn kill(&mut self) {
         self.process.kill();
     }
-}
-
-fn is_mounted(at: &Path) -> anyhow::Result<bool> {
-    let mounts = std::fs::read_to_string("/proc/self/mounts").context("read the mounts")?;
-    let at = at.display().to_string();
-    Ok(mounts.lines().any(|line| line.split(' ').nth(1) == Some(&at)))
 }

@@ -107,7 +107,8 @@ fn names_in(dir: &Path) -> impl Iterator<Item = String> {
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok())
 }
 
-fn mounts() -> Vec<PathBuf> {
+/// Where something is mounted.
+pub(super) fn mounts() -> Vec<PathBuf> {
     let text = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     text.lines().filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from).collect()
 }
