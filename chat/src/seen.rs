@@ -15,9 +15,18 @@ enum Change {
     Assigned(AgentId),
 }
 
+/// What a caller cannot know who saw no more than that.
+struct Since {
+    /// Something has come since, and before it no conversation was open.
+    none_was_open: bool,
+    /// Oldest first.
+    changes: Vec<Change>,
+}
+
 impl Shard {
-    /// A repeated close whose conversation has ended is done, whatever has begun since. An agent who was given the conversation after
-    /// what it saw did not mean that part: the close was refused then, or would have been.
+    /// A repeated close whose conversation has ended is done, whatever has begun since, and so is one of a visitor who saw that none
+    /// was open. An agent who was given the conversation after what it saw did not mean that part: the close was refused then, or
+    /// would have been; any other agent is refused as ever.
     pub(crate) fn close_seen(
         &mut self,
         rows: &dyn Rows,
@@ -25,7 +34,7 @@ impl Shard {
         by: Party,
         seen: u64,
     ) -> Result<Reply, ApplyError> {
-        let changes = self.changes_after(rows, id, seen)?;
+        let Since { none_was_open, changes } = self.since(rows, id, seen)?;
         if changes.iter().any(|change| matches!(change, Change::Closed)) {
             return Ok(Reply::Closed { seq: None });
         }
@@ -33,6 +42,9 @@ impl Shard {
             && changes.iter().any(|change| matches!(change, Change::Assigned(to) if *to == agent))
         {
             return Ok(Reply::Rejected(Refusal::NotYours));
+        }
+        if none_was_open && !matches!(by, Party::Agent(_)) {
+            return Ok(Reply::Closed { seq: None });
         }
         self.close(rows, id, by)
     }
@@ -45,28 +57,36 @@ impl Shard {
         agent: AgentId,
         seen: u64,
     ) -> Result<Reply, ApplyError> {
+        let since = self.since(rows, id, seen)?;
         // If this move was done before, then it was the first change.
-        match self.changes_after(rows, id, seen)?.first() {
+        match since.changes.first() {
+            None if since.none_was_open => Ok(Reply::Rejected(Refusal::ConversationClosed)),
             None => self.reassign(rows, id, agent),
             Some(Change::Assigned(to)) if *to == agent => Ok(Reply::Done),
             Some(_) => Ok(Reply::Rejected(Refusal::Changed)),
         }
     }
 
-    /// The changes among the events above `seen`, oldest first; none when there is no such session.
-    fn changes_after(&self, rows: &dyn Rows, id: SessionId, seen: u64) -> Result<Vec<Change>, ApplyError> {
+    /// What has come above `seen`; nothing when there is no such session.
+    fn since(&self, rows: &dyn Rows, id: SessionId, seen: u64) -> Result<Since, ApplyError> {
         let head = self.with_session(rows, id, |session| session.log.head())?.unwrap_or(0);
-        let after = seen.max(head.saturating_sub(SEEN_LOOK_MAX));
-        if after >= head {
-            return Ok(Vec::new());
+        let from = seen.max(head.saturating_sub(SEEN_LOOK_MAX));
+        if from >= head {
+            return Ok(Since { none_was_open: false, changes: Vec::new() });
         }
+        // With the last that was seen: after a close, and before all, none is open.
+        let after = from.saturating_sub(1);
         let limit = usize::try_from(head - after).expect("SEEN_LOOK_MAX is small");
         let page = self.history(rows, id, HistoryRange::After(after), limit, usize::MAX)?;
-        let changes = page.into_iter().flat_map(|page| page.events).filter_map(|event| match event.body {
-            EventBody::Closed { .. } => Some(Change::Closed),
-            EventBody::Assigned { agent, .. } => Some(Change::Assigned(agent)),
-            EventBody::Message { .. } => None,
-        });
-        Ok(changes.collect())
+        let mut since = Since { none_was_open: from == 0, changes: Vec::new() };
+        for event in page.into_iter().flat_map(|page| page.events) {
+            match event.body {
+                EventBody::Closed { .. } if event.seq <= from => since.none_was_open = true,
+                EventBody::Closed { .. } => since.changes.push(Change::Closed),
+                EventBody::Assigned { agent, .. } if event.seq > from => since.changes.push(Change::Assigned(agent)),
+                EventBody::Assigned { .. } | EventBody::Message { .. } => {}
+            }
+        }
+        Ok(since)
     }
 }

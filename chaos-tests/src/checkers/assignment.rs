@@ -81,7 +81,8 @@ fn check_causes(session: &Session<'_>, found: &mut Findings) {
         }
     }
     for (by, events) in closes {
-        let ops = effective(session, |op| matches!(op.what, What::Close { .. }) && op.by == *by);
+        let is_such = |op: &Op<'_>| matches!(op.what, What::Close { .. }) && op.by == *by && !session.saw_none_open(op);
+        let ops = effective(session, is_such);
         found.checked += events.len() as u64;
         for at in without_cause(session, &events, &ops) {
             breach(session, at, format!("no operation of {by} can have closed"), &ops, found);

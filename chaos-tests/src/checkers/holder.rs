@@ -215,6 +215,9 @@ impl<'s> Gather<'s, '_> {
 
     /// Closes, moves and refused sends.
     fn add_op(&mut self, op: &'s Op<'_>) {
+        if self.session.saw_none_open(op) {
+            return;
+        }
         // Whether it did something is open: the conversation that it was for may have ended before.
         let is_open = self.session.may_be_over(op);
         let outcome = match op.end {

@@ -12,6 +12,9 @@ use crate::history::{
     Body, ClientId, DeviceId, Event, EventKind, NodeId, OpId, Party, Record, Reply, Seq, SessionId, Socket, What, Who,
 };
 
+/// What a client saw so many events ago no longer counts (docs/PROTOCOL.md, `close`).
+const SEEN_LOOK_MAX: u64 = 1000;
+
 /// Number of a line, from 1: its place in time, which is finer than the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Line(pub usize);
@@ -190,6 +193,21 @@ impl Session<'_> {
     pub fn may_be_over(&self, op: &Op<'_>) -> bool {
         let End::Ok { line, .. } = op.end else { return false };
         self.came_unseen(op, line, |kind| matches!(kind, EventKind::Closed { .. }))
+    }
+
+    /// Whether a close did nothing, whenever it came: its client, no agent, saw that none was open. An agent is refused then.
+    pub fn saw_none_open(&self, op: &Op<'_>) -> bool {
+        let What::Close { seen: Some(seen), .. } = op.what else { return false };
+        if matches!(op.by, Party::Agent(_)) || self.head().saturating_sub(*seen) > SEEN_LOOK_MAX {
+            return false;
+        }
+        let last = self.position(Seq(*seen)).map(|at| &self.events[at].kind);
+        *seen == 0 || matches!(last, Some(EventKind::Closed { .. }))
+    }
+
+    /// The last seq; 0 when there is none.
+    fn head(&self) -> u64 {
+        self.events.last().map_or(0, |event| event.seq.0)
     }
 
     /// Whether an agent's close may be refused to the one who holds the session: it was given to the agent after what the agent saw.

@@ -39,7 +39,8 @@ impl Timeline {
 
 /// The earliest begin of an operation that can have caused each event.
 fn causes(session: &Session<'_>) -> Vec<Line> {
-    let mut closes = Begins::of(session, |op| matches!(op.what, What::Close { .. }).then_some(op.by.clone()));
+    let may_close = |op: &Op<'_>| matches!(op.what, What::Close { .. }) && !session.saw_none_open(op);
+    let mut closes = Begins::of(session, |op| may_close(op).then_some(op.by.clone()));
     let mut moves = Begins::of(session, |op| match op.what {
         What::Move { agent, .. } => Some(agent.clone()),
         _ => None,

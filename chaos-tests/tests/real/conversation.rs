@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use chaos_tests::cluster::{Cluster, SITE};
+use chaos_tests::socket::{Came, Socket};
 use chaos_tests::wait;
 use chaos_tests::workload::{Shape, Workload};
 use chaos_tests::{http as plain, oracle};
 use node::client::{ChatClient, Config, Item, http};
 use proto::client::{Event, EventKind, HistoryFrom, Party};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 const SOON: Duration = Duration::from_secs(15);
@@ -62,6 +64,40 @@ async fn a_visitor_and_an_agent_talk_through_different_nodes() -> anyhow::Result
         let page = reader.history(session, HistoryFrom::After(0), None).await?;
         assert_eq!(page.head, 4, "node {}", node.number);
         assert_eq!(page.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2, 3, 4], "node {}", node.number);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_close_right_behind_a_message_ends_what_the_message_began() -> anyhow::Result<()> {
+    let cluster = Cluster::start(1).await?;
+    let clients = cluster.clients_from(0);
+    let new = http::create_visitor(&clients[0], SITE).await?;
+    let (session, who) = (new.session, Party::Visitor(new.visitor));
+    let (visitor, mut told) = ChatClient::start(Config::new(clients, new.token, who));
+    for seq in [1, 3] {
+        let pending = visitor.enqueue(session, "never mind").await?;
+        visitor.close(session).await?;
+        assert_eq!(pending.acked().await?.seq, seq);
+        assert_eq!(next_event(&mut told).await?.seq, seq);
+        assert_eq!(next_event(&mut told).await?.kind, EventKind::Closed { by: who });
+    }
+    // Whose frame names no `seen`: the node knows what it told the socket, and what is under way.
+    let addr = &cluster.node(1).client;
+    let new = http::create_visitor(addr, SITE).await?;
+    let mut socket = Socket::hello(addr, &new.token, None).await?;
+    let session = new.session.to_string();
+    for id in [2, 4] {
+        socket.send(&json!({"id": id, "send": {"session": session, "cid": id.to_string(), "text": "never mind"}})).await?;
+        socket.send(&json!({"id": id + 1, "close": {"session": session}})).await?;
+        let closed = json!({"kind": "closed", "seq": id});
+        loop {
+            match socket.next(SOON).await? {
+                Came::Frame(frame) if json!({"kind": frame["event"]["kind"], "seq": frame["event"]["seq"]}) == closed => break,
+                Came::Frame(_) => {}
+                other => anyhow::bail!("{other:?} and no {closed}"),
+            }
+        }
     }
     Ok(())
 }

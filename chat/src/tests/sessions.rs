@@ -283,6 +283,33 @@ fn a_close_that_comes_again_never_ends_the_next_conversation() {
     }
 }
 
+/// Found by chaos 302: a copy of a close that had found nothing open came two seconds late.
+#[test]
+fn a_close_of_who_saw_nothing_open_never_ends_the_next_conversation() {
+    for cold in [false, true] {
+        let mut world = with_talk();
+        world.apply(close(1, Party::Visitor));
+        let seen = world.shard.session(&world.rows, session(1)).unwrap().unwrap().head;
+        let late = |seen| Command::CloseSeen { session: session(1), by: Party::Visitor, seen };
+        assert_eq!(world.reply(late(seen)), Reply::Closed { seq: None });
+        world.apply(say(1, Party::Visitor, 2, "one more thing"));
+        if cold {
+            world.checkpoint();
+            world.chill();
+        }
+        for seen in [0, seen] {
+            let again = world.apply(late(seen));
+            assert_eq!((again.reply, again.effects), (Reply::Closed { seq: None }, Vec::new()));
+        }
+        let by_agent = Command::CloseSeen { session: session(1), by: Party::Agent(AgentId(7)), seen };
+        assert_eq!(world.reply(by_agent), Reply::Rejected(Refusal::NotYours), "an agent who has nothing to close");
+        let to = Command::ReassignSeen { session: session(1), agent: AgentId(9), seen };
+        assert!(matches!(world.reply(to), Reply::Rejected(_)), "nor is it moved");
+        assert!(world.shard.session(&world.rows, session(1)).unwrap().unwrap().open.is_some());
+        assert_eq!(world.reply(late(seen + 1)), Reply::Closed { seq: Some(seen + 2) });
+    }
+}
+
 #[test]
 fn an_agents_close_that_was_refused_stays_so_when_it_comes_again() {
     let mut world = with_talk();

@@ -267,8 +267,10 @@ impl Driver {
             }
             Command::Ask { mut verb, reply } => {
                 if let Verb::Close(close) = &mut verb {
-                    // Kept through every repetition: a conversation that begins later must stay open.
-                    close.seen = close.seen.or_else(|| self.cursors.head(close.session));
+                    // Kept through every repetition: a conversation that begins later must stay open, and the one that our
+                    // own message begins must not.
+                    let own = u64::from(self.outbox.has_any(close.session));
+                    close.seen = close.seen.or_else(|| Some(self.cursors.head(close.session)? + own));
                 }
                 self.asks.push(self.id_next, verb, reply, Instant::now());
                 self.id_next += 1;

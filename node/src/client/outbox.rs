@@ -105,6 +105,11 @@ impl Outbox {
         self.len
     }
 
+    /// Whether a message of the session is not acked yet.
+    pub fn has_any(&self, session: SessionId) -> bool {
+        self.lanes.get(&session).is_some_and(|lane| !lane.queue.is_empty())
+    }
+
     pub fn awaits_answers(&self) -> bool {
         !self.attempts.is_empty()
     }

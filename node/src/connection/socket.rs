@@ -304,6 +304,14 @@ impl State {
         pumped
     }
 
+    /// The last seq of a session that its client can be said to know of: what was written, and the first of its own sends under
+    /// way, which may open a conversation. All, as long as nothing was written.
+    pub fn known(&self, session: SessionId) -> u64 {
+        let told = self.sessions.iter().find(|sub| sub.session == session).and_then(|sub| sub.cursor);
+        let own = u64::from(self.sends.values().any(|sent| sent.session == session));
+        told.map_or(u64::MAX, |told| told + own)
+    }
+
     /// The send of this socket that the event is of, while its ack is under way.
     fn own_send(&self, session: SessionId, body: &EventBody) -> Option<u64> {
         let EventBody::Message { from, device, cid, .. } = body else { return None };

@@ -65,9 +65,7 @@ fn carry_out(socket: &Arc<Socket>, frame: ClientFrame<'_>) {
         }
         Verb::Close(ask) => {
             let session = ask.session;
-            let told =
-                || socket.with(|state| state.subscription(session).and_then(|sub| sub.cursor)).unwrap_or(u64::MAX);
-            let seen = ask.seen.unwrap_or_else(told);
+            let seen = ask.seen.unwrap_or_else(|| socket.with(|state| state.known(session)));
             let call = ShardCall::Propose(Command::CloseSeen { session, by: who.party(), seen });
             ask_shard(socket, who, id, ask.session, call, |_| Reply::Ok);
         }

@@ -45,6 +45,10 @@ pub fn close() -> What {
     What::Close { session: session(), seen: None }
 }
 
+pub fn close_seen(seen: u64) -> What {
+    What::Close { session: session(), seen: Some(seen) }
+}
+
 pub fn history(after: u64, limit: u64) -> What {
     What::History { session: session(), after, limit }
 }

@@ -103,6 +103,34 @@ fn an_acknowledged_close_or_move_leaves_the_session_so() {
     broken(OPERATOR, to_agent("b"));
 }
 
+/// Found by chaos 302: a copy of such a close came late.
+#[test]
+fn a_close_of_who_saw_nothing_open_does_nothing() {
+    let (mut events, mut base) = with_a();
+    let more = [closed(3, "visitor"), visitor(4, "y"), visitor(5, "z")];
+    base.did(VISITOR, close_seen(2), None).sent(VISITOR, 2, "y", 4);
+    events.extend_from_slice(&more);
+    // Nor does an acknowledgement promise that nothing is open.
+    for seen in [0, 3] {
+        let mut book = base.clone();
+        book.did(VISITOR, close_seen(seen), None).sent(VISITOR, 3, "z", 5);
+        book.finals(&events).passes();
+        // It is no cause of a close, even if nobody knows its outcome.
+        let mut book = base.clone();
+        book.sent(VISITOR, 3, "z", 5);
+        let late = book.invoke(VISITOR, close_seen(seen));
+        ending(book.unknown(late).clone(), &events, &[closed(6, "visitor")]).breaks("assignment");
+    }
+    // Who saw the conversation does end it.
+    let mut book = base.clone();
+    book.sent(VISITOR, 3, "z", 5).did(VISITOR, close_seen(4), None);
+    ending(book.clone(), &events, &[]).breaks("refusals");
+    ending(book, &events, &[closed(6, "visitor")]).passes();
+    // An agent, whose conversation it is not, is refused.
+    base.sent(VISITOR, 3, "z", 5).did(A, close_seen(3), None);
+    ending(base, &events, &[]).breaks("refusals");
+}
+
 #[test]
 fn the_search_finds_answers_that_no_order_explains() {
     let (events, base) = with_a();
