@@ -192,17 +192,20 @@ impl Session<'_> {
     /// Whether an acknowledged close may have done nothing: the conversation that its client saw was closed by then.
     pub fn may_be_over(&self, op: &Op<'_>) -> bool {
         let End::Ok { line, .. } = op.end else { return false };
-        self.came_unseen(op, line, |kind| matches!(kind, EventKind::Closed { .. }))
+        // One of who saw none open did nothing by then; a copy that comes after so many events is another matter.
+        self.came_unseen(op, line, |kind| matches!(kind, EventKind::Closed { .. })) || self.saw_none(op)
     }
 
     /// Whether a close did nothing, whenever it came: its client, no agent, saw that none was open. An agent is refused then.
     pub fn saw_none_open(&self, op: &Op<'_>) -> bool {
         let What::Close { seen: Some(seen), .. } = op.what else { return false };
-        if matches!(op.by, Party::Agent(_)) || self.head().saturating_sub(*seen) > SEEN_LOOK_MAX {
-            return false;
-        }
+        self.saw_none(op) && self.head().saturating_sub(*seen) <= SEEN_LOOK_MAX
+    }
+
+    fn saw_none(&self, op: &Op<'_>) -> bool {
+        let What::Close { seen: Some(seen), .. } = op.what else { return false };
         let last = self.position(Seq(*seen)).map(|at| &self.events[at].kind);
-        *seen == 0 || matches!(last, Some(EventKind::Closed { .. }))
+        !matches!(op.by, Party::Agent(_)) && (*seen == 0 || matches!(last, Some(EventKind::Closed { .. })))
     }
 
     /// The last seq; 0 when there is none.

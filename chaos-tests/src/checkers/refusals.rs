@@ -76,7 +76,7 @@ impl<'a> Times<'a> {
                 (surrounding(&self.open, op), format!("a move to agent {agent} was refused while one was open"))
             }
             // The conversation that it was for had ended already, or there was none.
-            (What::Close { .. }, _, false) if session.may_be_over(op) || session.saw_none_open(op) => return,
+            (What::Close { .. }, _, false) if session.may_be_over(op) => return,
             (What::Close { .. }, by, false) => (
                 surrounding(&self.open, op),
                 format!("a close of {by} was acknowledged and the conversation stayed open"),

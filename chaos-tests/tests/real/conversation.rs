@@ -88,12 +88,18 @@ async fn a_close_right_behind_a_message_ends_what_the_message_began() -> anyhow:
     let mut socket = Socket::hello(addr, &new.token, None).await?;
     let session = new.session.to_string();
     for id in [2, 4] {
-        socket.send(&json!({"id": id, "send": {"session": session, "cid": id.to_string(), "text": "never mind"}})).await?;
+        socket
+            .send(&json!({"id": id, "send": {"session": session, "cid": id.to_string(), "text": "never mind"}}))
+            .await?;
         socket.send(&json!({"id": id + 1, "close": {"session": session}})).await?;
         let closed = json!({"kind": "closed", "seq": id});
         loop {
             match socket.next(SOON).await? {
-                Came::Frame(frame) if json!({"kind": frame["event"]["kind"], "seq": frame["event"]["seq"]}) == closed => break,
+                Came::Frame(frame)
+                    if json!({"kind": frame["event"]["kind"], "seq": frame["event"]["seq"]}) == closed =>
+                {
+                    break;
+                }
                 Came::Frame(_) => {}
                 other => anyhow::bail!("{other:?} and no {closed}"),
             }

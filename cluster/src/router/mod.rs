@@ -3,6 +3,7 @@
 
 mod lane;
 mod reply;
+mod told;
 
 pub use lane::Lane;
 pub use reply::{Guarded, ReplySink, ReplyTo};
@@ -33,7 +34,7 @@ pub struct Router {
     transport: Arc<Transport>,
     hooks: Arc<dyn Hooks>,
     /// The last leader told to the node above, per shard.
-    told: Mutex<BTreeMap<ShardId, (NodeId, Epoch)>>,
+    told: Mutex<told::Told>,
     /// The newest announcement of each shard's leaders, also where a replica here knew better.
     announced: Mutex<BTreeMap<ShardId, (NodeId, Epoch)>>,
     /// The ticker sleeps long: nothing is under way.
@@ -116,7 +117,7 @@ impl Router {
 
     /// The last leader that the node above was told of.
     pub fn told_leader(&self, shard: ShardId) -> Option<(NodeId, Epoch)> {
-        self.told.lock().get(&shard).copied()
+        self.told.lock().leader(shard)
     }
 
     #[cfg(feature = "next")]
@@ -147,9 +148,18 @@ impl Router {
                 *newest = (leader, epoch);
             }
         }
-        let is_old = self.told.lock().get(&shard).is_some_and(|(_, known)| *known > epoch);
-        if self.local(shard).is_none() && !is_old {
-            self.leader_is(shard, Some((leader, epoch)));
+        let (known, is_lost) = {
+            let told = self.told.lock();
+            (told.leader(shard), told.is_lost(shard, leader))
+        };
+        let is_old = known.is_some_and(|(_, known)| known > epoch);
+        if self.local(shard).is_none() {
+            if !is_old {
+                self.leader_is(shard, Some((leader, epoch)));
+            }
+        } else if is_lost && !is_old {
+            // The replica here has nothing new to say: it may not have noticed that the link was down.
+            self.tell(shard, leader, epoch);
         }
     }
 
@@ -157,11 +167,13 @@ impl Router {
     pub fn peer_changed(self: &Arc<Self>, peer: NodeId, up: bool) {
         self.hooks.peer_changed(peer, up);
         if !up {
+            self.told.lock().lose(peer);
             return;
         }
         for lane in self.lanes.iter().filter(|lane| lane.leader() == Some(peer)) {
             lane.resend(self);
             // The leader dropped this node's subscriptions with the old link.
+            self.told.lock().find(lane.shard, peer);
             self.hooks.leader_changed(lane.shard, peer);
         }
     }
@@ -200,8 +212,7 @@ impl Router {
 
     /// Tells the node above about a leader, once per leadership. `Epoch(0)`: a hint that names no epoch.
     fn tell(&self, shard: ShardId, leader: NodeId, epoch: Epoch) {
-        let before = self.told.lock().insert(shard, (leader, epoch));
-        if before != Some((leader, epoch)) {
+        if self.told.lock().note(shard, leader, epoch) {
             self.hooks.leader_changed(shard, leader);
         }
     }

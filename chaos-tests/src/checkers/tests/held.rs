@@ -126,6 +126,15 @@ fn a_close_of_who_saw_nothing_open_does_nothing() {
     book.sent(VISITOR, 3, "z", 5).did(VISITOR, close_seen(4), None);
     ending(book.clone(), &events, &[]).breaks("refusals");
     ending(book, &events, &[closed(6, "visitor")]).passes();
+    // Nor does it matter how much is said afterwards.
+    let mut book = base.clone();
+    book.did(VISITOR, close_seen(3), None).sent(VISITOR, 3, "z", 5);
+    let more: Vec<Event> = (6..=1_100).map(|seq| visitor(seq, &format!("{seq}"))).collect();
+    for event in &more {
+        let EventKind::Message { text, .. } = &event.kind else { continue };
+        book.sent(VISITOR, event.seq.0 - 2, text, event.seq.0);
+    }
+    ending(book, &events, &more).passes();
     // An agent, whose conversation it is not, is refused.
     base.sent(VISITOR, 3, "z", 5).did(A, close_seen(3), None);
     ending(base, &events, &[]).breaks("refusals");
