@@ -108,6 +108,29 @@ async fn a_close_right_behind_a_message_ends_what_the_message_began() -> anyhow:
     Ok(())
 }
 
+/// Found by review: the refusal ended what the whole node followed.
+#[tokio::test]
+async fn a_hello_with_a_wrong_token_takes_nothing_from_the_other_sockets_of_its_node() -> anyhow::Result<()> {
+    let cluster = Cluster::start(3).await?;
+    let (first, second) = (&cluster.node(1).client, &cluster.node(2).client);
+    let new = http::create_visitor(first, SITE).await?;
+    let mut listener = Socket::hello(first, &new.token, None).await?;
+    let last = if new.token.ends_with('A') { 'B' } else { 'A' };
+    let mut wrong = new.token.clone();
+    wrong.pop();
+    wrong.push(last);
+    let refused = Socket::hello(first, &wrong, None).await;
+    assert!(refused.is_err(), "a wrong token is welcome");
+    let mut speaker = Socket::hello(second, &new.token, None).await?;
+    let said = json!({"session": new.session.to_string(), "cid": "1", "text": "do you hear me?"});
+    speaker.send(&json!({"id": 2, "send": said})).await?;
+    match listener.next(SOON).await? {
+        Came::Frame(frame) => assert_eq!((&frame["event"]["seq"], &frame["event"]["cid"]), (&json!(1), &json!("1"))),
+        other => anyhow::bail!("{other:?} and no event"),
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_undisturbed_cluster_keeps_every_promise_and_shows_its_figures() -> anyhow::Result<()> {
     let cluster = Cluster::start(3).await?;

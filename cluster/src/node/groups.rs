@@ -131,12 +131,15 @@ impl ClusterNode {
     /// Tells the router whenever this replica learns of a leader.
     async fn follow_leader(self: Arc<Self>, group: Arc<Group>) {
         let mut leadership = group.watch_leadership();
+        let mut has_known = false;
         loop {
             let now = *leadership.borrow_and_update();
             if group.shard != META_SHARD {
                 let leader = now.leader.map(|(_, node)| (node, now.epoch));
+                // A replica that has just begun knows nothing: what peers have announced still holds.
+                has_known |= leader.is_some();
                 // Its own leadership counts once it serves.
-                if leader.is_none_or(|(node, _)| node != self.me || now.serving) {
+                if has_known && leader.is_none_or(|(node, _)| node != self.me || now.serving) {
                     self.router.leader_is(group.shard, leader);
                 }
                 if now.serving {

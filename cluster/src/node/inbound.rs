@@ -148,8 +148,10 @@ impl Inbound for NodeInbound {
         node.router.peer_changed(peer.node, up);
         if up {
             for local in node.router.locals() {
-                if let Some(epoch) = local.serving() {
-                    announce(peer, local.id, epoch);
+                // As it was announced to the others, though the calls may still find it not ready.
+                let now = local.group.leadership();
+                if now.serving {
+                    announce(peer, local.id, now.epoch);
                 }
             }
         }

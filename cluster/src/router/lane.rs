@@ -156,9 +156,9 @@ impl Lane {
         self.resend(router);
     }
 
-    pub(super) fn answered(self: &Arc<Self>, router: &Arc<Router>, id: u64, reply: ShardReply) {
+    pub(super) fn answered(self: &Arc<Self>, router: &Arc<Router>, from: NodeId, id: u64, reply: ShardReply) {
         match reply {
-            ShardReply::NotLeader { hint } => self.not_leader(router, hint),
+            ShardReply::NotLeader { hint } => self.not_leader(router, from, hint),
             ShardReply::Unknown => {
                 let mut state = self.state.lock();
                 if state.calls.contains_key(&id) {
@@ -187,12 +187,16 @@ impl Lane {
         }
     }
 
-    fn not_leader(self: &Arc<Self>, router: &Arc<Router>, hint: Option<NodeId>) {
+    fn not_leader(self: &Arc<Self>, router: &Arc<Router>, from: NodeId, hint: Option<NodeId>) {
         let changed = {
             let mut state = self.state.lock();
+            // Too late: the calls have gone to another node since, which knows better than one that was left behind.
+            if state.leader.is_some_and(|leader| leader != from) {
+                return;
+            }
             self.block_all(&mut state);
-            let better = hint.filter(|hint| state.leader != Some(*hint));
             // A node that just told us it is no leader must not hint at itself.
+            let better = hint.filter(|hint| *hint != from);
             if let Some(better) = better {
                 state.leader = Some(better);
             }

@@ -139,7 +139,7 @@ impl Router {
         }
     }
 
-    /// A peer says that it leads. Where a replica runs here, that one knows better.
+    /// A peer says that it leads. A replica here that knows of a leader as new knows better.
     pub fn leader_announced(self: &Arc<Self>, shard: ShardId, leader: NodeId, epoch: Epoch) {
         {
             let mut announced = self.announced.lock();
@@ -153,7 +153,11 @@ impl Router {
             (told.leader(shard), told.is_lost(shard, leader))
         };
         let is_old = known.is_some_and(|(_, known)| known > epoch);
-        if self.local(shard).is_none() {
+        let knows_better = self.local(shard).is_some_and(|local| {
+            let now = local.group.leadership();
+            now.leader.is_some() && now.epoch >= epoch
+        });
+        if !knows_better {
             if !is_old {
                 self.leader_is(shard, Some((leader, epoch)));
             }
@@ -185,7 +189,7 @@ impl Router {
             tracing::error!(%from, %error, "answer not understood");
             ShardReply::Unknown
         });
-        lane.answered(self, message.call, reply);
+        lane.answered(self, from, message.call, reply);
     }
 
     /// A peer asks this node's replica.

@@ -70,7 +70,7 @@ impl ReplyTo {
             ReplyTo::Once(waiter) => drop(waiter.send(reply)),
             ReplyTo::Lane { router, lane, call } => {
                 if let Some(router) = router.upgrade() {
-                    lane.answered(&router, call, reply);
+                    lane.answered(&router, router.me, call, reply);
                 }
             }
             ReplyTo::Peer { caller, shard, call } => {

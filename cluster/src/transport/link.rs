@@ -290,21 +290,25 @@ impl Transport {
     async fn run_link(self: &Arc<Self>, peer: &Arc<Peer>, socket: TlsStream<Socket>) {
         let link = self.next_link.fetch_add(1, Ordering::Relaxed);
         let (reader, writer) = tokio::io::split(socket);
-        if let Some(old) = peer.current_link()
-            && peer.link_down(old)
         {
-            // The peer dialled again: it knows that the old link is dead before we do.
-            self.inbound.link(peer, old, false);
+            let _turn = peer.turn.lock();
+            if let Some(old) = peer.current_link()
+                && peer.link_down(old)
+            {
+                // The peer dialled again: it knows that the old link is dead before we do.
+                self.inbound.link(peer, old, false);
+            }
+            peer.link_up(link);
+            tracing::info!(peer = %peer.node, "link up");
+            self.inbound.link(peer, link, true);
         }
-        peer.link_up(link);
-        tracing::info!(peer = %peer.node, "link up");
-        self.inbound.link(peer, link, true);
         let end = tokio::select! {
             end = read_loop(&self.inbound, Caller { peer: peer.clone(), link }, reader) => end,
             end = write_loop(peer, link, writer, self.config.keepalive) => end,
             () = peer.gone.cancelled() => Ok(()),
             () = self.stop.cancelled() => Ok(()),
         };
+        let _turn = peer.turn.lock();
         if peer.link_down(link) {
             let error = end.err().map_or_else(|| "closed".to_string(), |error| error.to_string());
             tracing::info!(peer = %peer.node, error, "link down");

@@ -54,6 +54,8 @@ pub struct Peer {
     next_call: AtomicU64,
     /// Number of the current link, `None` while there is none.
     link: watch::Sender<Option<u64>>,
+    /// Held while the node is told of a link's begin or end: one link ends before the next begins, for everybody.
+    pub(super) turn: Mutex<()>,
     /// This node forgot the peer: its link ends.
     pub(super) gone: CancellationToken,
     /// When something came over the link, last.
@@ -77,6 +79,7 @@ impl Peer {
             waiting: Mutex::default(),
             next_call: AtomicU64::new(1),
             link: watch::channel(None).0,
+            turn: Mutex::default(),
             gone: CancellationToken::new(),
             heard: Mutex::new(Instant::now()),
             paused: watch::channel(None).0,

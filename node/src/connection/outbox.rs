@@ -122,6 +122,11 @@ impl Subscription {
         *told != before || Mutant::StaleLeaderPushes.is_on()
     }
 
+    /// Whether an ack waits here for what comes before it.
+    pub fn holds_ack(&self) -> bool {
+        self.waiting.values().any(|item| matches!(item, Item::Ack { .. }))
+    }
+
     /// The leader said where the socket stands; nothing is written before [`Subscription::settle`].
     pub fn start_after(&mut self, seq: u64) {
         self.start = Some(seq);

@@ -211,13 +211,15 @@ impl Socket {
         }
     }
 
-    fn acked(&self, sent: Sent, seq: u64, ts: u64, dup: bool) {
+    fn acked(&self, key: u64, seq: u64, ts: u64, dup: bool) {
         FailPoint::BeforeAck.pass();
-        let mut frame = Vec::with_capacity(192);
-        let ack = Ack { session: sent.session, cid: Cow::Borrowed(&sent.cid), seq, ts, dup };
-        encode_ack(sent.id, &ack, &mut frame);
-        let frame = String::from_utf8(frame).expect("our JSON is UTF-8");
-        let (pumped, author) = self.with(|state| {
+        // The send goes and its ack comes at once: in between it would not count as the socket's own.
+        let acked = self.with(|state| {
+            let sent = state.sends.remove(&key)?;
+            let mut frame = Vec::with_capacity(192);
+            let ack = Ack { session: sent.session, cid: Cow::Borrowed(&sent.cid), seq, ts, dup };
+            encode_ack(sent.id, &ack, &mut frame);
+            let frame = String::from_utf8(frame).expect("our JSON is UTF-8");
             let author = state.who.map(|who| (who.party(), state.device.clone()));
             let index = state.sessions.iter().position(|sub| sub.session == sent.session);
             let pumped = match index {
@@ -225,8 +227,9 @@ impl Socket {
                 // Not subscribed any more: the ack is only an answer.
                 None => Pumped { overflow: !state.frames.push(frame), ..Pumped::default() },
             };
-            (pumped, author)
+            Some((sent, pumped, author))
         });
+        let Some((sent, pumped, author)) = acked else { return };
         let session = sent.session;
         self.after(session, pumped);
         FailPoint::AfterAck.pass();
@@ -247,10 +250,10 @@ impl Socket {
 
 impl ReplySink for Socket {
     fn reply(&self, key: u64, reply: ShardReply) {
-        let Some(sent) = self.with(|state| state.sends.remove(&key)) else { return };
         match reply {
-            ShardReply::Sent { seq, ts_ms, dup } => self.acked(sent, seq, ts_ms, dup),
+            ShardReply::Sent { seq, ts_ms, dup } => self.acked(key, seq, ts_ms, dup),
             other => {
+                let Some(sent) = self.with(|state| state.sends.remove(&key)) else { return };
                 let session = sent.session;
                 self.error(Some(sent.id), error_of(&other));
                 // An event that waited for this ack is now the copy.
@@ -307,9 +310,9 @@ impl State {
     /// The last seq of a session that its client can be said to know of: what was written, and the first of its own sends under
     /// way, which may open a conversation. All, as long as nothing was written.
     pub fn known(&self, session: SessionId) -> u64 {
-        let told = self.sessions.iter().find(|sub| sub.session == session).and_then(|sub| sub.cursor);
-        let own = u64::from(self.sends.values().any(|sent| sent.session == session));
-        told.map_or(u64::MAX, |told| told + own)
+        let Some(sub) = self.sessions.iter().find(|sub| sub.session == session) else { return u64::MAX };
+        let own = sub.holds_ack() || self.sends.values().any(|sent| sent.session == session);
+        sub.cursor.map_or(u64::MAX, |told| told + u64::from(own))
     }
 
     /// The send of this socket that the event is of, while its ack is under way.

@@ -222,6 +222,12 @@ impl Hub {
         if last && let Some(router) = self.router() {
             let shard = router.shard_of(Target::Agent(agent));
             router.send(shard, ShardCall::DetachAgent { agent }, ReplyTo::Nobody);
+            // The attach of a new socket may have been queued ahead of the detach, by another thread.
+            if self.maps.lock().agents.contains_key(&agent)
+                && let Some(hub) = self.me.upgrade()
+            {
+                self.spawn(async move { hub.attach_agent_again(shard, agent).await });
+            }
         }
     }
 

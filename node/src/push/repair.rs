@@ -153,7 +153,7 @@ impl Hub {
         }
     }
 
-    async fn attach_agent_again(self: Arc<Self>, shard: ShardId, agent: AgentId) {
+    pub(super) async fn attach_agent_again(self: Arc<Self>, shard: ShardId, agent: AgentId) {
         loop {
             let known = {
                 let mut maps = self.maps.lock();

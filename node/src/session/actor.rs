@@ -99,19 +99,9 @@ impl SessionActorState {
                 }
                 reply.send(ShardReply::Done);
             }
-            ShardCall::Attach { session, token, after } => {
-                // Subscribe first, read then: an event in between comes twice, and the cursor drops one.
-                if !here.subscribers.add_session(here.shard.id, *session, caller) {
-                    return reply.send(ShardReply::Overloaded { retry_after_ms: 1_000 });
-                }
+            ShardCall::Attach { token, after, .. } => {
                 let (here, token, after) = (here.clone(), *token, *after);
-                self.read(reply, place, async move {
-                    let answer = attach(&here, token, after).await;
-                    if matches!(answer, ShardReply::Refused(_)) {
-                        here.subscribers.remove_session(here.session, caller);
-                    }
-                    answer
-                });
+                self.read(reply, place, async move { attach(&here, caller, token, after).await });
             }
             ShardCall::History { page, limit, site, .. } => {
                 let (here, page, limit, site) = (here.clone(), *page, *limit as usize, *site);
@@ -165,7 +155,7 @@ async fn history(here: &SessionArguments, page: Page, limit: usize, site: Option
     here.shard.history(here.session, page, limit).await
 }
 
-async fn attach(here: &SessionArguments, token: Option<TokenHash>, after: Option<u64>) -> ShardReply {
+async fn attach(here: &SessionArguments, caller: NodeId, token: Option<TokenHash>, after: Option<u64>) -> ShardReply {
     let session = here.session;
     let read = here
         .shard
@@ -175,6 +165,11 @@ async fn attach(here: &SessionArguments, token: Option<TokenHash>, after: Option
             };
             if token.is_some_and(|token| !view.tokens.iter().any(|known| crate::auth::same_hash(known, &token))) {
                 return Ok(ShardReply::Refused(Refused::BadToken));
+            }
+            // Only now: other sockets of that node may follow the session, and a refusal is none of theirs. The state is locked: what is
+            // applied later is pushed, what was before is in the answer, and what is both the cursor drops.
+            if !here.subscribers.add_session(here.shard.id, session, caller) {
+                return Ok(ShardReply::Overloaded { retry_after_ms: 1_000 });
             }
             let open_from = view.open.map_or(view.head + 1, |open| open.first_seq);
             let after = after.unwrap_or(open_from - 1).min(view.head);
