@@ -152,16 +152,16 @@ impl Router {
             let told = self.told.lock();
             (told.leader(shard), told.is_lost(shard, leader))
         };
-        let is_old = known.is_some_and(|(_, known)| known > epoch);
+        if known.is_some_and(|(_, known)| known > epoch) {
+            return;
+        }
         let knows_better = self.local(shard).is_some_and(|local| {
             let now = local.group.leadership();
             now.leader.is_some() && now.epoch >= epoch
         });
         if !knows_better {
-            if !is_old {
-                self.leader_is(shard, Some((leader, epoch)));
-            }
-        } else if is_lost && !is_old {
+            self.leader_is(shard, Some((leader, epoch)));
+        } else if is_lost {
             // The replica here has nothing new to say: it may not have noticed that the link was down.
             self.tell(shard, leader, epoch);
         }

@@ -94,6 +94,7 @@ impl Hub {
                 for event in &found.events {
                     socket.deliver(session, event);
                 }
+                self.unfollow_if_left(session);
                 Ok(found)
             }
             other => {

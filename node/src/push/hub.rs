@@ -199,6 +199,13 @@ impl Hub {
         }
     }
 
+    /// The leader may have noted an attach only after the detach that was sent behind it, when the socket was gone by then.
+    pub(super) fn unfollow_if_left(&self, session: SessionId) {
+        if !self.follows(session) {
+            self.unfollow(session);
+        }
+    }
+
     pub fn add_agent(&self, socket: &Arc<Socket>, agent: AgentId) {
         socket.with(|state| state.listed = Some(agent));
         let mut maps = self.maps.lock();

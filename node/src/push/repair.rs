@@ -136,7 +136,7 @@ impl Hub {
                         }
                         self.read_on(socket, session, found.head);
                     }
-                    return;
+                    return self.unfollow_if_left(session);
                 }
                 ShardReply::Refused(_) => return,
                 _ => tokio::time::sleep(RETRY_AFTER).await,
