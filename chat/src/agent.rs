@@ -9,6 +9,7 @@ use crate::outcome::{ApplyError, Effect, Refusal, Reply};
 use crate::rows::{self, AgentRow, Rows};
 use crate::session::add_token;
 use proto::command::{Mail, TokenHash};
+use proto::desk::SeatState;
 use proto::ids::{AgentId, SessionId, SiteId};
 
 /// An agent in memory: as in its row.
@@ -16,9 +17,21 @@ pub(crate) type Agent = AgentRow;
 
 impl Weight for Agent {
     fn bytes(&self) -> usize {
-        let heap = self.name.capacity() + self.tokens.capacity() * 32 + self.open.capacity() * 32;
+        let heap = self.name.capacity() + self.tokens.capacity() * 32;
+        let heap = heap + self.open.capacity() * 32 + self.offers.capacity() * 32;
         size_of::<Agent>() + heap
     }
+}
+
+/// An agent who has never been here.
+pub(crate) fn new(site: SiteId, name: String) -> Agent {
+    let (open, offers) = (Vec::new(), Vec::new());
+    Agent { site, name, tokens: Vec::new(), online: false, state: SeatState::Online, version: 0, open, offers }
+}
+
+/// What the desk is told.
+fn seat_state(agent: &Agent) -> SeatState {
+    if agent.online { agent.state } else { SeatState::Offline }
 }
 
 pub(crate) fn load(rows: &dyn Rows, agent: AgentId) -> Result<Option<Agent>, ApplyError> {
@@ -51,7 +64,7 @@ impl Shard {
                 agent.name = name;
             }
         } else {
-            let agent = Agent { site, name, tokens: vec![token], online: false, version: 0, open: Vec::new() };
+            let agent = Agent { tokens: vec![token], ..new(site, name) };
             self.agents.put(id, self.work.tick, agent);
         }
         self.work.journal.note_bytes(Note::Login, id.0, &token);
@@ -64,13 +77,85 @@ impl Shard {
         };
         if agent.online != online {
             agent.change().online = online;
-            let site = agent.site;
+            let (site, state) = (agent.site, seat_state(&agent));
             drop(agent);
             self.work.journal.note(Note::Presence, &[id.0, u64::from(online)]);
             self.work.effect(Effect::AgentPresence { agent: id, site, online });
-            self.work.mail(Mail::AgentState { site, agent: id, online });
+            self.work.mail(Mail::AgentState { site, agent: id, state });
         }
         Ok(Reply::Done)
+    }
+
+    /// The person says whether they take conversations. Said again it counts again: who missed an offer is back.
+    pub(crate) fn agent_state(&mut self, rows: &dyn Rows, id: AgentId, state: SeatState) -> Result<Reply, ApplyError> {
+        let Some(mut agent) = self.hold_agent(rows, id)? else {
+            return Ok(Reply::Rejected(Refusal::UnknownAgent));
+        };
+        if state == SeatState::Offline {
+            return Ok(Reply::Rejected(Refusal::RulesInvalid("offline is for sockets to say")));
+        }
+        agent.change().state = state;
+        let (site, state) = (agent.site, seat_state(&agent));
+        drop(agent);
+        self.work.journal.note(Note::Presence, &[id.0, 2 + state as u64]);
+        self.work.mail(Mail::AgentState { site, agent: id, state });
+        Ok(Reply::Done)
+    }
+
+    /// The desk offers a conversation until then.
+    pub(crate) fn agent_offered(
+        &mut self,
+        rows: &dyn Rows,
+        id: AgentId,
+        session: SessionId,
+        offer: u64,
+        until_ms: u64,
+    ) -> Result<(), ApplyError> {
+        let Some(mut agent) = self.hold_agent(rows, id)? else { return Ok(()) };
+        if let Err(at) = agent.offers.binary_search_by_key(&(session, offer), |known| (known.0, known.1)) {
+            agent.change().offers.insert(at, (session, offer, until_ms));
+            drop(agent);
+            return self.offers_changed(rows, id, session, [offer, until_ms]);
+        }
+        Ok(())
+    }
+
+    /// The desk offers that no longer. Who let it pass is away until they say otherwise.
+    pub(crate) fn agent_withdrawn(
+        &mut self,
+        rows: &dyn Rows,
+        id: AgentId,
+        session: SessionId,
+        offer: u64,
+        missed: bool,
+    ) -> Result<(), ApplyError> {
+        let Some(mut agent) = self.hold_agent(rows, id)? else { return Ok(()) };
+        if let Ok(at) = agent.offers.binary_search_by_key(&(session, offer), |known| (known.0, known.1)) {
+            let changed = agent.change();
+            changed.offers.remove(at);
+            if missed {
+                changed.state = SeatState::Away;
+            }
+            drop(agent);
+            return self.offers_changed(rows, id, session, [offer, u64::from(missed)]);
+        }
+        Ok(())
+    }
+
+    fn offers_changed(
+        &mut self,
+        rows: &dyn Rows,
+        id: AgentId,
+        session: SessionId,
+        how: [u64; 2],
+    ) -> Result<(), ApplyError> {
+        let Some(mut agent) = self.hold_agent(rows, id)? else { return Ok(()) };
+        agent.change().version += 1;
+        let version = agent.version;
+        drop(agent);
+        self.work.journal.note_session(Note::Open, session, &[how[0], id.0, version, how[1]]);
+        self.work.effect(Effect::AgentSessions { agent: id, version });
+        Ok(())
     }
 
     /// A session says that a conversation is (`theirs`) or is no longer the agent's.

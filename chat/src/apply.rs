@@ -3,12 +3,14 @@
 
 use crate::agent::Agent;
 use crate::cache::Table;
-use crate::desk::Desk;
+use crate::desk::{Desk, Wants, lane::Queue};
+use crate::due::Dues;
 use crate::journal::{Journal, Note};
 use crate::keys;
+use crate::limits::DUE_PER_COMMAND_MAX;
 use crate::outbox::Outbox;
 use crate::outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
-use crate::rows::{self, HeaderRow, QueuedRow, Rows, VersionRow, WantRow};
+use crate::rows::{self, HeaderRow, Rows, VersionRow};
 use crate::session::Session;
 use proto::command::{Command, Event, Mail, Target};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId};
@@ -27,9 +29,11 @@ pub struct Shard {
     pub(crate) agents: Table<AgentId, Agent>,
     pub(crate) desks: Table<SiteId, Desk>,
     /// What a desk knows of a session's conversation.
-    pub(crate) wants: Table<(SiteId, SessionId), Option<WantRow>>,
-    /// Waiting conversations by ticket.
-    pub(crate) queue: Table<(SiteId, u64), Option<QueuedRow>>,
+    pub(crate) wants: Wants,
+    /// Waiting conversations by lane and ticket.
+    pub(crate) queue: Queue,
+    /// What desks do at a time.
+    pub(crate) dues: Dues,
     /// The last mail applied of each shard.
     pub(crate) inbox: BTreeMap<ShardId, u64>,
     pub(crate) work: Work,
@@ -93,6 +97,7 @@ impl Shard {
             desks: Table::new(),
             wants: Table::new(),
             queue: Table::new(),
+            dues: Dues::new(),
             inbox: header.inbox.iter().copied().collect(),
             work: Work {
                 shards,
@@ -142,6 +147,16 @@ impl Shard {
                 self.work.journal.note(Note::Version, &[u64::from(self.work.version)]);
                 Reply::Done
             }
+            Command::PutTeam { site, team, rules } => self.desk_put_team(rows, site, team, rules)?,
+            Command::PutSeat { site, agent, rules } => self.desk_put_seat(rows, site, agent, rules)?,
+            Command::PutSite { site, rules } => self.desk_put_site(rows, site, rules)?,
+            Command::Accept { site, agent, session, offer } => self.desk_accept(rows, site, agent, session, offer)?,
+            Command::Decline { site, agent, session, offer } => self.desk_decline(rows, site, agent, session, offer)?,
+            Command::Take { site, agent, session, conversation } => {
+                self.desk_take(rows, site, agent, session, conversation)?
+            }
+            Command::AgentState { agent, state } => self.agent_state(rows, agent, state)?,
+            Command::Tick => self.do_what_is_due(rows)?,
             #[cfg(feature = "next")]
             Command::Tally { session } => self.tally(rows, session)?,
         };
@@ -172,9 +187,19 @@ impl Shard {
             Command::CloseSeen { session, seen, .. } | Command::ReassignSeen { session, seen, .. } => {
                 self.sessions.peek(session).is_some_and(|session| session.log.head() <= *seen)
             }
-            Command::AgentLogin { agent, .. } | Command::AgentPresence { agent, .. } => {
-                self.agents.peek(agent).is_some()
+            Command::AgentLogin { agent, .. }
+            | Command::AgentPresence { agent, .. }
+            | Command::AgentState { agent, .. } => self.agents.peek(agent).is_some(),
+            Command::PutTeam { site, .. } | Command::PutSeat { site, .. } | Command::PutSite { site, .. } => {
+                self.is_desk_warm(*site)
             }
+            Command::Accept { site, session, .. }
+            | Command::Decline { site, session, .. }
+            | Command::Take { site, session, .. } => {
+                self.wants.peek(&(*site, *session)).is_some() && self.is_desk_warm(*site)
+            }
+            // What is due names sessions whose wants may be cold.
+            Command::Tick => false,
             Command::OutboxAcked { .. } | Command::SetShardVersion { .. } => true,
             #[cfg(feature = "next")]
             Command::Tally { session } => self.sessions.peek(session).is_some(),
@@ -182,15 +207,19 @@ impl Shard {
                 *seq != self.inbox_seen(*from) + 1
                     || match message {
                         Mail::Assign { session, .. } => self.sessions.peek(session).is_some(),
-                        Mail::Assigned { agent, .. } | Mail::Unassigned { agent, .. } => {
-                            self.agents.peek(agent).is_some()
-                        }
+                        Mail::Assigned { agent, .. }
+                        | Mail::Unassigned { agent, .. }
+                        | Mail::Offered { agent, .. }
+                        | Mail::Withdrawn { agent, .. } => self.agents.peek(agent).is_some(),
                         Mail::Want { site, session, .. }
                         | Mail::Done { site, session, .. }
                         | Mail::Reassigned { site, session, .. } => {
                             self.wants.peek(&(*site, *session)).is_some() && self.is_desk_warm(*site)
                         }
-                        Mail::AgentState { site, .. } => self.is_desk_warm(*site),
+                        Mail::AgentState { site, agent, .. } => {
+                            self.is_desk_warm(*site) && self.offers_nothing(*site, *agent)
+                        }
+                        Mail::Onward { site, .. } => self.is_desk_warm(*site),
                     }
             }
         }
@@ -199,6 +228,21 @@ impl Shard {
     fn check_target(&self, command: &Command) -> Result<(), ApplyError> {
         let target = command.target().map_or(self.me, |target: Target| target.shard(self.work.shards));
         if target == self.me { Ok(()) } else { Err(ApplyError::Misrouted { here: self.me, target }) }
+    }
+
+    /// Does what is due by the time of the log, up to a limit.
+    fn do_what_is_due(&mut self, rows: &dyn Rows) -> Result<Reply, ApplyError> {
+        for _ in 0..DUE_PER_COMMAND_MAX {
+            let Some((due, what)) = self.dues.pop(rows, self.work.clock_ms, self.work.tick)? else { break };
+            self.work.journal.note_session(Note::Due, due.session, &[due.due_ms, u64::from(due.site.0)]);
+            self.desk_due(rows, due, what)?;
+        }
+        Ok(Reply::Done)
+    }
+
+    /// When something is due, milliseconds since 1970: propose a `Tick` then. 0 when nobody has looked yet.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.dues.next_ms()
     }
 
     /// A mail of another actor: each once, in the order of its shard's outbox.
@@ -213,14 +257,23 @@ impl Shard {
         *seen = seq.max(*seen);
         self.work.journal.note(Note::Inbox, &[u64::from(from.0), seq]);
         match mail {
-            Mail::Want { site, session, conversation } => self.desk_want(rows, site, session, conversation)?,
+            Mail::Want { site, session, conversation, ask } => {
+                self.desk_want(rows, site, session, conversation, &ask)?;
+            }
             Mail::Done { site, session, conversation, agent } => {
                 self.desk_done(rows, site, session, conversation, agent)?;
             }
             Mail::Reassigned { site, session, conversation, agent } => {
                 self.desk_reassigned(rows, site, session, conversation, agent)?;
             }
-            Mail::AgentState { site, agent, online } => self.desk_agent_state(rows, site, agent, online)?,
+            Mail::AgentState { site, agent, state } => self.desk_agent_state(rows, site, agent, state)?,
+            Mail::Onward { site, urgency, lane } => self.desk_onward(rows, site, urgency, lane)?,
+            Mail::Offered { agent, session, offer, until_ms } => {
+                self.agent_offered(rows, agent, session, offer, until_ms)?;
+            }
+            Mail::Withdrawn { agent, session, offer, missed } => {
+                self.agent_withdrawn(rows, agent, session, offer, missed)?;
+            }
             Mail::Assign { session, conversation, agent } => self.assign(rows, session, conversation, agent)?,
             Mail::Assigned { agent, session, conversation } => {
                 self.agent_assigned(rows, agent, session, conversation, true)?;

@@ -20,9 +20,10 @@ impl Shard {
         self.wants.begin_checkpoint(|(site, session), want| {
             out.push((keys::want(site, session), want.as_ref().map(proto::codec::encode)));
         });
-        self.queue.begin_checkpoint(|(site, ticket), queued| {
-            out.push((keys::queued(site, ticket), queued.as_ref().map(proto::codec::encode)));
+        self.queue.begin_checkpoint(|(site, lane, ticket), queued| {
+            out.push((keys::queued(site, lane, ticket), queued.as_ref().map(proto::codec::encode)));
         });
+        self.dues.save(&mut out);
         self.work.outbox.save(&mut out);
         let header = HeaderRow {
             clock_ms: self.work.clock_ms,
@@ -45,9 +46,10 @@ impl Shard {
         self.writing = false;
         self.sessions.end_checkpoint(written, |session| session.saved(written));
         self.agents.end_checkpoint(written, |_| ());
-        self.desks.end_checkpoint(written, |_| ());
+        self.desks.end_checkpoint(written, |desk| desk.saved(written));
         self.wants.end_checkpoint(written, |_| ());
         self.queue.end_checkpoint(written, |_| ());
+        self.dues.saved(written);
         self.work.outbox.saved(written);
     }
 
@@ -91,9 +93,9 @@ impl Shard {
         self.desks.drop_unused(used, |_| ());
         self.wants.drop_unused(used, |_| ());
         let desks = &mut self.desks;
-        self.queue.drop_unused(used, |(site, ticket)| {
-            if let Some(desk) = desks.peek_mut(&site) {
-                desk.waiting.gap.widen(ticket);
+        self.queue.drop_unused(used, |(site, lane, ticket)| {
+            if let Some(lane) = desks.peek_mut(&site).and_then(|desk| desk.lanes.get_mut(&lane)) {
+                lane.waiting.gap.widen(ticket);
             }
         });
     }
@@ -101,18 +103,19 @@ impl Shard {
     /// Bytes that the next checkpoint would write, roughly.
     pub fn dirty_bytes(&self) -> usize {
         let tables = self.sessions.dirty_bytes() + self.agents.dirty_bytes() + self.desks.dirty_bytes();
-        tables + self.wants.dirty_bytes() + self.queue.dirty_bytes() + self.work.outbox.dirty_bytes()
+        let desks = self.wants.dirty_bytes() + self.queue.dirty_bytes() + self.dues.dirty_bytes();
+        tables + desks + self.work.outbox.dirty_bytes()
     }
 
     /// Bytes of memory that the objects hold, roughly.
     pub fn cached_bytes(&self) -> usize {
         let tables = self.sessions.bytes() + self.agents.bytes() + self.desks.bytes();
-        tables + self.wants.bytes() + self.queue.bytes() + self.work.outbox.bytes()
+        tables + self.wants.bytes() + self.queue.bytes() + self.dues.bytes() + self.work.outbox.bytes()
     }
     /// `cached_bytes` counted anew, to prove the running count.
     #[cfg(test)]
     pub(crate) fn recount_bytes(&self) -> usize {
         let tables = self.sessions.recount() + self.agents.recount() + self.desks.recount();
-        tables + self.wants.recount() + self.queue.recount() + self.work.outbox.bytes()
+        tables + self.wants.recount() + self.queue.recount() + self.dues.recount() + self.work.outbox.bytes()
     }
 }

@@ -22,6 +22,9 @@ pub(crate) enum Note {
     Inbox = 12,
     Roster = 13,
     Version = 14,
+    Rules = 15,
+    Due = 16,
+    Lane = 17,
     #[cfg(feature = "next")]
     Tally = 240,
 }
@@ -98,11 +101,12 @@ impl Journal {
     pub(crate) fn note_mail(&mut self, to: ShardId, seq: u64, mail: &Mail) {
         self.note(Note::Mail, &[u64::from(to.0), seq]);
         match mail {
-            Mail::Want { site, session, conversation } => {
+            Mail::Want { site, session, conversation, ask } => {
                 self.bytes.push(0);
                 self.session(*session);
                 self.number(u64::from(site.0));
                 self.number(*conversation);
+                self.text(&proto::codec::encode_bare(ask.as_ref()));
             }
             Mail::Done { site, session, conversation, agent } => {
                 self.bytes.push(1);
@@ -112,11 +116,11 @@ impl Journal {
                 self.bytes.push(u8::from(agent.is_some()));
                 self.number(agent.unwrap_or(AgentId(0)).0);
             }
-            Mail::AgentState { site, agent, online } => {
+            Mail::AgentState { site, agent, state } => {
                 self.bytes.push(2);
                 self.number(u64::from(site.0));
                 self.number(agent.0);
-                self.bytes.push(u8::from(*online));
+                self.bytes.push(*state as u8);
             }
             Mail::Assign { session, conversation, agent } => self.about_agent(3, *session, *conversation, *agent),
             Mail::Assigned { agent, session, conversation } => self.about_agent(4, *session, *conversation, *agent),
@@ -124,6 +128,20 @@ impl Journal {
             Mail::Reassigned { site, session, conversation, agent } => {
                 self.about_agent(6, *session, *conversation, *agent);
                 self.number(u64::from(site.0));
+            }
+            Mail::Offered { agent, session, offer, until_ms } => {
+                self.about_agent(7, *session, *offer, *agent);
+                self.number(*until_ms);
+            }
+            Mail::Withdrawn { agent, session, offer, missed } => {
+                self.about_agent(8, *session, *offer, *agent);
+                self.bytes.push(u8::from(*missed));
+            }
+            Mail::Onward { site, urgency, lane } => {
+                self.bytes.push(9);
+                self.number(u64::from(site.0));
+                self.bytes.push(*urgency);
+                self.number(u64::from(*lane));
             }
         }
     }

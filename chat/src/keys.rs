@@ -2,7 +2,7 @@
 //! and no key is the beginning of another one of its scan.
 
 use proto::command::Party;
-use proto::ids::{AgentId, SessionId, ShardId, SiteId};
+use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId};
 
 pub(crate) const HEADER: &[u8] = b"H";
 
@@ -74,19 +74,68 @@ pub(crate) fn agent(agent: AgentId) -> Vec<u8> {
 /// Every agent's row begins so.
 pub(crate) const AGENTS: &[u8] = b"A";
 
-/// A site's roster and counts: `DeskRow`.
+/// A seat of a site: `SeatRow`.
+pub(crate) fn seat(site: SiteId, agent: AgentId) -> Vec<u8> {
+    key(b'R', &[&site.0.to_be_bytes(), &agent.0.to_be_bytes()])
+}
+
+/// All seats of a site.
+pub(crate) fn seats(site: SiteId) -> Vec<u8> {
+    key(b'R', &[&site.0.to_be_bytes()])
+}
+
+/// A team of a site: `TeamRow`.
+pub(crate) fn team(site: SiteId, team: TeamId) -> Vec<u8> {
+    key(b'G', &[&site.0.to_be_bytes(), &team.0.to_be_bytes()])
+}
+
+/// All teams of a site.
+pub(crate) fn teams(site: SiteId) -> Vec<u8> {
+    key(b'G', &[&site.0.to_be_bytes()])
+}
+
+/// What is known of a lane of a site: `LaneRow`.
+pub(crate) fn lane_facts(site: SiteId, lane: u32) -> Vec<u8> {
+    key(b'L', &[&site.0.to_be_bytes(), &lane.to_be_bytes()])
+}
+
+/// All lanes of a site.
+pub(crate) fn lanes(site: SiteId) -> Vec<u8> {
+    key(b'L', &[&site.0.to_be_bytes()])
+}
+
+/// Every seat's row begins so.
+pub(crate) const SEATS: &[u8] = b"R";
+
+/// A site's rules and counts: `DeskRow`.
 pub(crate) fn desk(site: SiteId) -> Vec<u8> {
     key(b'K', &[&site.0.to_be_bytes()])
 }
 
 /// A waiting session: `QueuedRow`.
-pub(crate) fn queued(site: SiteId, ticket: u64) -> Vec<u8> {
-    key(b'Q', &[&site.0.to_be_bytes(), &ticket.to_be_bytes()])
+pub(crate) fn queued(site: SiteId, lane: u32, ticket: u64) -> Vec<u8> {
+    key(b'Q', &[&site.0.to_be_bytes(), &lane.to_be_bytes(), &ticket.to_be_bytes()])
 }
 
-/// A site's whole queue, in the order of tickets.
-pub(crate) fn queue(site: SiteId) -> Vec<u8> {
-    key(b'Q', &[&site.0.to_be_bytes()])
+/// A whole lane of a site's queue, in the order of tickets.
+pub(crate) fn lane(site: SiteId, lane: u32) -> Vec<u8> {
+    key(b'Q', &[&site.0.to_be_bytes(), &lane.to_be_bytes()])
+}
+
+/// What a desk does about a session at a time: `DueRow`.
+pub(crate) fn due(due_ms: u64, site: SiteId, session: SessionId) -> Vec<u8> {
+    key(b'T', &[&due_ms.to_be_bytes(), &site.0.to_be_bytes(), &session.0.to_be_bytes()])
+}
+
+/// Everything that is due at some time, in the order of time.
+pub(crate) const DUES: &[u8] = b"T";
+
+/// Time, site and session of a due key.
+pub(crate) fn read_due(key: &[u8]) -> Option<(u64, SiteId, SessionId)> {
+    let (due_ms, rest) = key.get(1..)?.split_first_chunk::<8>()?;
+    let (site, rest) = rest.split_first_chunk::<4>()?;
+    let session = SessionId(u128::from_be_bytes(rest.try_into().ok()?));
+    Some((u64::from_be_bytes(*due_ms), SiteId(u32::from_be_bytes(*site)), session))
 }
 
 /// What the desk knows of a session's conversation: `WantRow`.
@@ -126,7 +175,12 @@ pub(crate) fn site_of(key: &[u8]) -> SiteId {
     SiteId(site.map_or(0, |bytes| u32::from_be_bytes(*bytes)))
 }
 
-/// The number at the end of a block, queue or mail key.
+/// The number at the end of a team's or lane's key.
+pub(crate) fn last_small(key: &[u8]) -> Option<u32> {
+    key.last_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// The number at the end of a seat, block, queue or mail key.
 pub(crate) fn last_number(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
 }

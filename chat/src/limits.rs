@@ -18,6 +18,30 @@ pub const OPEN_MAX_PER_AGENT: u32 = 10_000;
 pub const AGENTS_PER_SITE_MAX: usize = 10_000;
 /// Assignments that one command may cause; the rest waits for the desk's wake-up mail to itself.
 pub const ASSIGN_PER_COMMAND_MAX: usize = 256;
+/// Teams of a site.
+pub const TEAMS_PER_SITE_MAX: usize = 1_000;
+/// Teams of a seat.
+pub const TEAMS_PER_SEAT_MAX: usize = 64;
+/// Routes of a site.
+pub const ROUTES_PER_SITE_MAX: usize = 256;
+/// Kinds of conversations that wait apart, by team, priority, channel and skills; beyond it those of a team and channel wait together.
+pub const LANES_PER_SITE_MAX: usize = 4_096;
+/// The highest number of a channel.
+pub const CHANNEL_MAX: u8 = 15;
+/// Conversations offered to one agent at once.
+pub const OFFERS_PER_SEAT_MAX: usize = 16;
+/// The longest that an agent may think about an offer, in milliseconds.
+pub const ACCEPT_MS_MAX: u32 = 3_600_000;
+/// A conversation that its only agents declined is offered to them again after this time at the latest, in milliseconds.
+pub const ASIDE_MS_MAX: u64 = 5_000;
+/// Skills and channels of a seat, and skills that a conversation asks for.
+pub const SKILLS_MAX: usize = 32;
+/// Facts of a conversation, conditions of a route, and values of a condition.
+pub const FACTS_MAX: usize = 32;
+/// Names of teams, skills and facts, and values of conditions, bytes of UTF-8.
+pub const NAME_BYTES_MAX: usize = 256;
+/// What is due that one command does; the rest waits for the next.
+pub const DUE_PER_COMMAND_MAX: usize = 256;
 /// Rows of the waiting queue read at once.
 pub const QUEUE_ROWS_PER_READ: usize = 256;
 

@@ -9,6 +9,7 @@ use crate::outcome::{ApplyError, Refusal, Reply};
 use crate::rows::{OpenRow, Rows, SentRow, corrupt};
 use crate::session::{self, Session};
 use proto::command::{EventBody, Mail, Party};
+use proto::desk::Ask;
 use proto::ids::SessionId;
 use proto::mutants::Mutant;
 
@@ -77,7 +78,9 @@ impl Shard {
             session.conversations += 1;
             let conversation = session.conversations;
             session.open = Some(OpenRow { number: conversation, first_seq: sent.seq, agent: None });
-            work.mail(Mail::Want { site: session.site, session: id, conversation });
+            let last = session.last_agent.map(|agent| (agent, session.closed_ms));
+            let ask = Box::new(Ask { last, ..Ask::default() });
+            work.mail(Mail::Want { site: session.site, session: id, conversation, ask });
         }
         Ok(Reply::Sent { seq: sent.seq, ts_ms: sent.ts_ms, dup: false })
     }

@@ -4,7 +4,7 @@
 use crate::keys;
 use crate::limits::MAILS_CACHED_MAX;
 use crate::outcome::ApplyError;
-use crate::rows::{self, Changes, LaneRow, Rows, corrupt};
+use crate::rows::{self, Changes, MailsRow, Rows, corrupt};
 use proto::command::Mail;
 use proto::ids::ShardId;
 use std::collections::{BTreeMap, VecDeque};
@@ -46,7 +46,7 @@ impl Lane {
 }
 
 impl Outbox {
-    pub(crate) fn load(lanes: &[LaneRow]) -> Result<Outbox, ApplyError> {
+    pub(crate) fn load(lanes: &[MailsRow]) -> Result<Outbox, ApplyError> {
         let mut outbox = Outbox::default();
         for row in lanes {
             rows::counted("header", &[row.head])?;
@@ -66,8 +66,8 @@ impl Outbox {
         Ok(outbox)
     }
 
-    pub(crate) fn rows(&self) -> Vec<LaneRow> {
-        self.lanes.iter().map(|(to, lane)| LaneRow { to: *to, acked: lane.acked, head: lane.head }).collect()
+    pub(crate) fn rows(&self) -> Vec<MailsRow> {
+        self.lanes.iter().map(|(to, lane)| MailsRow { to: *to, acked: lane.acked, head: lane.head }).collect()
     }
 
     /// Adds a mail and returns its seq.

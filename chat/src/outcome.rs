@@ -73,6 +73,10 @@ pub enum Refusal {
     LimitReached(&'static str),
     /// The conversation was closed or given to somebody else since the caller looked.
     Changed,
+    /// The conversation is not offered to this agent any more, or was never.
+    OfferGone,
+    /// The named part of the rules is empty, too long, unordered, or out of range.
+    RulesInvalid(&'static str),
 }
 
 impl Refusal {
@@ -92,6 +96,8 @@ impl Refusal {
             Refusal::SiteMismatch => (11, 0),
             Refusal::LimitReached(_) => (12, 0),
             Refusal::Changed => (13, 0),
+            Refusal::OfferGone => (14, 0),
+            Refusal::RulesInvalid(_) => (15, 0),
         }
     }
 }

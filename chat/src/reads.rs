@@ -3,7 +3,7 @@
 
 use crate::agent;
 use crate::apply::Shard;
-use crate::desk::Desk;
+use crate::desk::{Desk, Seat};
 use crate::device::Device;
 use crate::keys;
 use crate::message::REFUSED_SEQ;
@@ -11,7 +11,8 @@ use crate::outcome::ApplyError;
 use crate::rows::{self, AgentRow, CursorRow, Rows};
 use crate::session::Session;
 use proto::command::{Mail, Party, TokenHash};
-use proto::ids::{AgentId, SessionId, ShardId, SiteId, VisitorId};
+use proto::desk::{SeatRules, SeatState, TeamRules};
+use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use std::collections::BTreeMap;
 
 /// A session's facts.
@@ -52,11 +53,16 @@ pub struct CursorView {
 pub struct AgentView {
     pub site: SiteId,
     pub name: String,
+    /// A socket is open.
     pub online: bool,
+    /// What the person says; never `Offline`.
+    pub state: SeatState,
     /// Grows with every change of `open`.
     pub version: u64,
     /// Session and conversation, ascending.
     pub open: Vec<(SessionId, u64)>,
+    /// To be accepted: session, conversation, and until when in milliseconds since 1970; ascending.
+    pub offers: Vec<(SessionId, u64, u64)>,
     /// SHA-256 of the agent's tokens, oldest first; compare in constant time.
     pub tokens: Vec<TokenHash>,
 }
@@ -64,10 +70,26 @@ pub struct AgentView {
 /// A site's roster and queue.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeskView {
-    /// Agent, online, conversations assigned; ascending by agent.
-    pub agents: Vec<(AgentId, bool, u32)>,
+    /// Ascending by agent.
+    pub seats: Vec<SeatView>,
+    /// Ascending.
+    pub teams: Vec<(TeamId, TeamRules)>,
     /// Conversations that wait.
     pub queue_len: u64,
+    /// How many of them their only agents have declined: they are asked again in a moment.
+    pub aside: u64,
+}
+
+/// An agent on a site's roster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeatView {
+    pub agent: AgentId,
+    pub state: SeatState,
+    /// Conversations offered and assigned.
+    pub open: u32,
+    /// How many of them are offered.
+    pub offered: usize,
+    pub rules: SeatRules,
 }
 
 impl From<CursorRow> for CursorView {
@@ -129,8 +151,10 @@ impl Shard {
             site: row.site,
             name: row.name,
             online: row.online,
+            state: row.state,
             version: row.version,
             open: row.open,
+            offers: row.offers,
             tokens: row.tokens,
         }))
     }
@@ -160,9 +184,18 @@ impl Shard {
     /// # Errors
     /// `ApplyError` when rows cannot be read.
     pub fn desk(&self, rows: &dyn Rows, site: SiteId) -> Result<DeskView, ApplyError> {
+        let seat = |(agent, seat): (&AgentId, &Seat)| SeatView {
+            agent: *agent,
+            state: seat.state,
+            open: seat.open,
+            offered: seat.offers.len(),
+            rules: seat.rules.clone(),
+        };
         let view = |desk: &Desk| DeskView {
-            agents: desk.seats.iter().map(|(agent, seat)| (*agent, seat.online, seat.open)).collect(),
-            queue_len: desk.waiting.queued,
+            seats: desk.seats.iter().map(seat).collect(),
+            teams: desk.teams.iter().map(|(team, rules)| (*team, rules.clone())).collect(),
+            queue_len: desk.queued + desk.aside,
+            aside: desk.aside,
         };
         match self.desks.peek(&site) {
             Some(desk) => Ok(view(desk)),

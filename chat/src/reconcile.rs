@@ -10,9 +10,10 @@ use crate::desk::Desk;
 use crate::keys;
 use crate::log::Log;
 use crate::outcome::ApplyError;
-use crate::rows::{self, AgentRow, Changes, DeskRow, HeaderRow, PlaceRow, QueuedRow, Rows, SeatRow, WantRow};
+use crate::rows::{self, AgentRow, Changes, HeaderRow, NeedRow, PlaceRow, QueuedRow, Rows, WantRow};
 use crate::session::Session;
 use proto::command::{Mail, Target};
+use proto::desk::Ask;
 use proto::ids::{AgentId, SessionId, ShardId, SiteId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,9 +22,11 @@ pub struct Reconciliation {
     shards: u32,
     /// Open conversations by site.
     talks: BTreeMap<SiteId, Vec<Talk>>,
-    desks: BTreeMap<SiteId, DeskRow>,
-    /// Tickets that the desks had given.
-    tickets: BTreeMap<(SiteId, SessionId, u64), u64>,
+    desks: BTreeSet<SiteId>,
+    /// The highest agent on a roster.
+    seat_max: u64,
+    /// What the desks knew of conversations: ticket and need.
+    wants: BTreeMap<(SiteId, SessionId, u64), (u64, NeedRow)>,
     agents: BTreeSet<AgentId>,
     sessions: u64,
 }
@@ -60,8 +63,9 @@ impl Reconciliation {
         Reconciliation {
             shards,
             talks: BTreeMap::new(),
-            desks: BTreeMap::new(),
-            tickets: BTreeMap::new(),
+            desks: BTreeSet::new(),
+            seat_max: 0,
+            wants: BTreeMap::new(),
             agents: BTreeSet::new(),
             sessions: 0,
         }
@@ -93,13 +97,19 @@ impl Reconciliation {
             Ok(())
         })?;
         each(rows, keys::DESKS, &mut |key, value| {
-            self.desks.insert(keys::site_of(key), Desk::row(value)?);
+            Desk::row(value)?;
+            self.desks.insert(keys::site_of(key));
             Ok(())
         })?;
-        each(rows, keys::QUEUES, &mut |key, value| {
-            let QueuedRow { session, conversation } = rows::decode("queue", value)?;
-            let ticket = keys::last_number(key).unwrap_or(0);
-            self.tickets.insert((keys::site_of(key), session, conversation), ticket);
+        each(rows, keys::SEATS, &mut |key, _| {
+            self.seat_max = self.seat_max.max(keys::last_number(key).unwrap_or(0));
+            self.desks.insert(keys::site_of(key));
+            Ok(())
+        })?;
+        each(rows, keys::WANTS, &mut |key, value| {
+            let WantRow { conversation, need, ticket, .. } = rows::decode("want", value)?;
+            let session = keys::last_session(key).ok_or_else(|| rows::corrupt("want", "its key is too short"))?;
+            self.wants.insert((keys::site_of(key), session, conversation), (ticket, need));
             Ok(())
         })
     }
@@ -107,9 +117,8 @@ impl Reconciliation {
     /// The highest ids that any row names.
     pub fn ids(&self) -> IdsSeen {
         let of_talks = self.talks.values().flatten().filter_map(|talk| talk.agent);
-        let of_desks = self.desks.values().flat_map(|desk| &desk.seats).map(|seat| seat.agent);
-        let agent = self.agents.iter().copied().chain(of_talks).chain(of_desks).map(|id| id.0).max();
-        let site = self.talks.keys().chain(self.desks.keys()).map(|id| id.0).max();
+        let agent = self.agents.iter().copied().chain(of_talks).map(|id| id.0).chain([self.seat_max]).max();
+        let site = self.talks.keys().chain(&self.desks).map(|id| id.0).max();
         IdsSeen { agent: agent.unwrap_or(0), site: site.unwrap_or(0) }
     }
 
@@ -131,7 +140,7 @@ impl Reconciliation {
     ) -> Result<(Changes, Reconciled), ApplyError> {
         let mut out = BTreeMap::new();
         let mut told = Reconciled::default();
-        for kind in [keys::QUEUES, keys::WANTS, keys::OUTBOX] {
+        for kind in [keys::QUEUES, keys::WANTS, keys::DUES, keys::OUTBOX] {
             each(rows, kind, &mut |key, value| {
                 if kind == keys::OUTBOX {
                     told.mails += 1;
@@ -141,9 +150,9 @@ impl Reconciliation {
                 Ok(())
             })?;
         }
-        let sites: BTreeSet<SiteId> = self.talks.keys().chain(self.desks.keys()).copied().collect();
+        let sites: BTreeSet<SiteId> = self.talks.keys().chain(&self.desks).copied().collect();
         for site in sites.into_iter().filter(|site| Target::Desk(*site).shard(self.shards) == shard) {
-            self.settle_desk(site, &mut out, &mut told);
+            self.settle_desk(site, rows, &mut out, &mut told)?;
         }
         self.settle_agents(shard, rows, name, &mut out)?;
         if let Some(header) = rows::read::<HeaderRow>(rows, "header", keys::HEADER)? {
@@ -156,37 +165,41 @@ impl Reconciliation {
     }
 
     /// Roster and line of a site. Who waited keeps the place; who is new to the desk comes after, by age.
-    fn settle_desk(&self, site: SiteId, out: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>, told: &mut Reconciled) {
-        let none = Vec::new();
-        let talks = self.talks.get(&site).unwrap_or(&none);
-        let mut row = self.desks.get(&site).cloned().unwrap_or_else(Desk::empty_row);
-        let mut seats: BTreeMap<AgentId, SeatRow> =
-            row.seats.iter().map(|seat| (seat.agent, SeatRow { online: false, open: 0, ..seat.clone() })).collect();
+    fn settle_desk(
+        &self,
+        site: SiteId,
+        rows: &dyn Rows,
+        out: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+        told: &mut Reconciled,
+    ) -> Result<(), ApplyError> {
+        let mut desk = Desk::load(rows, site)?;
+        desk.clear();
         let mut line = Vec::new();
-        for talk in talks {
+        for talk in self.talks.get(&site).into_iter().flatten() {
+            let known = self.wants.get(&(site, talk.session, talk.number)).cloned();
+            // What a session asked for is in a mail that the desk's cut may not have seen.
+            let (ticket, need) = known.unwrap_or_else(|| (u64::MAX, desk.need(&Ask::default(), talk.session)));
             let Some(agent) = talk.agent else {
-                let ticket = self.tickets.get(&(site, talk.session, talk.number)).copied().unwrap_or(u64::MAX);
-                line.push((ticket, talk.since_ms, talk.session, talk.number));
+                line.push((ticket, talk.since_ms, talk.session, talk.number, need));
                 continue;
             };
-            seats.entry(agent).or_insert(SeatRow { agent, online: false, open: 0, last_turn: 0 }).open += 1;
-            put_want(out, site, talk.session, talk.number, PlaceRow::Assigned { agent });
+            desk.seat_again(agent, &need);
+            let place = PlaceRow::Assigned { agent, offer: 0 };
+            put_want(out, site, talk.session, WantRow { conversation: talk.number, need, ticket: 0, place });
             told.assigned += 1;
         }
         line.sort_unstable();
-        row.front = row.next_ticket;
-        row.queued = line.len() as u64;
-        told.waiting += row.queued;
-        for (_, _, session, conversation) in line {
-            let ticket = row.next_ticket;
-            row.next_ticket += 1;
+        told.waiting += line.len() as u64;
+        for (.., session, conversation, need) in line {
+            let (lane, need, ticket) = desk.line_up(need);
             let queued = QueuedRow { session, conversation };
-            out.insert(keys::queued(site, ticket), Some(proto::codec::encode(&queued)));
-            put_want(out, site, session, conversation, PlaceRow::Queued { ticket });
+            out.insert(keys::queued(site, lane, ticket), Some(proto::codec::encode(&queued)));
+            put_want(out, site, session, WantRow { conversation, need, ticket, place: PlaceRow::Queued { lane } });
         }
-        row.nudged = false;
-        row.seats = seats.into_values().collect();
-        out.insert(keys::desk(site), Some(proto::codec::encode(&row)));
+        let mut changes = Changes::new();
+        desk.save(site, &mut changes);
+        out.extend(changes);
+        Ok(())
     }
 
     /// The agents of a shard have what the sessions say, and nobody has a socket yet.
@@ -209,16 +222,9 @@ impl Reconciliation {
             let (site, mut theirs) = open.remove(&id).unwrap_or_default();
             theirs.sort_unstable();
             let known = agent::load(rows, id)?;
-            let row = known.clone().unwrap_or_else(|| AgentRow {
-                site,
-                name: name(id).unwrap_or_else(|| id.to_string()),
-                tokens: Vec::new(),
-                online: false,
-                version: 0,
-                open: Vec::new(),
-            });
-            let version = row.version + u64::from(row.open != theirs);
-            let settled = AgentRow { online: false, version, open: theirs, ..row };
+            let row = known.clone().unwrap_or_else(|| agent::new(site, name(id).unwrap_or_else(|| id.to_string())));
+            let version = row.version + u64::from(row.open != theirs || !row.offers.is_empty());
+            let settled = AgentRow { online: false, version, open: theirs, offers: Vec::new(), ..row };
             if known.as_ref() != Some(&settled) {
                 out.insert(keys::agent(id), Some(proto::codec::encode(&settled)));
             }
@@ -240,17 +246,13 @@ fn is_told_by_rows(mail: &Mail) {
         Mail::Assigned { .. } | Mail::Unassigned { .. } => {}
         // Whose seat it takes is read off the session, too.
         Mail::Reassigned { .. } => {}
+        // What was offered waits again.
+        Mail::Offered { .. } | Mail::Withdrawn { .. } | Mail::Onward { .. } => {}
     }
 }
 
-fn put_want(
-    out: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    site: SiteId,
-    session: SessionId,
-    conversation: u64,
-    place: PlaceRow,
-) {
-    out.insert(keys::want(site, session), Some(proto::codec::encode(&WantRow { conversation, place })));
+fn put_want(out: &mut BTreeMap<Vec<u8>, Option<Vec<u8>>>, site: SiteId, session: SessionId, want: WantRow) {
+    out.insert(keys::want(site, session), Some(proto::codec::encode(&want)));
 }
 
 /// Takes the key and the value of a row.

@@ -5,7 +5,8 @@ use crate::outcome::ApplyError;
 use bincode::{Decode, Encode};
 use proto::codec::{self, Frozen};
 use proto::command::{Event, TokenHash};
-use proto::ids::{AgentId, SessionId, ShardId, SiteId, VisitorId};
+use proto::desk::{Channel, SeatRules, SeatState, SiteRules, TeamRules};
+use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use std::sync::Arc;
 
 /// The rows as of the last checkpoint that ended well.
@@ -37,14 +38,14 @@ pub struct RowsError(pub String);
 pub(crate) struct HeaderRow {
     pub clock_ms: u64,
     pub state_hash: u64,
-    pub outbox: Vec<LaneRow>,
+    pub outbox: Vec<MailsRow>,
     /// The last mail applied of each shard.
     pub inbox: Vec<(ShardId, u64)>,
 }
 
 /// One target of the outbox.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct LaneRow {
+pub(crate) struct MailsRow {
     pub to: ShardId,
     pub acked: u64,
     pub head: u64,
@@ -64,6 +65,8 @@ pub(crate) struct SessionRow {
     pub open: Option<OpenRow>,
     /// The last agent who had a conversation here.
     pub last_agent: Option<AgentId>,
+    /// When the last conversation was closed, milliseconds since 1970; 0: none was.
+    pub closed_ms: u64,
     pub visitor_cursor: CursorRow,
     pub agent_cursor: CursorRow,
     /// Device rows of this session.
@@ -121,35 +124,68 @@ pub(crate) struct AgentRow {
     pub name: String,
     /// Oldest first.
     pub tokens: Vec<TokenHash>,
+    /// A socket is open.
     pub online: bool,
-    /// Grows with every change of `open`.
+    /// What the person says: never `Offline`.
+    pub state: SeatState,
+    /// Grows with every change of `open` and `offers`.
     pub version: u64,
     /// Session and conversation, ascending.
     pub open: Vec<(SessionId, u64)>,
+    /// What is to be accepted: session, conversation, and until when; ascending.
+    pub offers: Vec<(SessionId, u64, u64)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct DeskRow {
-    /// Ascending by agent.
-    pub seats: Vec<SeatRow>,
-    /// Assignments so far.
+    pub rules: SiteRules,
+    /// Conversations that were declined, and wait for a while.
+    pub aside: u64,
+    /// Offers and assignments so far.
     pub turn: u64,
     pub next_ticket: u64,
-    /// No ticket below this one waits any more.
-    pub front: u64,
-    pub queued: u64,
     /// A wake-up mail of the desk to itself is under way.
     pub nudged: bool,
+}
+
+/// A team of a site.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct TeamRow {
+    pub rules: TeamRules,
 }
 
 /// An agent on a site's roster.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct SeatRow {
-    pub agent: AgentId,
-    pub online: bool,
+    pub state: SeatState,
+    /// Conversations offered and assigned.
     pub open: u32,
+    /// The same, by channel; ascending, none with 0.
+    pub channels: Vec<(Channel, u32)>,
     /// The desk's turn that last gave this agent a conversation; 0: never.
     pub last_turn: u64,
+    pub rules: SeatRules,
+    /// What is offered to the agent; ascending.
+    pub offers: Vec<SessionId>,
+}
+
+/// Conversations that ask for the same.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct LaneRow {
+    pub need: NeedRow,
+    /// No ticket below this one waits any more.
+    pub front: u64,
+    pub queued: u64,
+}
+
+/// What a seat must have to serve a conversation, and how urgent that is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub(crate) struct NeedRow {
+    pub team: TeamId,
+    pub priority: u8,
+    pub channel: Channel,
+    /// Ascending.
+    pub skills: Vec<String>,
 }
 
 /// A conversation that waits for an agent.
@@ -160,17 +196,35 @@ pub(crate) struct QueuedRow {
 }
 
 /// A conversation the desk knows of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct WantRow {
     pub conversation: u64,
+    pub need: NeedRow,
+    /// Its age; it keeps it when it comes back to the queue.
+    pub ticket: u64,
     pub place: PlaceRow,
 }
 
 /// Where the desk has put it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub(crate) enum PlaceRow {
-    Queued { ticket: u64 },
-    Assigned { agent: AgentId },
+    /// In the lane of this number.
+    Queued { lane: u32 },
+    /// Its only agents have declined; they are asked again at that time, milliseconds since 1970.
+    Aside { until_ms: u64 },
+    /// The agent may accept it until then. An offer has the number of its turn.
+    Offered { agent: AgentId, offer: u64, until_ms: u64 },
+    /// `offer`: the one that was accepted, or 0.
+    Assigned { agent: AgentId, offer: u64 },
+}
+
+/// What a desk does about a session at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum DueRow {
+    /// Whoever was asked has let this offer pass.
+    Missed { offer: u64 },
+    /// Who declined may be asked again.
+    Again,
 }
 
 /// The version in force for the shard.
@@ -181,16 +235,20 @@ pub(crate) struct VersionRow {
 
 proto::frozen!(
     HeaderRow = 20,
-    SessionRow = 21,
+    SessionRow = 32,
     BlockRow = 22,
     DeviceRow = 23,
     PageRow = 24,
     SentRow = 25,
-    AgentRow = 26,
-    DeskRow = 27,
+    AgentRow = 33,
+    DeskRow = 34,
     QueuedRow = 28,
-    WantRow = 29,
+    WantRow = 36,
     VersionRow = 30,
+    DueRow = 31,
+    TeamRow = 37,
+    SeatRow = 38,
+    LaneRow = 39,
 );
 
 /// A row's value. `row` names it in the error.

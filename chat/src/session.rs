@@ -21,6 +21,7 @@ pub(crate) struct Session {
     pub conversations: u64,
     pub open: Option<OpenRow>,
     pub last_agent: Option<AgentId>,
+    pub closed_ms: u64,
     pub visitor_cursor: CursorRow,
     pub agent_cursor: CursorRow,
     pub log: Log,
@@ -46,6 +47,7 @@ impl Session {
             conversations: 0,
             open: None,
             last_agent: None,
+            closed_ms: 0,
             visitor_cursor: CursorRow::default(),
             agent_cursor: CursorRow::default(),
             log: Log::new(),
@@ -87,6 +89,7 @@ impl Session {
             conversations: row.conversations,
             open: row.open,
             last_agent: row.last_agent,
+            closed_ms: row.closed_ms,
             visitor_cursor: row.visitor_cursor,
             agent_cursor: row.agent_cursor,
             log: Log::load(rows, id, row.head, row.block_first)?,
@@ -108,6 +111,7 @@ impl Session {
             conversations: self.conversations,
             open: self.open,
             last_agent: self.last_agent,
+            closed_ms: self.closed_ms,
             visitor_cursor: self.visitor_cursor,
             agent_cursor: self.agent_cursor,
             devices: self.devices.total,
@@ -234,6 +238,9 @@ impl Shard {
         }
         let session = session.change();
         session.open = None;
+        if open.agent.is_some() {
+            session.closed_ms = work.clock_ms;
+        }
         let conversation = open.number;
         let event = session.log.append(work.clock_ms, EventBody::Closed { by, conversation });
         let seq = event.seq;

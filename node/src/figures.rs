@@ -4,6 +4,7 @@
 use crate::run::App;
 use cluster::node::{ClusterNode, ClusterStatus};
 use proto::command::Target;
+use proto::desk::SeatState;
 use proto::ids::SiteId;
 
 /// What the sites whose desks this node leads add up to.
@@ -50,8 +51,9 @@ fn desks(node: &ClusterNode) -> Desks {
             match shard.peek(|state, rows| state.desk(rows, *site)) {
                 Ok(desk) => {
                     sum.waiting += desk.queue_len;
-                    sum.agents_online += desk.agents.iter().filter(|(_, online, _)| *online).count() as u64;
-                    sum.assigned += desk.agents.iter().map(|(_, _, open)| u64::from(*open)).sum::<u64>();
+                    let is_here = |seat: &&chat::SeatView| seat.state != SeatState::Offline;
+                    sum.agents_online += desk.seats.iter().filter(is_here).count() as u64;
+                    sum.assigned += desk.seats.iter().map(|seat| u64::from(seat.open)).sum::<u64>();
                 }
                 Err(error) => drop(shard.halt(&error.to_string())),
             }

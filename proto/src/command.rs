@@ -1,7 +1,8 @@
 //! Owns what is logged: the commands of a data shard and of the meta group, and the events they become.
 //! Does not know how they are applied. Invariant: enums grow only at their end, structs never change.
 
-use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, VisitorId};
+use crate::desk::{Ask, SeatRules, SeatState, SiteRules, TeamRules};
+use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use crate::version::Versions;
 use bincode::{Decode, Encode};
 
@@ -61,6 +62,22 @@ pub enum Command {
     CloseSeen { session: SessionId, by: Party, seen: u64 },
     /// As `Reassign`, unless something became of the conversation after event `seen`.
     ReassignSeen { session: SessionId, agent: AgentId, seen: u64 },
+    /// Sets the rules of a team of the site; `None`: its conversations go where the routes say, and it is no more.
+    PutTeam { site: SiteId, team: TeamId, rules: Option<TeamRules> },
+    /// Sets the rules of an agent's seat.
+    PutSeat { site: SiteId, agent: AgentId, rules: SeatRules },
+    /// Sets the rules of the site.
+    PutSite { site: SiteId, rules: SiteRules },
+    /// The agent accepts the offer of that number; a later offer of the same conversation is another. Idempotent.
+    Accept { site: SiteId, agent: AgentId, session: SessionId, offer: u64 },
+    /// The agent does not take what it was offered. Idempotent.
+    Decline { site: SiteId, agent: AgentId, session: SessionId, offer: u64 },
+    /// The agent takes a conversation out of the queue. Idempotent.
+    Take { site: SiteId, agent: AgentId, session: SessionId, conversation: u64 },
+    /// Whether the agent takes conversations, as the person says. What its sockets say is `AgentPresence`.
+    AgentState { agent: AgentId, state: SeatState },
+    /// Does what is due by the time of the log. The leader proposes it when something is.
+    Tick,
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -70,11 +87,11 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum Mail {
     /// Session to desk: find an agent for this conversation.
-    Want { site: SiteId, session: SessionId, conversation: u64 },
+    Want { site: SiteId, session: SessionId, conversation: u64, ask: Box<Ask> },
     /// Session to desk: the conversation ended, or the assignment came too late. `agent`: whose seat becomes free.
     Done { site: SiteId, session: SessionId, conversation: u64, agent: Option<AgentId> },
-    /// Agent to desk: the agent came or went.
-    AgentState { site: SiteId, agent: AgentId, online: bool },
+    /// Agent to desk: whether the agent takes conversations.
+    AgentState { site: SiteId, agent: AgentId, state: SeatState },
     /// Desk to session: this agent takes the conversation.
     Assign { session: SessionId, conversation: u64, agent: AgentId },
     /// Session to agent: the conversation is now yours.
@@ -83,6 +100,12 @@ pub enum Mail {
     Unassigned { agent: AgentId, session: SessionId, conversation: u64 },
     /// Session to desk: the conversation is this agent's now, wherever it was.
     Reassigned { site: SiteId, session: SessionId, conversation: u64, agent: AgentId },
+    /// Desk to agent: accept this until then, milliseconds since 1970.
+    Offered { agent: AgentId, session: SessionId, offer: u64, until_ms: u64 },
+    /// Desk to agent: that is offered no longer. `missed`: the agent let it pass, and is away now.
+    Withdrawn { agent: AgentId, session: SessionId, offer: u64, missed: bool },
+    /// Desk to itself: go on behind the lane of this urgency and number, where the last command left off.
+    Onward { site: SiteId, urgency: u8, lane: u32 },
 }
 
 /// A numbered event of a session, as stored and as sent between nodes.
@@ -231,9 +254,17 @@ impl Command {
             | Command::Reassign { session, .. }
             | Command::CloseSeen { session, .. }
             | Command::ReassignSeen { session, .. } => Some(Target::Session(*session)),
-            Command::AgentLogin { agent, .. } | Command::AgentPresence { agent, .. } => Some(Target::Agent(*agent)),
+            Command::AgentLogin { agent, .. }
+            | Command::AgentPresence { agent, .. }
+            | Command::AgentState { agent, .. } => Some(Target::Agent(*agent)),
+            Command::PutTeam { site, .. }
+            | Command::PutSeat { site, .. }
+            | Command::PutSite { site, .. }
+            | Command::Accept { site, .. }
+            | Command::Decline { site, .. }
+            | Command::Take { site, .. } => Some(Target::Desk(*site)),
             Command::Inbox { message, .. } => Some(message.target()),
-            Command::OutboxAcked { .. } | Command::SetShardVersion { .. } => None,
+            Command::OutboxAcked { .. } | Command::SetShardVersion { .. } | Command::Tick => None,
             #[cfg(feature = "next")]
             Command::Tally { session } => Some(Target::Session(*session)),
         }
@@ -247,9 +278,13 @@ impl Mail {
             Mail::Want { site, .. }
             | Mail::Done { site, .. }
             | Mail::AgentState { site, .. }
-            | Mail::Reassigned { site, .. } => Target::Desk(*site),
+            | Mail::Reassigned { site, .. }
+            | Mail::Onward { site, .. } => Target::Desk(*site),
             Mail::Assign { session, .. } => Target::Session(*session),
-            Mail::Assigned { agent, .. } | Mail::Unassigned { agent, .. } => Target::Agent(*agent),
+            Mail::Assigned { agent, .. }
+            | Mail::Unassigned { agent, .. }
+            | Mail::Offered { agent, .. }
+            | Mail::Withdrawn { agent, .. } => Target::Agent(*agent),
         }
     }
 }

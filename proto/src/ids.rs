@@ -75,6 +75,10 @@ number_id!(
     AgentId, u64, "a", "agent id"
 );
 number_id!(
+    /// A group of agents of a site, numbered by whoever sets its rules. 0 is everybody. Text form `t1`.
+    TeamId, u32, "t", "team id"
+);
+number_id!(
     /// A leadership of one shard: the Raft term. Grows with every new leader.
     Epoch, u64, "e", "epoch"
 );

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod codec;
 pub mod command;
+pub mod desk;
 pub mod failpoints;
 #[doc(hidden)]
 pub mod fuzzing;

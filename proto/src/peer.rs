@@ -277,14 +277,21 @@ pub enum Refused {
     BadToken,
     NotYours,
     ConversationClosed,
-    CidGap { expected: u64 },
+    CidGap {
+        expected: u64,
+    },
     TextTooLarge,
     TextEmpty,
     CidInvalid,
     DeviceInvalid,
-    InboxGap { expected: u64 },
+    InboxGap {
+        expected: u64,
+    },
     LimitReached,
     Changed,
+    /// The conversation is not offered to this agent any more, or was never.
+    OfferGone,
+    RulesInvalid,
 }
 
 /// From a shard's leader to a subscribed node; unanswered.

@@ -65,10 +65,13 @@ impl World {
         if desk.queue_len != queued {
             return Err(format!("{} conversations are in the queue, {queued} sessions wait", desk.queue_len));
         }
-        for (agent, _, assigned) in &desk.agents {
-            let holds = held.get(agent).map_or(0, BTreeSet::len);
-            if *assigned as usize != holds {
-                return Err(format!("the desk counts {assigned} conversations with {agent}, who has {holds}"));
+        for seat in &desk.seats {
+            let holds = held.get(&seat.agent).map_or(0, BTreeSet::len);
+            if seat.open as usize != holds + seat.offered {
+                return Err(format!(
+                    "the desk counts {} conversations with {}, who has {holds}",
+                    seat.open, seat.agent
+                ));
             }
         }
         Ok(())

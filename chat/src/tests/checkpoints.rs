@@ -2,10 +2,12 @@
 //! writes is the model. Does not look into rows.
 
 use super::world::*;
+use crate::desk::SEAT_DEFAULT;
 use crate::{Changes, HistoryRange, Outcome, Shard};
 use proptest::prelude::*;
 use proto::command::{Command, Mail, Party};
-use proto::ids::{AgentId, SessionId, ShardId, VisitorId};
+use proto::desk::{SeatRules, SeatState, TeamRules};
+use proto::ids::{AgentId, SessionId, ShardId, TeamId, VisitorId};
 
 const SESSIONS: u128 = 4;
 const AGENTS: u64 = 3;
@@ -14,14 +16,31 @@ const AGENTS: u64 = 3;
 #[derive(Debug, Clone)]
 enum Step {
     Open(u128, u8),
-    Send { session: u128, party: u8, device: u8, back: u64, text: usize },
-    SendCid { session: u128, party: u8, device: u8, cid: u8 },
-    Burst { session: u128, count: u64 },
+    Send {
+        session: u128,
+        party: u8,
+        device: u8,
+        back: u64,
+        text: usize,
+    },
+    SendCid {
+        session: u128,
+        party: u8,
+        device: u8,
+        cid: u8,
+    },
+    Burst {
+        session: u128,
+        count: u64,
+    },
     Cursor(u128, u8, u64, u64),
     Close(u128, u8),
     Login(u64, u8),
     Presence(u64, bool),
     Foreign(u128, u64),
+    /// A command to the desk, or an agent's about its seat.
+    Desk(Command),
+    Wait(u64),
     Deliver,
     Settle,
     Begin,
@@ -45,6 +64,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..AGENTS, 0..20_u8).prop_map(|(a, t)| Step::Login(a, t)),
         3 => (0..AGENTS, any::<bool>()).prop_map(|(a, on)| Step::Presence(a, on)),
         2 => (0..9_u128, 0..4_u64).prop_map(|(s, c)| Step::Foreign(s, c)),
+        6 => desk_command().prop_map(Step::Desk),
+        2 => prop_oneof![Just(5), Just(900), Just(21_000)].prop_map(Step::Wait),
         6 => Just(Step::Deliver),
         1 => Just(Step::Settle),
         6 => Just(Step::Begin),
@@ -54,6 +75,33 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Restart),
     ];
     prop::collection::vec(step, 1..120)
+}
+
+fn desk_command() -> impl Strategy<Value = Command> {
+    let site = SITE;
+    let teams = prop_oneof![Just(vec![]), Just(vec![TeamId(1)])];
+    let team = (any::<bool>(), prop_oneof![Just(0_u32), Just(20_000)], any::<bool>(), any::<bool>());
+    let team = team.prop_map(|(is_there, accept_ms, helps, hashed)| {
+        is_there.then(|| TeamRules { name: "team".into(), accept_ms, helps, hashed })
+    });
+    let answer = (0..3_u8, 0..AGENTS, 0..SESSIONS, 1..9_u64).prop_map(move |(how, agent, session, conversation)| {
+        let (agent, session) = (AgentId(agent), SessionId(session));
+        match how {
+            0 => Command::Accept { site, agent, session, offer: conversation },
+            1 => Command::Decline { site, agent, session, offer: conversation },
+            _ => Command::Take { site, agent, session, conversation },
+        }
+    });
+    let states = prop_oneof![2 => Just(SeatState::Online), 1 => Just(SeatState::Busy)];
+    prop_oneof![
+        team.prop_map(move |rules| Command::PutTeam { site, team: TeamId(1), rules }),
+        (0..AGENTS, 0..4_u32, teams).prop_map(move |(agent, capacity, teams)| {
+            let rules = SeatRules { capacity, teams, ..SEAT_DEFAULT };
+            Command::PutSeat { site, agent: AgentId(agent), rules }
+        }),
+        answer,
+        (0..AGENTS, states).prop_map(|(agent, state)| Command::AgentState { agent: AgentId(agent), state }),
+    ]
 }
 
 fn party(number: u8) -> Party {
@@ -171,12 +219,21 @@ impl Pair {
             Step::Presence(id, online) => drop(self.apply(presence(id, online))),
             Step::Foreign(id, conversation) => {
                 let message = match id % 3 {
-                    0 => Mail::Want { site: SITE, session: SessionId(100 + id), conversation: conversation + 1 },
+                    0 => {
+                        let (session, conversation) = (SessionId(100 + id), conversation + 1);
+                        Mail::Want { site: SITE, session, conversation, ask: Box::default() }
+                    }
                     1 => Mail::Done { site: SITE, session: SessionId(99 + id), conversation, agent: None },
                     _ => Mail::Assign { session: SessionId(id % SESSIONS), conversation, agent: AgentId(conversation) },
                 };
                 let seq = self.model.shard.inbox_seen(ShardId(9)) + 1;
                 self.apply(Command::Inbox { from: ShardId(9), seq, message });
+            }
+            Step::Desk(command) => drop(self.apply(command)),
+            Step::Wait(ms) => {
+                self.model.now_ms += ms;
+                self.real.now_ms += ms;
+                self.apply(Command::Tick);
             }
             Step::Deliver => drop(self.deliver()),
             Step::Settle => while self.deliver() {},

@@ -4,6 +4,7 @@ use super::world::*;
 use crate::limits::ASSIGN_PER_COMMAND_MAX;
 use crate::{Reply, Shard};
 use proto::command::{Command, Mail, Party};
+use proto::desk::SeatState;
 use proto::ids::{AgentId, ShardId};
 
 const DESK: ShardId = ShardId(77);
@@ -15,7 +16,7 @@ fn tell(world: &mut World, message: Mail) -> crate::Outcome {
 }
 
 fn want(id: u128, conversation: u64) -> Mail {
-    Mail::Want { site: SITE, session: session(id), conversation }
+    Mail::Want { site: SITE, session: session(id), conversation, ask: Box::default() }
 }
 
 fn done(id: u128, conversation: u64, agent: Option<u64>) -> Mail {
@@ -23,7 +24,8 @@ fn done(id: u128, conversation: u64, agent: Option<u64>) -> Mail {
 }
 
 fn state(agent: u64, online: bool) -> Mail {
-    Mail::AgentState { site: SITE, agent: AgentId(agent), online }
+    let state = if online { SeatState::Online } else { SeatState::Offline };
+    Mail::AgentState { site: SITE, agent: AgentId(agent), state }
 }
 
 /// Who got what since the last call, in order.
@@ -40,7 +42,7 @@ fn assignments(world: &mut World) -> Vec<(u128, u64)> {
 
 fn counts(world: &World) -> (Vec<(u64, u32)>, u64) {
     let view = world.shard.desk(&world.rows, SITE).unwrap();
-    (view.agents.iter().map(|(agent, _, open)| (agent.0, *open)).collect(), view.queue_len)
+    (view.seats.iter().map(|seat| (seat.agent.0, seat.open)).collect(), view.queue_len)
 }
 
 #[test]
@@ -96,7 +98,7 @@ fn who_waits_longest_is_served_first_even_out_of_rows() {
     world.chill();
     let mut served = Vec::new();
     while counts(&world).1 > 0 {
-        tell(&mut world, done(0, 0, None));
+        tell(&mut world, Mail::Onward { site: SITE, urgency: u8::MAX, lane: 0 });
         if served.len() % 2 == 0 {
             world.chill();
         }
@@ -145,7 +147,7 @@ fn a_hundred_thousand_who_wait_are_drained_in_bounded_steps() {
     }
     // One wake-up is under way however many commands came.
     let mails = waiting_mails(&world, ONE);
-    assert_eq!(mails.iter().filter(|mail| **mail == done(0, 0, None)).count(), 1);
+    assert_eq!(mails.iter().filter(|mail| matches!(mail, Mail::Onward { .. })).count(), 1);
     assert_eq!(mails.len(), 4 * ASSIGN_PER_COMMAND_MAX + 1);
     let mut steps = 0;
     while world.deliver_one() {

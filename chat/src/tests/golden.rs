@@ -8,7 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proto::codec::{Frozen, decode, encode};
 use proto::command::{Command, Event, EventBody, Party};
-use proto::ids::{AgentId, SessionId, ShardId, SiteId, VisitorId};
+use proto::desk::{Channel, Condition, Route, SeatRules, SeatState, SiteRules, TeamRules, Test};
+use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use std::fmt::Debug;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ fn session_row() -> SessionRow {
         conversations: 3,
         open: Some(OpenRow { number: 3, first_seq: 69_000, agent: Some(AGENT) }),
         last_agent: Some(AGENT),
+        closed_ms: 1_763_700_000_000,
         visitor_cursor: CursorRow { received: 69_999, read: 69_998 },
         agent_cursor: CursorRow { received: 251, read: 250 },
         devices: 2,
@@ -52,21 +54,45 @@ fn block_row() -> BlockRow {
     BlockRow { events: bodies.into_iter().zip(9..).map(event).collect() }
 }
 
+fn seat_row() -> SeatRow {
+    let rules = SeatRules {
+        capacity: 5,
+        channels: vec![(Channel(3), 2)],
+        teams: vec![TeamId(2)],
+        skills: vec!["en".into(), "zh".into()],
+    };
+    let (channels, offers) = (vec![(Channel(3), 1)], vec![SESSION]);
+    SeatRow { state: SeatState::Online, open: 1, channels, last_turn: 40, rules, offers }
+}
+
+fn team_row() -> TeamRow {
+    TeamRow { rules: TeamRules { name: "sales".into(), accept_ms: 30_000, helps: true, hashed: false } }
+}
+
+fn desk_row() -> DeskRow {
+    let tests =
+        [Test::Is(vec!["de".into(), "fr".into()]), Test::StartsWith("/shop".into()), Test::Contains("x".into())];
+    let when = tests.map(|test| Condition { fact: "page".into(), test }).to_vec();
+    let rules = SiteRules { routes: vec![Route { when, team: TeamId(2) }], sticky_ms: 86_400_000 };
+    DeskRow { rules, aside: 2, turn: 41, next_ticket: 1_000, nudged: true }
+}
+
 fn golden_text() -> String {
     let sent = SentRow { seq: 300, ts_ms: 1_763_700_000_001 };
-    let lane = LaneRow { to: ShardId(2), acked: 5, head: 900 };
+    let lane = MailsRow { to: ShardId(2), acked: 5, head: 900 };
     let header = HeaderRow { clock_ms: 1, state_hash: u64::MAX, outbox: vec![lane], inbox: vec![(ShardId(3), 4)] };
     let agent = AgentRow {
         site: SiteId(7),
         name: "Ada".into(),
         tokens: vec![[3; 32]],
         online: true,
+        state: SeatState::Busy,
         version: 8,
         open: vec![(SESSION, 3)],
+        offers: vec![(SESSION, 4, 1_763_700_000_000)],
     };
-    let seat = SeatRow { agent: AGENT, online: true, open: 1, last_turn: 40 };
-    let desk = DeskRow { seats: vec![seat], turn: 41, next_ticket: 1_000, front: 990, queued: 6, nudged: true };
-    let want = |place| encode(&WantRow { conversation: 3, place });
+    let need = NeedRow { team: TeamId(2), priority: 1, channel: Channel(3), skills: vec!["zh".into()] };
+    let want = |place| encode(&WantRow { conversation: 3, need: need.clone(), ticket: 990, place });
     let lines = [
         ("header key", keys::HEADER.to_vec()),
         ("header", encode(&header)),
@@ -83,12 +109,23 @@ fn golden_text() -> String {
         ("agent key", keys::agent(AGENT)),
         ("agent", encode(&agent)),
         ("desk key", keys::desk(SiteId(7))),
-        ("desk", encode(&desk)),
-        ("queued key", keys::queued(SiteId(7), 990)),
+        ("desk", encode(&desk_row())),
+        ("seat key", keys::seat(SiteId(7), AGENT)),
+        ("seat", encode(&seat_row())),
+        ("team key", keys::team(SiteId(7), TeamId(2))),
+        ("team", encode(&team_row())),
+        ("lane key", keys::lane_facts(SiteId(7), 5)),
+        ("lane", encode(&LaneRow { need: need.clone(), front: 990, queued: 6 })),
+        ("queued key", keys::queued(SiteId(7), 5, 990)),
         ("queued", encode(&QueuedRow { session: SESSION, conversation: 3 })),
         ("want key", keys::want(SiteId(7), SESSION)),
-        ("want queued", want(PlaceRow::Queued { ticket: 990 })),
-        ("want assigned", want(PlaceRow::Assigned { agent: AGENT })),
+        ("want queued", want(PlaceRow::Queued { lane: 5 })),
+        ("want aside", want(PlaceRow::Aside { until_ms: 1_763_700_000_000 })),
+        ("want offered", want(PlaceRow::Offered { agent: AGENT, offer: 41, until_ms: 1_763_700_000_000 })),
+        ("want assigned", want(PlaceRow::Assigned { agent: AGENT, offer: 41 })),
+        ("due key", keys::due(1_763_700_000_000, SiteId(7), SESSION)),
+        ("due missed", encode(&DueRow::Missed { offer: 41 })),
+        ("due again", encode(&DueRow::Again)),
         ("mail key", keys::mail(ShardId(2), 6)),
         ("version key", keys::VERSION.to_vec()),
         ("version", encode(&VersionRow { version: 300 })),
@@ -122,7 +159,7 @@ fn the_state_hash_of_a_known_history_stays_the_same() {
     world.apply(say(2, Party::System, 1, "bot"));
     assert!(matches!(world.reply(close(1, Party::Visitor)), Reply::Closed { seq: Some(4) }));
     world.settle();
-    assert_eq!(world.shard.state_hash(), 0xc15a_511b_7ba4_66f0, "{:#x}", world.shard.state_hash());
+    assert_eq!(world.shard.state_hash(), 0xf955_bf17_2a06_2a60, "{:#x}", world.shard.state_hash());
 }
 
 fn round_trips<T: Frozen + PartialEq + Debug>(row: &T) {
@@ -172,7 +209,7 @@ proptest! {
         let open = open.map(|((number, first_seq), agent)| OpenRow { number, first_seq, agent });
         round_trips(&SessionRow {
             site: SiteId(site), visitor: VisitorId(visitor), tokens, head, block_first: head / 2, conversations, open,
-            last_agent, visitor_cursor, agent_cursor, devices,
+            last_agent, closed_ms: head / 3, visitor_cursor, agent_cursor, devices,
         });
     }
 
@@ -194,23 +231,34 @@ proptest! {
         (site, online, version) in any::<(u32, bool, u64)>(), name in ".{0,40}",
         tokens in vec(any::<[u8; 32]>(), 0..17), open in vec(any::<(u128, u64)>(), 0..40),
     ) {
+        let offers = open.iter().map(|(session, number)| (SessionId(*session), *number, version)).collect();
         let open = open.into_iter().map(|(session, conversation)| (SessionId(session), conversation)).collect();
-        round_trips(&AgentRow { site: SiteId(site), name, tokens, online, version, open });
+        let state = if online { SeatState::Away } else { SeatState::Online };
+        round_trips(&AgentRow { site: SiteId(site), name, tokens, online, state, version, open, offers });
     }
 
     #[test]
     fn desk_rows_round_trip(
         seats in vec(any::<(u64, bool, u32, u64)>(), 0..40),
         (turn, next_ticket, front, queued, nudged) in any::<(u64, u64, u64, u64, bool)>(),
-        (session, conversation, place, assigned) in any::<(u128, u64, u64, bool)>(),
+        (session, conversation, place, assigned) in any::<(u128, u64, u32, bool)>(),
+        skills in vec(".{0,9}", 0..4),
     ) {
-        let seat = |(agent, online, open, last_turn)| SeatRow { agent: AgentId(agent), online, open, last_turn };
-        let seats = seats.into_iter().map(seat).collect();
-        round_trips(&DeskRow { seats, turn, next_ticket, front, queued, nudged });
+        let need = NeedRow { team: TeamId(place), priority: 3, channel: Channel(1), skills };
+        let seat = |(agent, busy, open, last_turn)| {
+            let state = if busy { SeatState::Busy } else { SeatState::Online };
+            SeatRow { state, open, last_turn, offers: vec![SessionId(agent)], ..seat_row() }
+        };
+        seats.into_iter().map(|(agent, busy, open, turn): (u64, bool, u32, u64)| seat((agent.into(), busy, open, turn)))
+            .for_each(|row| round_trips(&row));
+        round_trips(&LaneRow { need: need.clone(), front, queued });
+        round_trips(&team_row());
+        round_trips(&DeskRow { turn, next_ticket, nudged, ..desk_row() });
         round_trips(&QueuedRow { session: SessionId(session), conversation });
-        let queued = PlaceRow::Queued { ticket: place };
-        let place = if assigned { PlaceRow::Assigned { agent: AgentId(place) } } else { queued };
-        round_trips(&WantRow { conversation, place });
+        let agent = AgentId(u64::from(place));
+        let place = if assigned { PlaceRow::Assigned { agent, offer: turn } } else { PlaceRow::Queued { lane: place } };
+        round_trips(&WantRow { conversation, need, ticket: front, place });
+        round_trips(&DueRow::Missed { offer: turn });
     }
 
     #[test]
@@ -218,7 +266,7 @@ proptest! {
         (clock_ms, state_hash) in any::<(u64, u64)>(), lanes in vec(any::<(u32, u64, u64)>(), 0..9),
         inbox in vec(any::<(u32, u64)>(), 0..9),
     ) {
-        let outbox = lanes.into_iter().map(|(to, acked, head)| LaneRow { to: ShardId(to), acked, head }).collect();
+        let outbox = lanes.into_iter().map(|(to, acked, head)| MailsRow { to: ShardId(to), acked, head }).collect();
         let inbox = inbox.into_iter().map(|(from, seen)| (ShardId(from), seen)).collect();
         round_trips(&HeaderRow { clock_ms, state_hash, outbox, inbox });
     }

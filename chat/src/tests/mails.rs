@@ -2,11 +2,13 @@
 //! and lose no seat. Does not test one shard's rules in detail.
 
 use super::world::*;
+use crate::desk::SEAT_DEFAULT;
 use crate::{HistoryRange, Outcome, Refusal, Reply};
 use proptest::prelude::*;
 use proto::command::{Command, EventBody, Mail, Party, Target};
-use proto::ids::{AgentId, SessionId, ShardId, SiteId, VisitorId};
-use std::collections::BTreeMap;
+use proto::desk::{SeatRules, SeatState, TeamRules};
+use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const SHARDS: u32 = 3;
 pub(super) const SESSIONS: u128 = 9;
@@ -20,6 +22,14 @@ pub(super) enum Step {
     /// An operator gives the session to an agent.
     Reassign(u128, u64),
     Presence(u64, bool),
+    /// The person says whether they take conversations.
+    Says(u64, SeatState),
+    /// An agent accepts, declines, or takes the open conversation of a session, as it is known by now.
+    Answer(u128, u64, u8),
+    Team(u32, Option<TeamRules>),
+    Seat(u64, SeatRules),
+    /// Time goes by, and what is due is done.
+    Wait(u64),
     /// Hands over up to this many of the waiting mails of a pair of shards, the first so many of them again.
     Deliver {
         from: u32,
@@ -37,6 +47,30 @@ pub(super) enum Step {
     },
     Checkpoint(u32),
     Chill(u32),
+}
+
+/// Rules of two teams that want offers accepted, and seats with little room.
+fn ruled_step() -> impl Strategy<Value = Step> {
+    let team = (any::<bool>(), prop_oneof![Just(0_u32), Just(20_000)], any::<bool>(), any::<bool>());
+    let team = team.prop_map(|(is_there, accept_ms, helps, hashed)| {
+        is_there.then(|| TeamRules { name: "team".into(), accept_ms, helps, hashed })
+    });
+    let teams =
+        prop_oneof![Just(vec![]), Just(vec![TeamId(1)]), Just(vec![TeamId(2)]), Just(vec![TeamId(1), TeamId(2)])];
+    let seat = (0..4_u32, teams).prop_map(|(capacity, teams)| SeatRules { capacity, teams, ..SEAT_DEFAULT });
+    let states = prop_oneof![3 => Just(SeatState::Online), 1 => Just(SeatState::Busy), 1 => Just(SeatState::Away)];
+    prop_oneof![
+        1 => (1..3_u32, team).prop_map(|(team, rules)| Step::Team(team, rules)),
+        2 => (0..AGENTS, seat).prop_map(|(agent, rules)| Step::Seat(agent, rules)),
+        3 => (0..AGENTS, states).prop_map(|(agent, state)| Step::Says(agent, state)),
+        6 => (0..SESSIONS, 0..AGENTS, 0..4_u8).prop_map(|(session, agent, how)| Step::Answer(session, agent, how)),
+        3 => prop_oneof![Just(10), Just(900), Just(21_000)].prop_map(Step::Wait),
+    ]
+}
+
+/// With teams, offers, breaks and deadlines.
+pub(super) fn steps_with_rules() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(prop_oneof![3 => step(), 1 => ruled_step()], 1..300)
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -70,15 +104,18 @@ fn site_of(id: u64) -> SiteId {
     SiteId(1 + (id % 2) as u32)
 }
 
+#[derive(Default)]
 pub(super) struct Cluster {
     pub worlds: BTreeMap<ShardId, World>,
     pub said: BTreeMap<(SessionId, Party), u64>,
+    /// Agents whose capacity was set below what they had.
+    lowered: BTreeSet<AgentId>,
 }
 
 impl Cluster {
     pub(super) fn new() -> Cluster {
         let worlds = (1..=SHARDS).map(|id| (ShardId(id), World::of(ShardId(id), SHARDS))).collect();
-        let mut cluster = Cluster { worlds, said: BTreeMap::new() };
+        let mut cluster = Cluster { worlds, ..Cluster::default() };
         for id in 0..SESSIONS {
             let (session, visitor, site) = (SessionId(id), VisitorId(id), site_of(id as u64));
             cluster.apply(Command::OpenSession { session, site, visitor, token: [0; 32] });
@@ -146,6 +183,33 @@ impl Cluster {
                 self.apply(Command::Reassign { session, agent });
             }
             Step::Presence(agent, online) => drop(self.apply(presence(agent, online))),
+            Step::Says(agent, state) => {
+                let agent = AgentId(agent);
+                self.apply(Command::AgentState { agent, state });
+            }
+            Step::Answer(id, agent, how) => self.answer(SessionId(id), AgentId(agent), how),
+            Step::Team(team, rules) => {
+                for site in [SiteId(1), SiteId(2)] {
+                    self.apply(Command::PutTeam { site, team: TeamId(team), rules: rules.clone() });
+                }
+            }
+            Step::Seat(agent, rules) => {
+                let desk = self.at(Target::Desk(site_of(agent)));
+                let seats = desk.shard.desk(&desk.rows, site_of(agent)).unwrap().seats;
+                let open = seats.iter().find(|seat| seat.agent.0 == agent).map_or(0, |seat| seat.open);
+                if open > rules.capacity {
+                    self.lowered.insert(AgentId(agent));
+                } else {
+                    self.lowered.remove(&AgentId(agent));
+                }
+                self.apply(Command::PutSeat { site: site_of(agent), agent: AgentId(agent), rules });
+            }
+            Step::Wait(ms) => {
+                for world in self.worlds.values_mut() {
+                    world.now_ms += ms;
+                    world.apply(Command::Tick);
+                }
+            }
             Step::Deliver { from, to, count, again } => drop(self.deliver(from, to, count, again)),
             Step::Skip { from, to } => {
                 let seen = self.world(to).shard.inbox_seen(ShardId(from));
@@ -163,6 +227,24 @@ impl Cluster {
         }
     }
 
+    fn answer(&mut self, session: SessionId, agent: AgentId, how: u8) {
+        let site = site_of(agent.0);
+        let conversation = self.open().keys().find(|(id, _)| *id == session).map_or(1, |(_, number)| *number);
+        // The newest offer that the agent knows of, or one that never was.
+        let world = self.at(Target::Agent(agent));
+        let offers = world.shard.agent(&world.rows, agent).unwrap().unwrap().offers;
+        let offer = offers.iter().rev().find(|offer| offer.0 == session).map_or(1, |offer| offer.1);
+        let command = match how {
+            0 | 1 => Command::Accept { site, agent, session, offer },
+            2 => Command::Decline { site, agent, session, offer },
+            _ => Command::Take { site, agent, session, conversation },
+        };
+        let first = self.apply(command.clone());
+        let again = self.apply(command);
+        assert_eq!(first.reply, again.reply);
+        assert!(again.effects.is_empty(), "said again it did something: {again:?}");
+    }
+
     /// Delivers until no mail waits anywhere.
     pub(super) fn settle(&mut self) {
         loop {
@@ -171,6 +253,18 @@ impl Cluster {
                 return;
             }
         }
+    }
+
+    /// Every agent accepts what is offered.
+    fn accept_all(&mut self) {
+        for agent in (0..AGENTS).map(AgentId) {
+            let world = self.at(Target::Agent(agent));
+            for (session, offer, _) in world.shard.agent(&world.rows, agent).unwrap().unwrap().offers {
+                let site = site_of(agent.0);
+                assert_eq!(self.apply(Command::Accept { site, agent, session, offer }).reply, Reply::Done);
+            }
+        }
+        self.settle();
     }
 
     /// Who holds which conversation, as the agents believe.
@@ -234,13 +328,15 @@ impl Cluster {
             let world = self.at(Target::Desk(site));
             let desk = world.shard.desk(&world.rows, site).unwrap();
             let waiting = open.values().filter(|(of, agent)| *of == site && agent.is_none()).count();
-            assert_eq!(desk.queue_len, waiting as u64);
-            assert!(waiting == 0 || desk.agents.iter().all(|(_, online, _)| !online), "waits beside an online agent");
-            for (agent, online, count) in desk.agents {
-                let theirs = open.values().filter(|(_, of)| *of == Some(agent)).count();
-                assert_eq!(count, theirs as u32, "seats of {agent}");
-                let home = self.at(Target::Agent(agent));
-                assert_eq!(home.shard.agent(&home.rows, agent).unwrap().unwrap().online, online);
+            let offered: usize = desk.seats.iter().map(|seat| seat.offered).sum();
+            assert_eq!(desk.queue_len + offered as u64, waiting as u64);
+            world.shard.check_desk(site, &self.lowered);
+            for seat in desk.seats {
+                let theirs = open.values().filter(|(_, of)| *of == Some(seat.agent)).count();
+                assert_eq!(seat.open as usize, theirs + seat.offered, "seats of {}", seat.agent);
+                let home = self.at(Target::Agent(seat.agent));
+                let agent = home.shard.agent(&home.rows, seat.agent).unwrap().unwrap();
+                assert_eq!((agent.online, agent.offers.len()), (seat.state != SeatState::Offline, seat.offered));
             }
         }
     }
@@ -259,6 +355,34 @@ proptest! {
         cluster.settle();
         assert_eq!(cluster.check_histories(), 0);
         check_everyone_is_served(cluster);
+    }
+
+    #[test]
+    fn offers_teams_and_breaks_leave_nobody_waiting_beside_room_and_exceed_no_capacity(steps in steps_with_rules()) {
+        let mut cluster = Cluster::new();
+        for step in steps {
+            cluster.step(step);
+            cluster.believed();
+        }
+        cluster.settle();
+        assert_eq!(cluster.check_histories(), 0);
+        // Whatever was declined is offered again, and what nobody accepts waits for somebody who says something.
+        for _ in 0..3 {
+            cluster.step(Step::Wait(21_000));
+            cluster.settle();
+        }
+        cluster.check_settled();
+        for agent in 0..AGENTS {
+            cluster.step(Step::Seat(agent, SEAT_DEFAULT));
+            cluster.step(Step::Presence(agent, true));
+            cluster.step(Step::Says(agent, SeatState::Online));
+        }
+        (1..3).for_each(|team| cluster.step(Step::Team(team, None)));
+        cluster.settle();
+        cluster.check_settled();
+        cluster.accept_all();
+        cluster.check_settled();
+        assert!(cluster.open().values().all(|(_, agent)| agent.is_some()), "everyone is served in the end");
     }
 
     // While mails of a move are under way the agent before may still list what the session no longer takes from them.

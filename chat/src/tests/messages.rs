@@ -20,7 +20,8 @@ fn a_first_message_opens_a_conversation_and_asks_for_an_agent() {
     let outcome = world.apply(say(1, VISITOR, 1, "hello"));
     assert_eq!(outcome.reply, sent(1, 1_002, false));
     assert_eq!(event_count(&outcome.effects), 1);
-    assert_eq!(waiting_mails(&world, ONE), [Mail::Want { site: SITE, session: session(1), conversation: 1 }]);
+    let want = Mail::Want { site: SITE, session: session(1), conversation: 1, ask: Box::default() };
+    assert_eq!(waiting_mails(&world, ONE), [want]);
     world.apply(say(1, VISITOR, 2, "anyone?"));
     assert_eq!(waiting_mails(&world, ONE).len(), 1);
     let open = world.shard.session(&world.rows, session(1)).unwrap().unwrap().open.unwrap();

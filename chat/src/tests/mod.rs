@@ -1,10 +1,12 @@
 //! Owns the tests of the whole crate, and what they share. Does not test timing. Invariant: every case replays from its seed.
 
+mod balance;
 mod checkpoints;
 mod desk;
 mod golden;
 mod mails;
 mod messages;
 mod reconcile;
+mod routing;
 mod sessions;
 pub(crate) mod world;

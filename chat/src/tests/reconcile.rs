@@ -40,7 +40,7 @@ fn of_sessions(rows: &TestRows) -> BTreeMap<Vec<u8>, Vec<u8>> {
 fn restore(mut cuts: BTreeMap<ShardId, Cut>) -> Cluster {
     let mut all = Reconciliation::new(SHARDS);
     cuts.values().for_each(|cut| all.read(&cut.rows).unwrap());
-    let mut restored = Cluster { worlds: BTreeMap::new(), said: BTreeMap::new() };
+    let mut restored = Cluster::default();
     for (shard, cut) in &mut cuts {
         let before = of_sessions(&cut.rows);
         let (changes, _) = all.changes(*shard, &cut.rows, &|id| Some(format!("agent {id}"))).unwrap();
@@ -72,14 +72,8 @@ fn check_repeats(cluster: &mut Cluster) {
 #[test]
 fn counters_of_a_backup_that_nobody_counted_are_corrupt_and_no_panic() {
     let desk = DeskRow { next_ticket: u64::MAX, ..Desk::empty_row() };
-    let agent = AgentRow {
-        site: SITE,
-        name: "Ada".into(),
-        tokens: Vec::new(),
-        online: false,
-        version: u64::MAX,
-        open: vec![(session(1), 1)],
-    };
+    let open = vec![(session(1), 1)];
+    let agent = AgentRow { version: u64::MAX, open, ..crate::agent::new(SITE, "Ada".into()) };
     for (key, value) in [(keys::desk(SITE), encode(&desk)), (keys::agent(AgentId(1)), encode(&agent))] {
         let mut rows = TestRows::default();
         rows.map.insert(key, value);
@@ -168,7 +162,8 @@ fn a_source_that_is_older_than_its_target_is_heard_again() {
     cuts.insert(ShardId(desk), cut(&mut cluster, desk));
     let mut restored = restore(cuts);
     restored.say(id, Party::Visitor);
-    let mail = Mail::Want { site: restored.open()[&(SessionId(id), 1)].0, session: SessionId(id), conversation: 1 };
+    let site = restored.open()[&(SessionId(id), 1)].0;
+    let mail = Mail::Want { site, session: SessionId(id), conversation: 1, ask: Box::default() };
     assert_eq!(restored.mails(home, desk, 0), [(1, mail.clone())], "its seqs begin anew");
     let world = restored.worlds.get_mut(&ShardId(desk)).unwrap();
     assert_eq!(world.reply(Command::Inbox { from: ShardId(home), seq: 1, message: mail }), Reply::Done);

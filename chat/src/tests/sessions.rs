@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::limits::TOKENS_MAX;
-use crate::rows::{BlockRow, CursorRow, HeaderRow, LaneRow, OpenRow, SessionRow};
+use crate::rows::{BlockRow, CursorRow, HeaderRow, MailsRow, OpenRow, SessionRow};
 use crate::{ApplyError, Effect, Refusal, Reply, Shard, keys};
 use proto::codec::encode;
 use proto::command::{Command, Event, EventBody, Mail, Party, Target};
@@ -185,6 +185,7 @@ fn counters_that_nobody_counted_are_corrupt_and_no_panic() {
         conversations: 1,
         open: None,
         last_agent: None,
+        closed_ms: 0,
         visitor_cursor: CursorRow::default(),
         agent_cursor: CursorRow::default(),
         devices: 0,
@@ -206,7 +207,7 @@ fn counters_that_nobody_counted_are_corrupt_and_no_panic() {
         let found = World::alone().shard.session(&rows, session(1));
         assert!(matches!(found, Err(ApplyError::Corrupt { row: "session", .. })), "{first_seq}");
     }
-    let lane = |acked| HeaderRow { outbox: vec![LaneRow { to: ONE, acked, head: max }], ..HeaderRow::default() };
+    let lane = |acked| HeaderRow { outbox: vec![MailsRow { to: ONE, acked, head: max }], ..HeaderRow::default() };
     for header in [lane(0), lane(max), HeaderRow { inbox: vec![(ONE, max)], ..HeaderRow::default() }] {
         let mut rows = TestRows::default();
         rows.map.insert(keys::HEADER.to_vec(), encode(&header));

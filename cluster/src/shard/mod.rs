@@ -1,6 +1,7 @@
 //! Owns one data shard's replica on this node: rules, proposer, reads, outbox. Does not know sockets or actors.
 //! Invariant: a call is answered only after apply, and only by the leader that serves.
 
+mod due;
 mod election;
 mod machine;
 #[cfg(feature = "next")]
@@ -65,6 +66,7 @@ impl Shard {
             }
         });
         tasks.spawn(follow(shard.clone()));
+        tasks.spawn(due::run(Arc::downgrade(&shard)));
         #[cfg(feature = "next")]
         tasks.spawn(next::run(Arc::downgrade(&shard), for_next));
         shard

@@ -203,6 +203,8 @@ fn refused(refusal: chat::Refusal) -> Refused {
         R::SiteMismatch => Refused::NotYours,
         R::LimitReached(_) => Refused::LimitReached,
         R::Changed => Refused::Changed,
+        R::OfferGone => Refused::OfferGone,
+        R::RulesInvalid(_) => Refused::RulesInvalid,
     }
 }
 

@@ -374,6 +374,8 @@ pub fn error_of(reply: &ShardReply) -> ErrorInfo<'static> {
             Refused::DeviceInvalid => ErrorInfo::new(C::BadRequest, "hello.device: not valid"),
             Refused::LimitReached => ErrorInfo::new(C::RateLimited, "a limit of this session is reached"),
             Refused::Changed => ErrorInfo::new(C::Closed, "the conversation has changed meanwhile"),
+            Refused::OfferGone => ErrorInfo::new(C::Closed, "this is not offered to you any more"),
+            Refused::RulesInvalid => ErrorInfo::new(C::BadRequest, "these rules cannot be set"),
             Refused::InboxGap { .. } => ErrorInfo::new(C::Internal, "a fault of the node"),
         },
         ShardReply::Overloaded { retry_after_ms } => {

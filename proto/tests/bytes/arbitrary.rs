@@ -1,5 +1,6 @@
 //! Any value of every type: strategies, from the smallest part up.
 
+use super::desk;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -76,6 +77,7 @@ pub fn command() -> impl Strategy<Value = Command> {
             agent,
             seen
         }),
+        desk::command(),
     ]
 }
 
@@ -86,14 +88,15 @@ pub fn batch() -> impl Strategy<Value = Batch> {
 pub fn mail() -> impl Strategy<Value = Mail> {
     let conversation = any::<u64>;
     prop_oneof![
-        (site(), session(), conversation()).prop_map(|(site, session, conversation)| Mail::Want {
+        (site(), session(), conversation(), desk::ask()).prop_map(|(site, session, conversation, ask)| Mail::Want {
             site,
             session,
-            conversation
+            conversation,
+            ask
         }),
         (site(), session(), conversation(), option::of(agent()))
             .prop_map(|(site, session, conversation, agent)| Mail::Done { site, session, conversation, agent }),
-        (site(), agent(), any::<bool>()).prop_map(|(site, agent, online)| Mail::AgentState { site, agent, online }),
+        (site(), agent(), desk::seat_state()).prop_map(|(site, agent, state)| Mail::AgentState { site, agent, state }),
         (session(), conversation(), agent()).prop_map(|(session, conversation, agent)| Mail::Assign {
             session,
             conversation,
@@ -111,6 +114,11 @@ pub fn mail() -> impl Strategy<Value = Mail> {
         }),
         (site(), session(), conversation(), agent())
             .prop_map(|(site, session, conversation, agent)| Mail::Reassigned { site, session, conversation, agent }),
+        (agent(), session(), conversation(), any::<u64>())
+            .prop_map(|(agent, session, offer, until_ms)| { Mail::Offered { agent, session, offer, until_ms } }),
+        (agent(), session(), conversation(), any::<bool>())
+            .prop_map(|(agent, session, offer, missed)| { Mail::Withdrawn { agent, session, offer, missed } }),
+        (site(), any::<u8>(), any::<u32>()).prop_map(|(site, urgency, lane)| Mail::Onward { site, urgency, lane }),
     ]
 }
 

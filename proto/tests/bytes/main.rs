@@ -11,4 +11,5 @@ mod hostile;
 mod tags;
 
 mod arbitrary;
+mod desk;
 mod round_trips;

@@ -2,6 +2,7 @@
 
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
+use proto::desk::*;
 use proto::ids::*;
 use proto::peer::*;
 use proto::version::Versions;
@@ -85,19 +86,56 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         ("reassign", Command::Reassign { session, agent: AGENT }),
         ("close seen", Command::CloseSeen { session, by: Party::Agent(AGENT), seen: 65_536 }),
         ("reassign seen", Command::ReassignSeen { session, agent: AGENT, seen: 250 }),
+        ("put team", Command::PutTeam { site: SITE, team: TeamId(2), rules: Some(team_rules()) }),
+        ("put seat", Command::PutSeat { site: SITE, agent: AGENT, rules: seat_rules() }),
+        ("put site", Command::PutSite { site: SITE, rules: site_rules() }),
+        ("accept", Command::Accept { site: SITE, agent: AGENT, session, offer: 41 }),
+        ("decline", Command::Decline { site: SITE, agent: AGENT, session, offer: 41 }),
+        ("take", Command::Take { site: SITE, agent: AGENT, session, conversation: 3 }),
+        ("agent state", Command::AgentState { agent: AGENT, state: SeatState::Away }),
+        ("tick", Command::Tick),
     ]
+}
+
+fn team_rules() -> TeamRules {
+    TeamRules { name: "sales".into(), accept_ms: 30_000, helps: true, hashed: false }
+}
+
+fn seat_rules() -> SeatRules {
+    let skills = vec!["en".into(), "zh".into()];
+    SeatRules { capacity: 300, channels: vec![(Channel(3), 2)], teams: vec![TeamId(2)], skills }
+}
+
+fn site_rules() -> SiteRules {
+    let tests = [Test::Is(vec!["de".into()]), Test::StartsWith("/shop".into()), Test::Contains("x".into())];
+    let when = tests.map(|test| Condition { fact: "page".into(), test }).to_vec();
+    SiteRules { routes: vec![Route { when, team: TeamId(2) }], sticky_ms: 86_400_000 }
+}
+
+fn ask() -> Box<Ask> {
+    Box::new(Ask {
+        team: Some(TeamId(2)),
+        facts: vec![("page".into(), "/shop".into())],
+        skills: vec!["zh".into()],
+        channel: Channel(3),
+        priority: 1,
+        last: Some((AGENT, NOW_MS)),
+    })
 }
 
 pub fn mails() -> Vec<(&'static str, Mail)> {
     let (site, session, agent, conversation) = (SITE, SESSION, AGENT, 3);
     vec![
-        ("want", Mail::Want { site, session, conversation }),
+        ("want", Mail::Want { site, session, conversation, ask: ask() }),
         ("done", Mail::Done { site, session, conversation, agent: Some(agent) }),
-        ("agent state", Mail::AgentState { site, agent, online: false }),
+        ("agent state", Mail::AgentState { site, agent, state: SeatState::Busy }),
         ("assign", Mail::Assign { session, conversation, agent }),
         ("assigned", Mail::Assigned { agent, session, conversation }),
         ("unassigned", Mail::Unassigned { agent, session, conversation }),
         ("reassigned", Mail::Reassigned { site, session, conversation, agent }),
+        ("offered", Mail::Offered { agent, session, offer: 41, until_ms: NOW_MS }),
+        ("withdrawn", Mail::Withdrawn { agent, session, offer: 41, missed: true }),
+        ("onward", Mail::Onward { site, urgency: 1, lane: 300 }),
     ]
 }
 
@@ -249,6 +287,8 @@ pub fn refusals() -> Vec<(&'static str, Refused)> {
         ("inbox gap", Refused::InboxGap { expected: 1 }),
         ("limit reached", Refused::LimitReached),
         ("changed", Refused::Changed),
+        ("offer gone", Refused::OfferGone),
+        ("rules invalid", Refused::RulesInvalid),
     ]
 }
 

@@ -1,5 +1,5 @@
-//! Owns a site's waiting line: tickets in order, each in a row of its own. Does not know agents. Invariant: the lowest live
-//! ticket leaves first, whether it was in memory or not.
+//! Owns a lane: tickets in order, each in a row of its own. Does not know agents. Invariant: the lowest live ticket leaves
+//! first, whether it was in memory or not.
 
 use crate::cache::{Table, Weight};
 use crate::keys;
@@ -8,7 +8,9 @@ use crate::outcome::ApplyError;
 use crate::rows::{self, QueuedRow, Rows, corrupt};
 use proto::ids::SiteId;
 
-pub(crate) type Queue = Table<(SiteId, u64), Option<QueuedRow>>;
+/// Site, lane, ticket.
+pub(crate) type Place = (SiteId, u32, u64);
+pub(crate) type Queue = Table<Place, Option<QueuedRow>>;
 
 impl Weight for QueuedRow {
     fn bytes(&self) -> usize {
@@ -16,10 +18,9 @@ impl Weight for QueuedRow {
     }
 }
 
-/// The counters of a waiting line. Tickets count from 1.
+/// The counters of a lane. Tickets count from 1, over all lanes of a desk.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Waiting {
-    pub next_ticket: u64,
     /// No ticket below this one waits.
     pub front: u64,
     pub queued: u64,
@@ -34,6 +35,8 @@ pub(crate) struct Gap {
 }
 
 impl Gap {
+    pub(crate) const CLOSED: Gap = Gap { from: 0, to: 0 };
+
     pub(crate) fn is_closed(self) -> bool {
         self.from >= self.to
     }
@@ -48,45 +51,54 @@ impl Gap {
 }
 
 impl Waiting {
-    /// Draws the next ticket.
-    pub(crate) fn push(&mut self) -> u64 {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.queued += 1;
-        ticket
+    pub(crate) fn new(ticket: u64) -> Waiting {
+        Waiting { front: ticket, queued: 0, gap: Gap::CLOSED }
     }
 
-    /// Takes the first of the line. Call it only when `queued > 0`.
-    pub(crate) fn pop(
+    /// Counts a ticket in, whose place is the caller's to fill: the newest, or one that comes back.
+    pub(crate) fn push(&mut self, ticket: u64) {
+        if self.queued == 0 {
+            (self.front, self.gap) = (ticket, Gap::CLOSED);
+        }
+        self.front = self.front.min(ticket);
+        self.queued += 1;
+    }
+
+    /// The lowest live ticket. Call it only when `queued > 0`.
+    pub(crate) fn first(
         &mut self,
         queue: &mut Queue,
         rows: &dyn Rows,
-        site: SiteId,
+        (site, lane): (SiteId, u32),
         tick: u64,
-    ) -> Result<QueuedRow, ApplyError> {
+    ) -> Result<(u64, QueuedRow), ApplyError> {
         loop {
-            let in_site = queue.range((site, self.front)).take_while(|(key, _)| key.0 == site);
-            let first = in_site.filter_map(|((_, ticket), queued)| Some((*ticket, (*queued)?))).next();
+            let in_lane = queue.range((site, lane, self.front)).take_while(|(key, _)| (key.0, key.1) == (site, lane));
+            let first = in_lane.filter_map(|((.., ticket), queued)| Some((*ticket, (*queued)?))).next();
             match first {
                 Some((ticket, queued)) if self.gap.is_closed() || ticket <= self.gap.from => {
-                    queue.put((site, ticket), tick, None);
-                    self.front = ticket + 1;
-                    self.queued -= 1;
-                    return Ok(queued);
+                    self.front = ticket;
+                    return Ok((ticket, queued));
                 }
                 None if self.gap.is_closed() => return Err(corrupt("desk", "the queue counts more than it holds")),
-                _ => self.load(queue, rows, site, tick)?,
+                _ => self.load(queue, rows, (site, lane), tick)?,
             }
         }
     }
 
     /// Brings the lowest part of the gap into memory.
-    fn load(&mut self, queue: &mut Queue, rows: &dyn Rows, site: SiteId, tick: u64) -> Result<(), ApplyError> {
+    fn load(
+        &mut self,
+        queue: &mut Queue,
+        rows: &dyn Rows,
+        (site, lane): (SiteId, u32),
+        tick: u64,
+    ) -> Result<(), ApplyError> {
         let gap = Gap { from: self.gap.from.max(self.front), to: self.gap.to };
         let mut from = gap.to;
         let mut broken = None;
         let mut count = 0;
-        rows.scan(&keys::queue(site), Some(&keys::queued(site, gap.from)), false, &mut |key, value| {
+        rows.scan(&keys::lane(site, lane), Some(&keys::queued(site, lane, gap.from)), false, &mut |key, value| {
             let ticket = keys::last_number(key).unwrap_or(u64::MAX);
             if ticket >= gap.to {
                 return false;
@@ -97,7 +109,7 @@ impl Waiting {
             }
             count += 1;
             match rows::decode("queue", value) {
-                Ok(queued) => queue.fill((site, ticket), tick, Some(queued)),
+                Ok(queued) => queue.fill((site, lane, ticket), tick, Some(queued)),
                 Err(error) => broken = Some(error),
             }
             broken.is_none()

@@ -1,0 +1,162 @@
+//! Owns offers: one agent is asked, and accepts, declines, or lets it pass. Does not tell the agent's sockets: the agent's actor
+//! does, by mail. Invariant: a conversation is offered to one agent at a time, and the desk's log says who was first.
+
+use super::work::At;
+use crate::apply::Shard;
+use crate::due::Due;
+use crate::limits::ASIDE_MS_MAX;
+use crate::outcome::{ApplyError, Refusal, Reply};
+use crate::rows::{DueRow, PlaceRow, Rows, WantRow};
+use proto::command::Mail;
+use proto::desk::SeatState;
+use proto::ids::{AgentId, SessionId, SiteId};
+
+impl Shard {
+    pub(crate) fn desk_accept(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        agent: AgentId,
+        session: SessionId,
+        offer: u64,
+    ) -> Result<Reply, ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        match at.find(session)? {
+            Some(want) if want.place == (PlaceRow::Assigned { agent, offer }) && offer > 0 => Ok(Reply::Done),
+            Some(want) if want.is_offered_to(agent, offer) => {
+                at.leave(session, &want, false)?;
+                at.assign(session, want, agent, offer);
+                Ok(Reply::Done)
+            }
+            _ => Ok(Reply::Rejected(Refusal::OfferGone)),
+        }
+    }
+
+    pub(crate) fn desk_decline(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        agent: AgentId,
+        session: SessionId,
+        offer: u64,
+    ) -> Result<Reply, ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        let want = at.find(session)?.filter(|want| want.is_offered_to(agent, offer));
+        if let Some(want) = want {
+            at.pass_on(session, want, agent, false)?;
+            at.serve(agent)?;
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn desk_take(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        agent: AgentId,
+        session: SessionId,
+        conversation: u64,
+    ) -> Result<Reply, ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        let want = at.find(session)?.filter(|want| want.conversation == conversation);
+        let Some(want) = want else { return Ok(Reply::Rejected(Refusal::OfferGone)) };
+        let offer = match want.place {
+            PlaceRow::Assigned { agent: holder, .. } if holder == agent => return Ok(Reply::Done),
+            PlaceRow::Offered { agent: asked, offer, .. } if asked == agent => offer,
+            PlaceRow::Assigned { .. } | PlaceRow::Offered { .. } => return Ok(Reply::Rejected(Refusal::OfferGone)),
+            PlaceRow::Queued { .. } | PlaceRow::Aside { .. } => {
+                match at.desk.seats.get(&agent).filter(|seat| seat.state != SeatState::Offline) {
+                    None => return Ok(Reply::Rejected(Refusal::UnknownAgent)),
+                    Some(seat) if !seat.has_room(want.need.channel) => {
+                        return Ok(Reply::Rejected(Refusal::LimitReached("capacity")));
+                    }
+                    Some(_) => 0,
+                }
+            }
+        };
+        at.leave(session, &want, false)?;
+        at.assign(session, want, agent, offer);
+        Ok(Reply::Done)
+    }
+
+    /// What a desk was to do about a session by now. Whatever has become of it since makes this nothing.
+    pub(crate) fn desk_due(
+        &mut self,
+        rows: &dyn Rows,
+        Due { due_ms, site, session }: Due,
+        what: DueRow,
+    ) -> Result<(), ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        let Some(want) = at.find(session)? else { return Ok(()) };
+        match (what, want.place) {
+            (DueRow::Missed { offer: missed }, PlaceRow::Offered { agent, offer, .. }) if missed == offer => {
+                // Away before it is passed on: who let this pass would let others pass.
+                at.desk.change().change_seat(agent, |seat| seat.state = SeatState::Away);
+                at.pass_on(session, want, agent, true)?;
+                at.withdraw_all(agent)
+            }
+            (DueRow::Again, PlaceRow::Aside { until_ms }) if until_ms == due_ms => {
+                at.leave(session, &want, false)?;
+                match at.desk.choose(&want.need, None, None) {
+                    Some(agent) => at.give(session, want, agent),
+                    None => at.enqueue(session, want),
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl WantRow {
+    fn is_offered_to(&self, agent: AgentId, offer: u64) -> bool {
+        matches!(self.place, PlaceRow::Offered { agent: asked, offer: of, .. } if (asked, of) == (agent, offer))
+    }
+}
+
+impl At<'_> {
+    /// Asks the agent, for so long.
+    pub(super) fn offer(&mut self, session: SessionId, want: WantRow, agent: AgentId, accept_ms: u64) {
+        let (offer, until_ms) = (self.desk.turn + 1, self.work.clock_ms.saturating_add(accept_ms));
+        self.seat(session, WantRow { place: PlaceRow::Offered { agent, offer, until_ms }, ..want }, agent);
+        self.desk.change().change_seat(agent, |seat| seat.offers.insert(session));
+        self.dues.put(Due { due_ms: until_ms, site: self.site, session }, self.work.tick, DueRow::Missed { offer });
+        self.work.mail(Mail::Offered { agent, session, offer, until_ms });
+    }
+
+    /// Offers a conversation to somebody else; when there is nobody else with room, it is set aside for a while, so that those
+    /// behind it are served. Who cannot serve it anyway does not make it wait.
+    fn pass_on(&mut self, session: SessionId, want: WantRow, by: AgentId, missed: bool) -> Result<(), ApplyError> {
+        self.leave(session, &want, missed)?;
+        if let Some(agent) = self.desk.choose(&want.need, None, Some(by)) {
+            self.give(session, want, agent);
+            return Ok(());
+        }
+        if self.desk.choose(&want.need, None, None).is_none() {
+            self.enqueue(session, want);
+            return Ok(());
+        }
+        let aside_ms = self.desk.accept_ms(&want.need).min(ASIDE_MS_MAX);
+        let until_ms = self.work.clock_ms.saturating_add(aside_ms);
+        self.desk.change().aside += 1;
+        self.dues.put(Due { due_ms: until_ms, site: self.site, session }, self.work.tick, DueRow::Again);
+        self.note(session, want.conversation, until_ms);
+        let want = WantRow { place: PlaceRow::Aside { until_ms }, ..want };
+        self.wants.put((self.site, session), self.work.tick, Some(want));
+        Ok(())
+    }
+
+    /// Passes on whatever is offered to the agent, who takes nothing now.
+    pub(super) fn withdraw_all(&mut self, agent: AgentId) -> Result<(), ApplyError> {
+        let offers = self.desk.seats.get(&agent).map(|seat| seat.offers.clone()).unwrap_or_default();
+        for session in offers {
+            let want = self.find(session)?;
+            if let Some(want) =
+                want.filter(|want| matches!(want.place, PlaceRow::Offered { agent: asked, .. } if asked == agent))
+            {
+                self.pass_on(session, want, agent, false)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,141 @@
+//! Owns the rules that are set from outside: what is refused, and what follows for those who wait. Does not keep their history.
+//! Invariant: what was set is served by the next command.
+
+use super::work::At;
+use super::{EVERYBODY, Part};
+use crate::apply::Shard;
+use crate::journal::Note;
+use crate::limits::{
+    ACCEPT_MS_MAX, CHANNEL_MAX, FACTS_MAX, NAME_BYTES_MAX, OPEN_MAX_PER_AGENT, ROUTES_PER_SITE_MAX, SKILLS_MAX,
+    TEAMS_PER_SEAT_MAX, TEAMS_PER_SITE_MAX,
+};
+use crate::outcome::{ApplyError, Refusal, Reply};
+use crate::rows::Rows;
+use proto::desk::{SeatRules, SiteRules, TeamRules, Test};
+use proto::ids::{AgentId, SiteId, TeamId};
+
+/// The rules of a seat for which none were set.
+pub(crate) const SEAT_DEFAULT: SeatRules =
+    SeatRules { capacity: OPEN_MAX_PER_AGENT, channels: Vec::new(), teams: Vec::new(), skills: Vec::new() };
+
+impl Shard {
+    pub(crate) fn desk_put_team(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        team: TeamId,
+        rules: Option<TeamRules>,
+    ) -> Result<Reply, ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        if !(EVERYBODY.0 + 1..u32::MAX).contains(&team.0) {
+            return Ok(Reply::Rejected(Refusal::RulesInvalid("a team's number")));
+        }
+        if rules.as_ref().is_some_and(|rules| !is_name(&rules.name)) {
+            return Ok(Reply::Rejected(Refusal::RulesInvalid("a team's name")));
+        }
+        if rules.as_ref().is_some_and(|rules| rules.accept_ms > ACCEPT_MS_MAX) {
+            return Ok(Reply::Rejected(Refusal::RulesInvalid("a team's time to accept")));
+        }
+        if rules.is_some() && !at.desk.teams.contains_key(&team) && at.desk.teams.len() >= TEAMS_PER_SITE_MAX {
+            return Ok(Reply::Rejected(Refusal::LimitReached("TEAMS_PER_SITE_MAX")));
+        }
+        at.note_rules(&(0_u8, team, &rules));
+        let desk = at.desk.change();
+        match rules {
+            Some(rules) => desk.teams.insert(team, rules),
+            None => desk.teams.remove(&team),
+        };
+        desk.touch(Part::Team(team));
+        desk.list_all();
+        at.serve_all()?;
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn desk_put_seat(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        agent: AgentId,
+        rules: SeatRules,
+    ) -> Result<Reply, ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        if let Some(what) = fault_of_seat(&rules) {
+            return Ok(Reply::Rejected(Refusal::RulesInvalid(what)));
+        }
+        if !at.desk.seats.contains_key(&agent) && !at.desk.change().make_room() {
+            return Ok(Reply::Rejected(Refusal::LimitReached("AGENTS_PER_SITE_MAX")));
+        }
+        at.note_rules(&(1_u8, agent, &rules));
+        at.desk.change().change_seat(agent, |seat| seat.rules = rules);
+        at.serve(agent)?;
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn desk_put_site(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        rules: SiteRules,
+    ) -> Result<Reply, ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        if let Some(what) = fault_of_site(&rules) {
+            return Ok(Reply::Rejected(Refusal::RulesInvalid(what)));
+        }
+        at.note_rules(&(2_u8, &rules));
+        at.desk.change().rules = rules;
+        Ok(Reply::Done)
+    }
+}
+
+impl At<'_> {
+    fn note_rules(&mut self, rules: &impl bincode::Encode) {
+        self.work.journal.note_bytes(Note::Rules, u64::from(self.site.0), &proto::codec::encode_bare(rules));
+    }
+}
+
+fn fault_of_seat(rules: &SeatRules) -> Option<&'static str> {
+    if rules.capacity > OPEN_MAX_PER_AGENT {
+        return Some("a seat's capacity");
+    }
+    if !ascends(&rules.channels, |(channel, _)| *channel) || rules.channels.iter().any(|(of, _)| of.0 > CHANNEL_MAX) {
+        return Some("a seat's channels");
+    }
+    let is_team = |team: &TeamId| (EVERYBODY.0 + 1..u32::MAX).contains(&team.0);
+    if !ascends(&rules.teams, |team| *team)
+        || rules.teams.len() > TEAMS_PER_SEAT_MAX
+        || !rules.teams.iter().all(is_team)
+    {
+        return Some("a seat's teams");
+    }
+    let good = ascends(&rules.skills, String::as_str)
+        && rules.skills.len() <= SKILLS_MAX
+        && rules.skills.iter().all(|skill| is_name(skill));
+    (!good).then_some("a seat's skills")
+}
+
+fn fault_of_site(rules: &SiteRules) -> Option<&'static str> {
+    if rules.routes.len() > ROUTES_PER_SITE_MAX {
+        return Some("routes: there are too many");
+    }
+    for when in rules.routes.iter().flat_map(|route| &route.when) {
+        let good = match &when.test {
+            Test::Is(any) => {
+                ascends(any, String::as_str) && any.len() <= FACTS_MAX && any.iter().all(|value| is_name(value))
+            }
+            Test::StartsWith(part) | Test::Contains(part) => is_name(part),
+        };
+        if !good || !is_name(&when.fact) {
+            return Some("a route's condition");
+        }
+    }
+    rules.routes.iter().any(|route| route.when.len() > FACTS_MAX).then_some("a route has too many conditions")
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.len() <= NAME_BYTES_MAX && !name.chars().any(char::is_control)
+}
+
+/// Whether a list ascends without doubles.
+fn ascends<'a, T, K: Ord + 'a>(list: &'a [T], key: impl Fn(&'a T) -> K) -> bool {
+    list.windows(2).all(|pair| key(&pair[0]) < key(&pair[1]))
+}

@@ -1,0 +1,429 @@
+//! Owns what happens to a conversation at its desk: wanted, given, queued, done. Does not choose. Invariant: when a command ends
+//! and no wake-up is under way, nothing waits in a lane that a seat with room could serve.
+
+use super::choose::Rank;
+use super::lane::{Queue, Waiting};
+use super::{Desk, Lane, Part, Seat};
+use crate::apply::{Shard, Work};
+use crate::cache::{Hold, Table, Weight};
+use crate::due::{Due, Dues};
+use crate::journal::Note;
+use crate::keys;
+use crate::limits::{ASSIGN_PER_COMMAND_MAX, LANES_PER_SITE_MAX};
+use crate::outcome::ApplyError;
+use crate::rows::{self, NeedRow, PlaceRow, QueuedRow, Rows, WantRow, corrupt};
+use proto::command::Mail;
+use proto::desk::{Ask, SeatState};
+use proto::ids::{AgentId, SessionId, SiteId};
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+pub(crate) type Wants = Table<(SiteId, SessionId), Option<WantRow>>;
+
+impl Weight for WantRow {
+    fn bytes(&self) -> usize {
+        size_of::<WantRow>() + self.need.skills.len() * 32
+    }
+}
+
+/// A desk in use, with all that it changes.
+pub(super) struct At<'a> {
+    pub site: SiteId,
+    pub desk: Hold<'a, SiteId, Desk>,
+    pub queue: &'a mut Queue,
+    pub wants: &'a mut Wants,
+    pub dues: &'a mut Dues,
+    pub work: &'a mut Work,
+    pub rows: &'a dyn Rows,
+}
+
+impl Shard {
+    pub(super) fn at_desk<'a>(&'a mut self, rows: &'a dyn Rows, site: SiteId) -> Result<At<'a>, ApplyError> {
+        let desk = self.desks.hold(site, self.work.tick, || Desk::load(rows, site).map(Some))?;
+        let desk = desk.expect("a desk without a row is an empty desk");
+        let Shard { queue, wants, dues, work, .. } = self;
+        Ok(At { site, desk, queue, wants, dues, work, rows })
+    }
+
+    /// Whether a desk command reads no row beside the want of its session.
+    pub(crate) fn is_desk_warm(&self, site: SiteId) -> bool {
+        self.desks.peek(&site).is_some_and(|desk| desk.lanes.values().all(|lane| lane.waiting.gap.is_closed()))
+    }
+
+    /// Whether nothing is offered to the agent, so that no want of another session is looked at when they go.
+    pub(crate) fn offers_nothing(&self, site: SiteId, agent: AgentId) -> bool {
+        let desk = self.desks.peek(&site);
+        desk.is_some_and(|desk| desk.seats.get(&agent).is_none_or(|seat| seat.offers.is_empty()))
+    }
+
+    /// A conversation needs an agent.
+    pub(crate) fn desk_want(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        session: SessionId,
+        conversation: u64,
+        ask: &Ask,
+    ) -> Result<(), ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        let before = at.find(session)?;
+        match &before {
+            Some(want) if want.conversation >= conversation => return Ok(()),
+            Some(want) => at.forget(session, want)?,
+            None => {}
+        }
+        let need = at.desk.need(ask, session);
+        let sticky = at.desk.sticky(ask, at.work.clock_ms);
+        let desk = at.desk.change();
+        let ticket = desk.next_ticket;
+        desk.next_ticket += 1;
+        let want = WantRow { conversation, need, ticket, place: PlaceRow::Queued { lane: 0 } };
+        // While the desk serves those who wait, whoever comes waits behind them.
+        match at.desk.choose(&want.need, sticky, None).filter(|_| !at.desk.nudged) {
+            Some(agent) => at.give(session, want, agent),
+            None => at.enqueue(session, want),
+        }
+        before.map_or(Ok(()), |want| at.serve_freed(&want))
+    }
+
+    /// A conversation ended, or its session sent `agent` back.
+    pub(crate) fn desk_done(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        session: SessionId,
+        conversation: u64,
+        agent: Option<AgentId>,
+    ) -> Result<(), ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        let Some(want) = at.find(session)?.filter(|want| want.conversation == conversation) else { return Ok(()) };
+        let matches = match (want.place, agent) {
+            (_, None) => true,
+            (PlaceRow::Assigned { agent: given, .. }, Some(agent)) => given == agent,
+            (_, Some(_)) => false,
+        };
+        if matches {
+            at.forget(session, &want)?;
+            at.serve_freed(&want)?;
+        }
+        Ok(())
+    }
+
+    /// An operator gave a conversation to `agent`: the seat counts there now, and the queue holds it no longer.
+    pub(crate) fn desk_reassigned(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        session: SessionId,
+        conversation: u64,
+        agent: AgentId,
+    ) -> Result<(), ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        let Some(want) = at.find(session)?.filter(|want| want.conversation == conversation) else { return Ok(()) };
+        at.forget(session, &want)?;
+        at.seat(session, WantRow { place: PlaceRow::Assigned { agent, offer: 0 }, ..want.clone() }, agent);
+        at.serve_freed(&want)
+    }
+
+    /// An agent came, went, or takes a break. Conversations stay with an agent who went; what was only offered does not.
+    pub(crate) fn desk_agent_state(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        agent: AgentId,
+        state: SeatState,
+    ) -> Result<(), ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        if !at.desk.seats.contains_key(&agent) && !at.desk.change().make_room() {
+            return Ok(());
+        }
+        at.desk.change().change_seat(agent, |seat| seat.state = state);
+        at.work.journal.note(Note::Roster, &[u64::from(site.0), agent.0, state as u64]);
+        if state == SeatState::Online { at.serve(agent) } else { at.withdraw_all(agent) }
+    }
+
+    /// The desk goes on behind a lane, where a command had to stop.
+    pub(crate) fn desk_onward(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        urgency: u8,
+        lane: u32,
+    ) -> Result<(), ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        at.desk.change().nudged = false;
+        at.serve_from((Reverse(urgency), lane))
+    }
+}
+
+impl At<'_> {
+    pub(super) fn find(&mut self, session: SessionId) -> Result<Option<WantRow>, ApplyError> {
+        let (site, rows) = (self.site, self.rows);
+        let load = || rows::read(rows, "want", &keys::want(site, session)).map(Some);
+        let want = self.wants.hold((site, session), self.work.tick, load)?.and_then(|want| want.clone());
+        want.iter().try_for_each(|want| rows::counted("want", &[want.ticket, want.conversation]))?;
+        Ok(want)
+    }
+
+    /// Takes a conversation off the desk: out of the queue, or out of its agent's count.
+    pub(super) fn forget(&mut self, session: SessionId, want: &WantRow) -> Result<(), ApplyError> {
+        self.wants.put((self.site, session), self.work.tick, None);
+        self.leave(session, want, false)?;
+        self.note(session, 0, want.ticket);
+        Ok(())
+    }
+
+    /// Takes a conversation from where the desk has put it; what it becomes is the caller's.
+    pub(super) fn leave(&mut self, session: SessionId, want: &WantRow, missed: bool) -> Result<(), ApplyError> {
+        let (site, tick) = (self.site, self.work.tick);
+        let desk = self.desk.change();
+        match want.place {
+            PlaceRow::Queued { lane } => {
+                desk.take_from(lane)?;
+                self.queue.put((site, lane, want.ticket), tick, None);
+            }
+            PlaceRow::Aside { until_ms } => {
+                desk.aside = desk.aside.saturating_sub(1);
+                self.dues.remove(Due { due_ms: until_ms, site, session }, tick);
+            }
+            PlaceRow::Offered { agent, offer, until_ms } => {
+                desk.change_seat(agent, |seat| {
+                    seat.count(want.need.channel, -1);
+                    seat.offers.remove(&session);
+                });
+                self.dues.remove(Due { due_ms: until_ms, site, session }, tick);
+                self.work.mail(Mail::Withdrawn { agent, session, offer, missed });
+            }
+            PlaceRow::Assigned { agent, .. } => desk.change_seat(agent, |seat| seat.count(want.need.channel, -1)),
+        }
+        Ok(())
+    }
+
+    /// Puts a conversation into the lane of its kind, at its ticket.
+    pub(super) fn enqueue(&mut self, session: SessionId, want: WantRow) {
+        let (lane, need) = self.desk.change().put_into_lane(want.need, want.ticket);
+        let queued = QueuedRow { session, conversation: want.conversation };
+        self.queue.put((self.site, lane, want.ticket), self.work.tick, Some(queued));
+        self.note(session, want.conversation, want.ticket);
+        self.work.journal.note_bytes(Note::Lane, u64::from(lane), &proto::codec::encode_bare(&need));
+        let want = WantRow { need, place: PlaceRow::Queued { lane }, ..want };
+        self.wants.put((self.site, session), self.work.tick, Some(want));
+    }
+
+    /// Gives a conversation to the agent: asks first where the team's rules say so.
+    pub(super) fn give(&mut self, session: SessionId, want: WantRow, agent: AgentId) {
+        match self.desk.accept_ms(&want.need) {
+            0 => self.assign(session, want, agent, 0),
+            accept_ms => self.offer(session, want, agent, accept_ms),
+        }
+    }
+
+    /// Assigns a conversation, and tells its session. `offer`: the one that was accepted, or 0.
+    pub(super) fn assign(&mut self, session: SessionId, want: WantRow, agent: AgentId, offer: u64) {
+        let conversation = want.conversation;
+        self.seat(session, WantRow { place: PlaceRow::Assigned { agent, offer }, ..want }, agent);
+        self.work.mail(Mail::Assign { session, conversation, agent });
+    }
+
+    /// Counts a conversation as the agent's.
+    pub(super) fn seat(&mut self, session: SessionId, want: WantRow, agent: AgentId) {
+        let desk = self.desk.change();
+        desk.turn += 1;
+        let turn = desk.turn;
+        desk.change_seat(agent, |seat| {
+            seat.count(want.need.channel, 1);
+            seat.last_turn = turn;
+        });
+        self.note(session, want.conversation, agent.0);
+        self.wants.put((self.site, session), self.work.tick, Some(want));
+    }
+
+    /// A seat may have room again: whoever had this.
+    pub(super) fn serve_freed(&mut self, want: &WantRow) -> Result<(), ApplyError> {
+        match want.place {
+            PlaceRow::Offered { agent, .. } | PlaceRow::Assigned { agent, .. } => self.serve(agent),
+            PlaceRow::Queued { .. } | PlaceRow::Aside { .. } => Ok(()),
+        }
+    }
+
+    /// Gives a seat what waits for it, as long as it has room. What is too much for one command waits for a mail to itself,
+    /// so that no command takes long and other commands come in between.
+    pub(super) fn serve(&mut self, agent: AgentId) -> Result<(), ApplyError> {
+        let mut heads = Heads::new();
+        for given in 0.. {
+            let Some(next) = self.next_for(agent, &mut heads)? else { return Ok(()) };
+            if given == ASSIGN_PER_COMMAND_MAX {
+                self.nudge((Reverse(u8::MAX), 0));
+                return Ok(());
+            }
+            self.give_queued(next, agent)?;
+        }
+        Ok(())
+    }
+
+    /// Gives whatever waits in any lane to whom the desk chooses: the urgent lanes first.
+    pub(super) fn serve_all(&mut self) -> Result<(), ApplyError> {
+        self.serve_from((Reverse(u8::MAX), 0))
+    }
+
+    /// As `serve_all`, from that lane on.
+    fn serve_from(&mut self, from: (Reverse<u8>, u32)) -> Result<(), ApplyError> {
+        let mut lanes: Vec<(Reverse<u8>, u32)> =
+            self.desk.lanes.iter().map(|(number, lane)| (Reverse(lane.need.priority), *number)).collect();
+        lanes.retain(|lane| *lane >= from);
+        lanes.sort_unstable();
+        let mut budget = ASSIGN_PER_COMMAND_MAX;
+        for place in lanes {
+            // A look at a lane that nobody can serve costs as much as one that gives: it looks at all who are idle.
+            while let Some(lane) = self.desk.lanes.get(&place.1) {
+                if budget == 0 {
+                    self.nudge(place);
+                    return Ok(());
+                }
+                budget -= 1;
+                let Some(agent) = self.desk.choose(&lane.need, None, None) else { break };
+                let (ticket, queued) = self.head(place.1)?;
+                self.give_queued((place.1, ticket, queued), agent)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn give_queued(&mut self, next: (u32, u64, QueuedRow), agent: AgentId) -> Result<(), ApplyError> {
+        let (lane, ticket, QueuedRow { session, conversation }) = next;
+        // Its own row says the same, and may be cold.
+        let need = self.desk.lanes[&lane].need.clone();
+        let want = WantRow { conversation, need, ticket, place: PlaceRow::Queued { lane } };
+        self.leave(session, &want, false)?;
+        self.give(session, want, agent);
+        Ok(())
+    }
+
+    fn nudge(&mut self, (Reverse(urgency), lane): (Reverse<u8>, u32)) {
+        if self.desk.queued > 0 && !self.desk.nudged {
+            self.desk.change().nudged = true;
+            self.work.mail(Mail::Onward { site: self.site, urgency, lane });
+        }
+    }
+
+    /// The first of a lane.
+    fn head(&mut self, lane: u32) -> Result<(u64, QueuedRow), ApplyError> {
+        let known = self.desk.change().lanes.get_mut(&lane).expect("a lane that was just listed");
+        known.waiting.first(self.queue, self.rows, (self.site, lane), self.work.tick)
+    }
+
+    /// What the seat would take next: the best of the heads of its lanes. `heads`: what an earlier look of this command found.
+    fn next_for(&mut self, agent: AgentId, heads: &mut Heads) -> Result<Option<(u32, u64, QueuedRow)>, ApplyError> {
+        let Some(seat) = self.desk.seats.get(&agent).filter(|seat| seat.takes()) else { return Ok(None) };
+        if heads.is_unread {
+            heads.is_unread = false;
+            let ranks = self.desk.lanes.iter().filter_map(|(lane, of)| Some((self.desk.rank(seat, of)?, *lane)));
+            heads.unseen = ranks.collect();
+        }
+        loop {
+            // Only lanes of the best rank are looked into.
+            while let Some((rank, lane)) = heads.unseen.first().copied() {
+                if heads.seen.first().is_some_and(|(best, ..)| *best < rank) {
+                    break;
+                }
+                heads.unseen.pop_first();
+                heads.seen.insert((rank, self.head(lane)?.0, lane));
+            }
+            let Some((rank, ticket, lane)) = heads.seen.pop_first() else { return Ok(None) };
+            // What it was given meanwhile may have filled a channel.
+            let Some(seat) = self.desk.seats.get(&agent) else { return Ok(None) };
+            let Some(of) = self.desk.lanes.get(&lane).filter(|of| self.desk.rank(seat, of).is_some()) else { continue };
+            let more = of.waiting.queued > 1;
+            let (_, queued) = self.head(lane)?;
+            if more {
+                heads.unseen.insert((rank, lane));
+            }
+            return Ok(Some((lane, ticket, queued)));
+        }
+    }
+
+    pub(super) fn note(&mut self, session: SessionId, conversation: u64, place: u64) {
+        self.work.journal.note_session(Note::Queue, session, &[u64::from(self.site.0), conversation, place]);
+    }
+}
+
+/// Lanes that a seat may take from, looked at as far as was needed.
+struct Heads {
+    is_unread: bool,
+    unseen: BTreeSet<(Rank, u32)>,
+    /// With the first ticket of each.
+    seen: BTreeSet<(Rank, u64, u32)>,
+}
+
+impl Heads {
+    fn new() -> Heads {
+        Heads { is_unread: true, unseen: BTreeSet::new(), seen: BTreeSet::new() }
+    }
+}
+
+/// For desks whose cut is older or newer than that of their sessions.
+impl Desk {
+    /// Nobody is here, has anything, or waits.
+    pub(crate) fn clear(&mut self) {
+        for agent in self.seats.keys().copied().collect::<Vec<_>>() {
+            self.change_seat(agent, Seat::clear);
+        }
+        for lane in std::mem::take(&mut self.lanes).into_keys() {
+            self.touch(Part::Lane(lane));
+        }
+        self.lane_of.clear();
+        (self.queued, self.aside, self.nudged) = (0, 0, false);
+    }
+
+    /// An agent has a conversation, room or not.
+    pub(crate) fn seat_again(&mut self, agent: AgentId, need: &NeedRow) {
+        self.change_seat(agent, |seat| seat.count(need.channel, 1));
+    }
+
+    /// The next waits: its lane, what it needs by that, and its ticket.
+    pub(crate) fn line_up(&mut self, need: NeedRow) -> (u32, NeedRow, u64) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        let (lane, need) = self.put_into_lane(need, ticket);
+        (lane, need, ticket)
+    }
+}
+
+impl Desk {
+    /// Counts a ticket into the lane of its need, made when there is none. On a desk full of lanes the need loses what refines it:
+    /// somebody of the team serves it then who need not have all that was asked for, which is better than nobody.
+    fn put_into_lane(&mut self, need: NeedRow, ticket: u64) -> (u32, NeedRow) {
+        let is_full = self.lanes.len() >= LANES_PER_SITE_MAX && !self.lane_of.contains_key(&need);
+        let need = match is_full {
+            true => NeedRow { priority: 0, skills: Vec::new(), ..need },
+            false => need,
+        };
+        let lane = self.lane_of.get(&need).copied().unwrap_or_else(|| {
+            let free = (1..).zip(self.lanes.keys()).find(|(number, lane)| number != *lane).map(|(number, _)| number);
+            let number = free.unwrap_or(self.lanes.len() as u32 + 1);
+            self.lane_of.insert(need.clone(), number);
+            self.lanes.insert(number, Lane { need: need.clone(), waiting: Waiting::new(ticket) });
+            number
+        });
+        self.lanes.get_mut(&lane).expect("found or made above").waiting.push(ticket);
+        self.queued += 1;
+        self.touch(Part::Lane(lane));
+        (lane, need)
+    }
+
+    /// Counts one out of a lane; an empty lane goes.
+    fn take_from(&mut self, number: u32) -> Result<(), ApplyError> {
+        let Some(lane) = self.lanes.get_mut(&number).filter(|lane| lane.waiting.queued > 0) else {
+            return Err(corrupt("want", "it waits in a lane in which nobody waits"));
+        };
+        lane.waiting.queued -= 1;
+        self.queued = self.queued.saturating_sub(1);
+        self.touch(Part::Lane(number));
+        if self.lanes[&number].waiting.queued == 0
+            && let Some(lane) = self.lanes.remove(&number)
+        {
+            self.lane_of.remove(&lane.need);
+        }
+        Ok(())
+    }
+}

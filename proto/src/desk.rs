@@ -1,0 +1,94 @@
+//! Owns what a desk is told: what a conversation asks for, and the rules of its teams, seats and site. Does not route.
+//! Invariant: lists of names ascend without doubles; structs never change, enums grow at their end.
+
+use crate::ids::{AgentId, TeamId};
+use bincode::{Decode, Encode};
+
+/// By which way a visitor writes. 0 is the web.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub struct Channel(pub u8);
+
+/// What a conversation asks of the desk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Ask {
+    /// The team that was named; without one the site's routes choose.
+    pub team: Option<TeamId>,
+    /// Name and value of what routes look at: page, language, attributes.
+    pub facts: Vec<(String, String)>,
+    /// All of these; ascending.
+    pub skills: Vec<String>,
+    pub channel: Channel,
+    /// Higher is served first.
+    pub priority: u8,
+    /// Who had the conversation before, and when it ended, in milliseconds since 1970.
+    pub last: Option<(AgentId, u64)>,
+}
+
+/// The rules of a team.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct TeamRules {
+    pub name: String,
+    /// Within this time an agent must accept what is offered; 0: conversations are assigned without asking.
+    pub accept_ms: u32,
+    /// Its members take conversations of teams that have nobody free.
+    pub helps: bool,
+    /// Conversations that no route sends elsewhere are spread over the teams that say so.
+    pub hashed: bool,
+}
+
+/// The rules of a seat.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SeatRules {
+    /// Conversations at once, over all channels.
+    pub capacity: u32,
+    /// Conversations at once of these channels; others have the capacity alone. Ascending.
+    pub channels: Vec<(Channel, u32)>,
+    /// Ascending.
+    pub teams: Vec<TeamId>,
+    /// Ascending.
+    pub skills: Vec<String>,
+}
+
+/// The rules of a site.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct SiteRules {
+    /// The first whose conditions all hold names the team.
+    pub routes: Vec<Route>,
+    /// For so long after a conversation its agent comes first for the next; 0: never.
+    pub sticky_ms: u64,
+}
+
+/// Where conversations go that look so.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Route {
+    pub when: Vec<Condition>,
+    pub team: TeamId,
+}
+
+/// What a fact must be.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Condition {
+    pub fact: String,
+    pub test: Test,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Test {
+    /// One of these. Ascending.
+    Is(Vec<String>),
+    StartsWith(String),
+    Contains(String),
+}
+
+/// Whether a seat is given conversations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+pub enum SeatState {
+    /// No socket.
+    #[default]
+    Offline,
+    Online,
+    /// Here, and takes nothing new for now.
+    Busy,
+    /// Not at the desk, or missed an offer.
+    Away,
+}

@@ -1,0 +1,72 @@
+//! Owns arbitrary commands of the desk, and what they carry. Invariant: every variant and every field can come.
+
+use super::arbitrary::{agent, session, site, text, word};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proto::command::Command;
+use proto::desk::*;
+use proto::ids::*;
+
+pub fn command() -> impl Strategy<Value = Command> {
+    let answer = (0..3_u8, site(), agent(), session(), any::<u64>());
+    prop_oneof![
+        (site(), team(), option::of(team_rules())).prop_map(|(site, team, rules)| Command::PutTeam {
+            site,
+            team,
+            rules
+        }),
+        (site(), agent(), seat_rules()).prop_map(|(site, agent, rules)| Command::PutSeat { site, agent, rules }),
+        (site(), site_rules()).prop_map(|(site, rules)| Command::PutSite { site, rules }),
+        answer.prop_map(|(how, site, agent, session, conversation)| match how {
+            0 => Command::Accept { site, agent, session, offer: conversation },
+            1 => Command::Decline { site, agent, session, offer: conversation },
+            _ => Command::Take { site, agent, session, conversation },
+        }),
+        (agent(), seat_state()).prop_map(|(agent, state)| Command::AgentState { agent, state }),
+        Just(Command::Tick),
+    ]
+}
+
+fn team() -> impl Strategy<Value = TeamId> {
+    any::<u32>().prop_map(TeamId)
+}
+
+pub fn seat_state() -> impl Strategy<Value = SeatState> {
+    prop_oneof![Just(SeatState::Offline), Just(SeatState::Online), Just(SeatState::Busy), Just(SeatState::Away)]
+}
+
+fn team_rules() -> impl Strategy<Value = TeamRules> {
+    (text(), any::<u32>(), any::<bool>(), any::<bool>()).prop_map(|(name, accept_ms, helps, hashed)| TeamRules {
+        name,
+        accept_ms,
+        helps,
+        hashed,
+    })
+}
+
+fn seat_rules() -> impl Strategy<Value = SeatRules> {
+    let channels = vec((any::<u8>().prop_map(Channel), any::<u32>()), 0..4);
+    (any::<u32>(), channels, vec(team(), 0..4), vec(word(), 0..4))
+        .prop_map(|(capacity, channels, teams, skills)| SeatRules { capacity, channels, teams, skills })
+}
+
+fn site_rules() -> impl Strategy<Value = SiteRules> {
+    let test = prop_oneof![
+        vec(word(), 0..4).prop_map(Test::Is),
+        word().prop_map(Test::StartsWith),
+        word().prop_map(Test::Contains)
+    ];
+    let when = vec((word(), test).prop_map(|(fact, test)| Condition { fact, test }), 0..4);
+    let routes = vec((when, team()).prop_map(|(when, team)| Route { when, team }), 0..4);
+    (routes, any::<u64>()).prop_map(|(routes, sticky_ms)| SiteRules { routes, sticky_ms })
+}
+
+pub fn ask() -> impl Strategy<Value = Box<Ask>> {
+    let facts = vec((word(), word()), 0..4);
+    let last = option::of((agent(), any::<u64>()));
+    let whole = (option::of(team()), facts, vec(word(), 0..4), any::<u8>(), any::<u8>(), last);
+    whole.prop_map(|(team, facts, skills, channel, priority, last)| {
+        Box::new(Ask { team, facts, skills, channel: Channel(channel), priority, last })
+    })
+}
