@@ -94,10 +94,15 @@ impl Shard {
         if state == SeatState::Offline {
             return Ok(Reply::Rejected(Refusal::RulesInvalid("offline is for sockets to say")));
         }
+        let is_new = agent.state != state;
         agent.change().state = state;
-        let (site, state) = (agent.site, seat_state(&agent));
+        agent.change().version += u64::from(is_new);
+        let (site, state, version) = (agent.site, seat_state(&agent), agent.version);
         drop(agent);
         self.work.journal.note(Note::Presence, &[id.0, 2 + state as u64]);
+        if is_new {
+            self.work.effect(Effect::AgentSessions { agent: id, version });
+        }
         self.work.mail(Mail::AgentState { site, agent: id, state });
         Ok(Reply::Done)
     }

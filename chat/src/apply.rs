@@ -157,6 +157,7 @@ impl Shard {
             }
             Command::AgentState { agent, state } => self.agent_state(rows, agent, state)?,
             Command::Tick => self.do_what_is_due(rows)?,
+            Command::About { session, about } => self.about(rows, session, about)?,
             #[cfg(feature = "next")]
             Command::Tally { session } => self.tally(rows, session)?,
         };
@@ -182,7 +183,8 @@ impl Shard {
             Command::OpenSession { session, .. }
             | Command::Cursor { session, .. }
             | Command::Close { session, .. }
-            | Command::Reassign { session, .. } => self.sessions.peek(session).is_some(),
+            | Command::Reassign { session, .. }
+            | Command::About { session, .. } => self.sessions.peek(session).is_some(),
             // Most look at no event, or at those in memory.
             Command::CloseSeen { session, seen, .. } | Command::ReassignSeen { session, seen, .. } => {
                 self.sessions.peek(session).is_some_and(|session| session.log.head() <= *seen)

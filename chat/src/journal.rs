@@ -25,6 +25,7 @@ pub(crate) enum Note {
     Rules = 15,
     Due = 16,
     Lane = 17,
+    About = 18,
     #[cfg(feature = "next")]
     Tally = 240,
 }

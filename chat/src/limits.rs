@@ -37,7 +37,11 @@ pub const ASIDE_MS_MAX: u64 = 5_000;
 /// Skills and channels of a seat, and skills that a conversation asks for.
 pub const SKILLS_MAX: usize = 32;
 /// Facts of a conversation, conditions of a route, and values of a condition.
-pub const FACTS_MAX: usize = 32;
+pub const FACTS_MAX: usize = proto::client::limits::FACTS_MAX;
+/// The name of a fact, in bytes of UTF-8.
+pub const FACT_NAME_BYTES_MAX: usize = proto::client::limits::FACT_NAME_BYTES_MAX;
+/// The value of a fact, in bytes of UTF-8.
+pub const FACT_BYTES_MAX: usize = proto::client::limits::FACT_BYTES_MAX;
 /// Names of teams, skills and facts, and values of conditions, bytes of UTF-8.
 pub const NAME_BYTES_MAX: usize = 256;
 /// What is due that one command does; the rest waits for the next.

@@ -79,7 +79,7 @@ impl Shard {
             let conversation = session.conversations;
             session.open = Some(OpenRow { number: conversation, first_seq: sent.seq, agent: None });
             let last = session.last_agent.map(|agent| (agent, session.closed_ms));
-            let ask = Box::new(Ask { last, ..Ask::default() });
+            let ask = Box::new(Ask::of(&session.about, last));
             work.mail(Mail::Want { site: session.site, session: id, conversation, ask });
         }
         Ok(Reply::Sent { seq: sent.seq, ts_ms: sent.ts_ms, dup: false })

@@ -109,7 +109,7 @@ pub enum Effect {
     Event { session: SessionId, event: Arc<Event> },
     /// A cursor moved.
     Cursor { session: SessionId, party: Party, received: u64, read: u64 },
-    /// The agent's set of open conversations changed.
+    /// What is open with the agent or offered to them changed, or their state.
     AgentSessions { agent: AgentId, version: u64 },
     /// The agent came or went.
     AgentPresence { agent: AgentId, site: SiteId, online: bool },

@@ -11,7 +11,7 @@ use crate::outcome::ApplyError;
 use crate::rows::{self, AgentRow, CursorRow, Rows};
 use crate::session::Session;
 use proto::command::{Mail, Party, TokenHash};
-use proto::desk::{SeatRules, SeatState, TeamRules};
+use proto::desk::{SeatRules, SeatState, SiteRules, TeamRules};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use std::collections::BTreeMap;
 
@@ -57,11 +57,11 @@ pub struct AgentView {
     pub online: bool,
     /// What the person says; never `Offline`.
     pub state: SeatState,
-    /// Grows with every change of `open`.
+    /// Grows with every change of `open`, `offers` and `state`.
     pub version: u64,
     /// Session and conversation, ascending.
     pub open: Vec<(SessionId, u64)>,
-    /// To be accepted: session, conversation, and until when in milliseconds since 1970; ascending.
+    /// To be accepted: session, offer, and until when in milliseconds since 1970; ascending.
     pub offers: Vec<(SessionId, u64, u64)>,
     /// SHA-256 of the agent's tokens, oldest first; compare in constant time.
     pub tokens: Vec<TokenHash>,
@@ -78,6 +78,7 @@ pub struct DeskView {
     pub queue_len: u64,
     /// How many of them their only agents have declined: they are asked again in a moment.
     pub aside: u64,
+    pub rules: SiteRules,
 }
 
 /// An agent on a site's roster.
@@ -196,6 +197,7 @@ impl Shard {
             teams: desk.teams.iter().map(|(team, rules)| (*team, rules.clone())).collect(),
             queue_len: desk.queued + desk.aside,
             aside: desk.aside,
+            rules: desk.rules.clone(),
         };
         match self.desks.peek(&site) {
             Some(desk) => Ok(view(desk)),

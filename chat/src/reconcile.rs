@@ -13,7 +13,7 @@ use crate::outcome::ApplyError;
 use crate::rows::{self, AgentRow, Changes, HeaderRow, NeedRow, PlaceRow, QueuedRow, Rows, WantRow};
 use crate::session::Session;
 use proto::command::{Mail, Target};
-use proto::desk::Ask;
+use proto::desk::{About, Ask};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,8 +25,8 @@ pub struct Reconciliation {
     desks: BTreeSet<SiteId>,
     /// The highest agent on a roster.
     seat_max: u64,
-    /// What the desks knew of conversations: ticket and need.
-    wants: BTreeMap<(SiteId, SessionId, u64), (u64, NeedRow)>,
+    /// What the desks knew of conversations: ticket, since when in milliseconds since 1970, and need.
+    wants: BTreeMap<(SiteId, SessionId, u64), (u64, u64, NeedRow)>,
     agents: BTreeSet<AgentId>,
     sessions: u64,
 }
@@ -38,6 +38,7 @@ struct Talk {
     agent: Option<AgentId>,
     /// When it was opened; only of one that waits.
     since_ms: u64,
+    about: About,
 }
 
 /// What came out, for the operator.
@@ -81,7 +82,7 @@ impl Reconciliation {
             self.sessions += 1;
             let Some(open) = row.open else { return Ok(()) };
             let session = keys::last_session(key).ok_or_else(|| rows::corrupt("session", "its key is too short"))?;
-            let talk = Talk { session, number: open.number, agent: open.agent, since_ms: 0 };
+            let talk = Talk { session, number: open.number, agent: open.agent, since_ms: 0, about: row.about };
             match talk.agent {
                 None => waiting.push((row.site, open.first_seq, talk)),
                 Some(_) => self.talks.entry(row.site).or_default().push(talk),
@@ -107,9 +108,9 @@ impl Reconciliation {
             Ok(())
         })?;
         each(rows, keys::WANTS, &mut |key, value| {
-            let WantRow { conversation, need, ticket, .. } = rows::decode("want", value)?;
+            let WantRow { conversation, need, ticket, since_ms, .. } = rows::decode("want", value)?;
             let session = keys::last_session(key).ok_or_else(|| rows::corrupt("want", "its key is too short"))?;
-            self.wants.insert((keys::site_of(key), session, conversation), (ticket, need));
+            self.wants.insert((keys::site_of(key), session, conversation), (ticket, since_ms, need));
             Ok(())
         })
     }
@@ -177,24 +178,31 @@ impl Reconciliation {
         let mut line = Vec::new();
         for talk in self.talks.get(&site).into_iter().flatten() {
             let known = self.wants.get(&(site, talk.session, talk.number)).cloned();
-            // What a session asked for is in a mail that the desk's cut may not have seen.
-            let (ticket, need) = known.unwrap_or_else(|| (u64::MAX, desk.need(&Ask::default(), talk.session)));
+            // The mail by which a session asked may not have reached the desk's cut.
+            let ask = || Ask::of(&talk.about, None);
+            let (ticket, since_ms, need) =
+                known.unwrap_or_else(|| (u64::MAX, talk.since_ms, desk.need(&ask(), talk.session)));
             let Some(agent) = talk.agent else {
-                line.push((ticket, talk.since_ms, talk.session, talk.number, need));
+                line.push((ticket, since_ms, talk.session, talk.number, need));
                 continue;
             };
             desk.seat_again(agent, &need);
             let place = PlaceRow::Assigned { agent, offer: 0 };
-            put_want(out, site, talk.session, WantRow { conversation: talk.number, need, ticket: 0, place });
+            put_want(out, site, talk.session, WantRow { conversation: talk.number, need, ticket: 0, since_ms, place });
             told.assigned += 1;
         }
         line.sort_unstable();
         told.waiting += line.len() as u64;
-        for (.., session, conversation, need) in line {
+        for (_, since_ms, session, conversation, need) in line {
             let (lane, need, ticket) = desk.line_up(need);
-            let queued = QueuedRow { session, conversation };
+            let queued = QueuedRow { session, conversation, since_ms };
             out.insert(keys::queued(site, lane, ticket), Some(proto::codec::encode(&queued)));
-            put_want(out, site, session, WantRow { conversation, need, ticket, place: PlaceRow::Queued { lane } });
+            put_want(
+                out,
+                site,
+                session,
+                WantRow { conversation, need, ticket, since_ms, place: PlaceRow::Queued { lane } },
+            );
         }
         let mut changes = Changes::new();
         desk.save(site, &mut changes);

@@ -5,7 +5,7 @@ use crate::outcome::ApplyError;
 use bincode::{Decode, Encode};
 use proto::codec::{self, Frozen};
 use proto::command::{Event, TokenHash};
-use proto::desk::{Channel, SeatRules, SeatState, SiteRules, TeamRules};
+use proto::desk::{About, Channel, SeatRules, SeatState, SiteRules, TeamRules};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use std::sync::Arc;
 
@@ -71,6 +71,8 @@ pub(crate) struct SessionRow {
     pub agent_cursor: CursorRow,
     /// Device rows of this session.
     pub devices: u32,
+    /// What is known of the visitor.
+    pub about: About,
 }
 
 /// The open conversation.
@@ -128,11 +130,11 @@ pub(crate) struct AgentRow {
     pub online: bool,
     /// What the person says: never `Offline`.
     pub state: SeatState,
-    /// Grows with every change of `open` and `offers`.
+    /// Grows with every change of `open`, `offers` and `state`.
     pub version: u64,
     /// Session and conversation, ascending.
     pub open: Vec<(SessionId, u64)>,
-    /// What is to be accepted: session, conversation, and until when; ascending.
+    /// What is to be accepted: session, number of the offer, and until when in milliseconds since 1970; ascending.
     pub offers: Vec<(SessionId, u64, u64)>,
 }
 
@@ -146,6 +148,18 @@ pub(crate) struct DeskRow {
     pub next_ticket: u64,
     /// A wake-up mail of the desk to itself is under way.
     pub nudged: bool,
+    /// Ascending by team.
+    pub paces: Vec<PaceRow>,
+}
+
+/// How fast a team takes from its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct PaceRow {
+    pub team: TeamId,
+    /// When it took the last one, or began to have a queue, milliseconds since 1970.
+    pub last_ms: u64,
+    /// Mean time between two, milliseconds; 0: nobody knows.
+    pub every_ms: u64,
 }
 
 /// A team of a site.
@@ -176,6 +190,8 @@ pub(crate) struct LaneRow {
     /// No ticket below this one waits any more.
     pub front: u64,
     pub queued: u64,
+    /// How many wait in each stretch of 256 tickets, by ticket / 256; ascending, none with 0.
+    pub spread: Vec<(u64, u32)>,
 }
 
 /// What a seat must have to serve a conversation, and how urgent that is.
@@ -193,6 +209,8 @@ pub(crate) struct NeedRow {
 pub(crate) struct QueuedRow {
     pub session: SessionId,
     pub conversation: u64,
+    /// As in its `WantRow`.
+    pub since_ms: u64,
 }
 
 /// A conversation the desk knows of.
@@ -202,6 +220,8 @@ pub(crate) struct WantRow {
     pub need: NeedRow,
     /// Its age; it keeps it when it comes back to the queue.
     pub ticket: u64,
+    /// When it came, milliseconds since 1970.
+    pub since_ms: u64,
     pub place: PlaceRow,
 }
 
@@ -242,7 +262,7 @@ proto::frozen!(
     SentRow = 25,
     AgentRow = 33,
     DeskRow = 34,
-    QueuedRow = 28,
+    QueuedRow = 80,
     WantRow = 36,
     VersionRow = 30,
     DueRow = 31,

@@ -6,11 +6,12 @@ use crate::cache::{Hold, Table, Weight};
 use crate::device::{Devices, Known};
 use crate::journal::Note;
 use crate::keys;
-use crate::limits::TOKENS_MAX;
+use crate::limits::{FACT_BYTES_MAX, FACT_NAME_BYTES_MAX, FACTS_MAX, TOKENS_MAX};
 use crate::log::Log;
 use crate::outcome::{ApplyError, Effect, Refusal, Reply};
 use crate::rows::{self, Changes, CursorRow, OpenRow, Rows, SessionRow};
 use proto::command::{EventBody, Mail, Party, TokenHash};
+use proto::desk::About;
 use proto::ids::{AgentId, SessionId, SiteId, VisitorId};
 
 /// A visitor's session in memory.
@@ -26,6 +27,8 @@ pub(crate) struct Session {
     pub agent_cursor: CursorRow,
     pub log: Log,
     pub devices: Devices,
+    /// What is known of the visitor.
+    pub about: About,
     #[cfg(feature = "next")]
     pub tally: u64,
 }
@@ -34,7 +37,9 @@ pub(crate) type SessionHold<'a> = Hold<'a, SessionId, Session>;
 
 impl Weight for Session {
     fn bytes(&self) -> usize {
-        size_of::<Session>() + self.tokens.capacity() * size_of::<TokenHash>() + self.log.bytes() + self.devices.bytes()
+        let about: usize = self.about.facts.iter().map(|(name, value)| 48 + name.len() + value.len()).sum();
+        let tokens = self.tokens.capacity() * size_of::<TokenHash>();
+        size_of::<Session>() + tokens + about + self.log.bytes() + self.devices.bytes()
     }
 }
 
@@ -52,6 +57,7 @@ impl Session {
             agent_cursor: CursorRow::default(),
             log: Log::new(),
             devices: Devices::default(),
+            about: About::default(),
             #[cfg(feature = "next")]
             tally: 0,
         }
@@ -94,6 +100,7 @@ impl Session {
             agent_cursor: row.agent_cursor,
             log: Log::load(rows, id, row.head, row.block_first)?,
             devices: Devices::with_total(row.devices),
+            about: row.about,
             #[cfg(feature = "next")]
             tally: 0,
         })
@@ -115,6 +122,7 @@ impl Session {
             visitor_cursor: self.visitor_cursor,
             agent_cursor: self.agent_cursor,
             devices: self.devices.total,
+            about: self.about.clone(),
         };
         #[cfg(feature = "next")]
         if self.tally > 0 {
@@ -167,6 +175,18 @@ pub(crate) fn add_token(tokens: &mut Vec<TokenHash>, token: TokenHash) -> bool {
     tokens.reserve_exact(usize::from(tokens.is_empty()));
     tokens.push(token);
     true
+}
+
+fn is_sound(about: &About) -> bool {
+    let is_text = |text: &String| !text.chars().any(char::is_control);
+    let is_fact = |(name, value): &(String, String)| {
+        (1..=FACT_NAME_BYTES_MAX).contains(&name.len())
+            && value.len() <= FACT_BYTES_MAX
+            && is_text(name)
+            && is_text(value)
+    };
+    let ascends = about.facts.windows(2).all(|pair| pair[0].0 < pair[1].0);
+    about.facts.len() <= FACTS_MAX && ascends && about.facts.iter().all(is_fact)
 }
 
 impl Shard {
@@ -223,6 +243,23 @@ impl Shard {
             work.effect(Effect::Cursor { session: id, party, received: after.received, read: after.read });
         }
         Ok(Reply::Cursor { received: after.received, read: after.read })
+    }
+
+    /// What a visitor's page says is for the next conversation: one that waits already keeps its place.
+    pub(crate) fn about(&mut self, rows: &dyn Rows, id: SessionId, about: About) -> Result<Reply, ApplyError> {
+        let work = &mut self.work;
+        let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else {
+            return Ok(Reply::Rejected(Refusal::UnknownSession));
+        };
+        if !is_sound(&about) {
+            return Ok(Reply::Rejected(Refusal::RulesInvalid("what is known of a visitor")));
+        }
+        if session.about != about {
+            work.journal.note_session(Note::About, id, &[about.facts.len() as u64]);
+            work.journal.note_bytes(Note::About, u64::from(session.site.0), &proto::codec::encode_bare(&about));
+            session.change().about = about;
+        }
+        Ok(Reply::Done)
     }
 
     pub(crate) fn close(&mut self, rows: &dyn Rows, id: SessionId, by: Party) -> Result<Reply, ApplyError> {

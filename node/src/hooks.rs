@@ -39,6 +39,7 @@ impl NodeHooks {
         let sessions = Sessions::start(subscribers.clone(), node.clone(), &runtime);
         let agents = Agents::start(subscribers.clone(), &runtime);
         let missed = Missed::start(node.clone(), &hub);
+        hub.watch_places();
         Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, missed, runtime, allow_drills })
     }
 }
@@ -93,6 +94,7 @@ fn target(call: &ShardCall) -> Option<Target> {
         | ShardCall::History { session, .. }
         | ShardCall::Typing { session, .. } => Some(Target::Session(*session)),
         ShardCall::AttachAgent { agent, .. } | ShardCall::DetachAgent { agent } => Some(Target::Agent(*agent)),
+        ShardCall::Queue { .. } | ShardCall::Places { .. } => None,
     }
 }
 
@@ -106,6 +108,11 @@ impl Hooks for NodeHooks {
             _ => match call.as_ref() {
                 // Mail and logins need no actor: the rules alone decide.
                 ShardCall::Propose(command) => propose(shard, command, reply),
+                ShardCall::Queue { site, limit } => {
+                    let (shard, site, limit) = (shard.clone(), *site, *limit);
+                    self.hub.spawn(async move { reply.send(crate::desk::queue(&shard, site, limit).await) });
+                }
+                ShardCall::Places { site, sessions } => reply.send(crate::desk::places(shard, *site, sessions)),
                 _ => reply.send(proto::peer::ShardReply::Unknown),
             },
         }

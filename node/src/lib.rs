@@ -10,6 +10,7 @@ pub mod client;
 pub mod config;
 pub mod connection;
 pub mod data_dir;
+pub mod desk;
 pub mod figures;
 #[doc(hidden)]
 pub mod fuzzing;

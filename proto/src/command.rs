@@ -1,7 +1,7 @@
 //! Owns what is logged: the commands of a data shard and of the meta group, and the events they become.
 //! Does not know how they are applied. Invariant: enums grow only at their end, structs never change.
 
-use crate::desk::{Ask, SeatRules, SeatState, SiteRules, TeamRules};
+use crate::desk::{About, Ask, SeatRules, SeatState, SiteRules, TeamRules};
 use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use crate::version::Versions;
 use bincode::{Decode, Encode};
@@ -78,6 +78,8 @@ pub enum Command {
     AgentState { agent: AgentId, state: SeatState },
     /// Does what is due by the time of the log. The leader proposes it when something is.
     Tick,
+    /// What is known of the visitor: for routes, and for whoever answers. Takes the place of what was known before.
+    About { session: SessionId, about: About },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -253,7 +255,8 @@ impl Command {
             | Command::Close { session, .. }
             | Command::Reassign { session, .. }
             | Command::CloseSeen { session, .. }
-            | Command::ReassignSeen { session, .. } => Some(Target::Session(*session)),
+            | Command::ReassignSeen { session, .. }
+            | Command::About { session, .. } => Some(Target::Session(*session)),
             Command::AgentLogin { agent, .. }
             | Command::AgentPresence { agent, .. }
             | Command::AgentState { agent, .. } => Some(Target::Agent(*agent)),

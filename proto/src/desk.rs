@@ -8,6 +8,15 @@ use bincode::{Decode, Encode};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Channel(pub u8);
 
+/// What is known of a visitor when a conversation begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct About {
+    /// The team that the visitor chose.
+    pub team: Option<TeamId>,
+    /// Name and value, ascending by name, no name twice.
+    pub facts: Vec<(String, String)>,
+}
+
 /// What a conversation asks of the desk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Ask {
@@ -15,13 +24,20 @@ pub struct Ask {
     pub team: Option<TeamId>,
     /// Name and value of what routes look at: page, language, attributes.
     pub facts: Vec<(String, String)>,
-    /// All of these; ascending.
+    /// All of these, and those of the route; ascending.
     pub skills: Vec<String>,
     pub channel: Channel,
-    /// Higher is served first.
+    /// Higher is served first; that of the route when it is higher.
     pub priority: u8,
     /// Who had the conversation before, and when it ended, in milliseconds since 1970.
     pub last: Option<(AgentId, u64)>,
+}
+
+impl Ask {
+    /// What a conversation asks for whose visitor is known so.
+    pub fn of(about: &About, last: Option<(AgentId, u64)>) -> Ask {
+        Ask { team: about.team, facts: about.facts.clone(), last, ..Ask::default() }
+    }
 }
 
 /// The rules of a team.
@@ -52,17 +68,21 @@ pub struct SeatRules {
 /// The rules of a site.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub struct SiteRules {
-    /// The first whose conditions all hold names the team.
+    /// The first whose conditions all hold is taken.
     pub routes: Vec<Route>,
     /// For so long after a conversation its agent comes first for the next; 0: never.
     pub sticky_ms: u64,
 }
 
 /// Where conversations go that look so.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Route {
     pub when: Vec<Condition>,
-    pub team: TeamId,
+    /// Unless the visitor chose one; `None`: one of the teams that share the rest. A route to a team that is no more is passed over.
+    pub team: Option<TeamId>,
+    /// Ascending.
+    pub skills: Vec<String>,
+    pub priority: u8,
 }
 
 /// What a fact must be.

@@ -2,7 +2,8 @@
 //! Does not know sockets or openraft. Invariant: enums grow only at their end, structs never change.
 
 use crate::command::{Command, Event, NodeAddress, OnceState, Party, TokenHash};
-use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, VisitorId};
+use crate::desk::SeatState;
+use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use bincode::{Decode, Encode};
 
 /// The first bytes of every peer connection, so that a stray HTTP client is told apart at once.
@@ -210,6 +211,38 @@ pub enum ShardCall {
         party: Party,
         on: bool,
     },
+    /// The first who wait at a site's desk, in the order in which they are served; at most `limit`.
+    Queue {
+        site: SiteId,
+        limit: u32,
+    },
+    /// Where these sessions stand in the queue of their site.
+    Places {
+        site: SiteId,
+        sessions: Vec<SessionId>,
+    },
+}
+
+/// A conversation that waits for an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Waiting {
+    pub session: SessionId,
+    pub conversation: u64,
+    /// 0: everybody.
+    pub team: TeamId,
+    pub priority: u8,
+    /// When it came, milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// Where a conversation stands in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct PlaceInQueue {
+    pub session: SessionId,
+    /// 1: the next of its team. 0: an agent is being asked.
+    pub position: u64,
+    /// By the pace at which its team has taken conversations; `None`: nobody knows yet.
+    pub wait_ms: Option<u64>,
 }
 
 /// Where a session stands.
@@ -240,12 +273,7 @@ pub enum ShardReply {
     /// Done; nothing more to say.
     Done,
     Attached(SessionState),
-    AgentAttached {
-        site: SiteId,
-        name: String,
-        version: u64,
-        open: Vec<(SessionId, u64)>,
-    },
+    AgentAttached(AgentState),
     History {
         events: Vec<Event>,
         head: u64,
@@ -267,6 +295,28 @@ pub enum ShardReply {
         received: u64,
         read: u64,
     },
+    Queue {
+        waiting: Vec<Waiting>,
+        /// Of the whole queue.
+        total: u64,
+    },
+    /// Of those that wait or are offered; in the order in which they were asked for.
+    Places(Vec<PlaceInQueue>),
+}
+
+/// Where an agent stands.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct AgentState {
+    pub site: SiteId,
+    pub name: String,
+    /// Grows with every change of what follows.
+    pub version: u64,
+    /// Session and conversation, ascending.
+    pub open: Vec<(SessionId, u64)>,
+    /// Session, offer, and until when in milliseconds since 1970; ascending.
+    pub offers: Vec<(SessionId, u64, u64)>,
+    /// What the person says; never `Offline`.
+    pub state: SeatState,
 }
 
 /// Why the rules say no.
@@ -314,8 +364,7 @@ pub enum Push {
     },
     Agent {
         agent: AgentId,
-        version: u64,
-        open: Vec<(SessionId, u64)>,
+        state: AgentState,
     },
     /// An agent came or went; for the visitors of its open conversations, wherever their sockets are.
     Presence {

@@ -2,7 +2,7 @@
 //! survives being written and parsed again.
 
 use proto::client::limits::*;
-use proto::client::{ClientFrame, Reply, ServerFrame, Verb, parse};
+use proto::client::{ClientFrame, Reply, SeatState, ServerFrame, Verb, parse};
 
 /// What a client sends, as a node reads it.
 pub fn client_frame(bytes: &[u8]) {
@@ -38,7 +38,16 @@ fn check_limits(frame: &ClientFrame<'_>) {
         }
         Verb::History(history) => assert!(history.limit.is_none_or(|limit| (1..=HISTORY_LIMIT_MAX).contains(&limit))),
         Verb::Ping(ping) => assert!(ping.heads.len() <= HEADS_MAX),
+        Verb::Queue(queue) => assert!(queue.limit.is_none_or(|limit| (1..=QUEUE_LIMIT_MAX).contains(&limit))),
+        Verb::Seat(said) => assert_ne!(said.state, SeatState::Offline),
+        Verb::About(about) => {
+            assert!(about.facts.len() <= FACTS_MAX);
+            for (name, value) in &about.facts {
+                assert!((1..=FACT_NAME_BYTES_MAX).contains(&name.len()) && value.len() <= FACT_BYTES_MAX);
+            }
+        }
         Verb::Cursor(_) | Verb::Typing(_) | Verb::Close(_) => {}
+        Verb::Accept(_) | Verb::Decline(_) | Verb::Take(_) => {}
     }
 }
 

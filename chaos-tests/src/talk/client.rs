@@ -211,7 +211,8 @@ async fn read<W: Ways>(
             }
             Item::Stopped(error) => book.record(Body::Broken { client, what: format!("stopped: {}", error.code) }),
             // The client tells of every attempt to connect that failed.
-            Item::Disconnected { .. } | Item::Typing(_) | Item::Presence(_) | Item::Raw(_) => {}
+            Item::Disconnected { .. } | Item::Typing(_) | Item::Presence(_) | Item::Raw(_) | Item::Place(_) => {}
+            Item::Seat(_) => {}
         }
     }
     is_connected.then_some((socket, node))

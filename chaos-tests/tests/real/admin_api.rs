@@ -67,6 +67,9 @@ fn path_of(route: &Route) -> String {
         ("{session}", "000000000000000000000000000000aa"),
         ("{seq}", "1"),
         ("{name}", "no-such-name"),
+        ("{site}", "no-such-site"),
+        ("{team}", "t9"),
+        ("{agent}", "a999999"),
     ] {
         path = path.replace(name, value);
     }

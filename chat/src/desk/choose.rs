@@ -4,7 +4,7 @@
 use super::{Desk, EVERYBODY, HELPERS, Lane, Seat};
 use crate::limits::{CHANNEL_MAX, FACTS_MAX, NAME_BYTES_MAX, SKILLS_MAX};
 use crate::rows::NeedRow;
-use proto::desk::{Ask, Channel, Condition, Test};
+use proto::desk::{Ask, Channel, Condition, Route, Test};
 use proto::ids::{AgentId, SessionId, TeamId};
 use std::cmp::Reverse;
 
@@ -14,19 +14,23 @@ pub(super) type Rank = (bool, Reverse<u8>);
 impl Desk {
     /// What a conversation needs, by what it asks for and the rules of the site.
     pub(crate) fn need(&self, ask: &Ask, session: SessionId) -> NeedRow {
-        let team = ask.team.filter(|team| self.teams.contains_key(team));
-        let team = team.or_else(|| self.route(ask)).unwrap_or_else(|| self.hashed(session));
+        let route = self.route(ask);
+        let team = ask.team.filter(|team| self.teams.contains_key(team)).or_else(|| route?.team);
+        let team = team.unwrap_or_else(|| self.hashed(session));
+        let of_route = route.map_or(&[][..], |route| &route.skills);
         // What no seat can have is not waited for.
         let is_name = |skill: &&String| !skill.is_empty() && skill.len() <= NAME_BYTES_MAX;
-        let mut skills: Vec<String> = ask.skills.iter().filter(is_name).take(SKILLS_MAX).cloned().collect();
+        let mut skills: Vec<String> =
+            of_route.iter().chain(&ask.skills).filter(is_name).take(SKILLS_MAX).cloned().collect();
         skills.sort_unstable();
         skills.dedup();
-        NeedRow { team, priority: ask.priority, channel: Channel(ask.channel.0.min(CHANNEL_MAX)), skills }
+        let priority = ask.priority.max(route.map_or(0, |route| route.priority));
+        NeedRow { team, priority, channel: Channel(ask.channel.0.min(CHANNEL_MAX)), skills }
     }
 
-    fn route(&self, ask: &Ask) -> Option<TeamId> {
-        let mut routes = self.rules.routes.iter().filter(|route| self.teams.contains_key(&route.team));
-        routes.find(|route| route.when.iter().all(|when| holds(when, ask))).map(|route| route.team)
+    fn route(&self, ask: &Ask) -> Option<&Route> {
+        let is_there = |route: &&Route| route.team.is_none_or(|team| self.teams.contains_key(&team));
+        self.rules.routes.iter().filter(is_there).find(|route| route.when.iter().all(|when| holds(when, ask)))
     }
 
     /// A visitor stays with one of the teams that share what no route takes.

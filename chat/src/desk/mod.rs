@@ -18,13 +18,18 @@ mod stored;
 
 pub(crate) mod lane;
 
+/// Where somebody stands in the queue.
+mod places;
+
 pub(crate) use rules::SEAT_DEFAULT;
+pub use rules::{fault_of_seat, fault_of_site, fault_of_team};
 pub(crate) use work::Wants;
 
 use crate::cache::{Mark, Weight};
 use crate::limits::{AGENTS_PER_SITE_MAX, OFFERS_PER_SEAT_MAX};
 use crate::rows::NeedRow;
 use lane::Waiting;
+use places::{Pace, Spread};
 use proto::desk::{Channel, SeatRules, SeatState, SiteRules, TeamRules};
 use proto::ids::{AgentId, SessionId, TeamId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +58,8 @@ pub(crate) struct Desk {
     next_ticket: u64,
     /// A wake-up mail to itself is under way.
     nudged: bool,
+    /// Of teams that had a queue.
+    paces: BTreeMap<TeamId, Pace>,
     /// What the next checkpoint writes beside the desk's own row, and what the one under way does.
     changed: BTreeMap<Part, Mark>,
 }
@@ -84,6 +91,7 @@ pub(crate) struct Seat {
 pub(crate) struct Lane {
     pub need: NeedRow,
     pub waiting: Waiting,
+    spread: Spread,
 }
 
 impl Seat {
@@ -218,6 +226,7 @@ impl crate::Shard {
             assert!(is_within, "{agent} has {} of {}", seat.open, seat.rules.capacity);
             assert!(seat.offers.len() <= OFFERS_PER_SEAT_MAX);
             for lane in desk.lanes.values() {
+                assert_eq!(lane.spread.total(), lane.waiting.queued);
                 assert_ne!(lane.waiting.queued, 0, "an empty lane stays");
                 let could = seat.takes() && desk.rank(seat, lane).is_some();
                 assert!(!could || desk.nudged, "{agent} has room, and somebody waits for {:?}", lane.need);

@@ -27,14 +27,8 @@ impl Shard {
         rules: Option<TeamRules>,
     ) -> Result<Reply, ApplyError> {
         let mut at = self.at_desk(rows, site)?;
-        if !(EVERYBODY.0 + 1..u32::MAX).contains(&team.0) {
-            return Ok(Reply::Rejected(Refusal::RulesInvalid("a team's number")));
-        }
-        if rules.as_ref().is_some_and(|rules| !is_name(&rules.name)) {
-            return Ok(Reply::Rejected(Refusal::RulesInvalid("a team's name")));
-        }
-        if rules.as_ref().is_some_and(|rules| rules.accept_ms > ACCEPT_MS_MAX) {
-            return Ok(Reply::Rejected(Refusal::RulesInvalid("a team's time to accept")));
+        if let Some(what) = fault_of_team(team, rules.as_ref()) {
+            return Ok(Reply::Rejected(Refusal::RulesInvalid(what)));
         }
         if rules.is_some() && !at.desk.teams.contains_key(&team) && at.desk.teams.len() >= TEAMS_PER_SITE_MAX {
             return Ok(Reply::Rejected(Refusal::LimitReached("TEAMS_PER_SITE_MAX")));
@@ -43,7 +37,10 @@ impl Shard {
         let desk = at.desk.change();
         match rules {
             Some(rules) => desk.teams.insert(team, rules),
-            None => desk.teams.remove(&team),
+            None => {
+                desk.paces.remove(&team);
+                desk.teams.remove(&team)
+            }
         };
         desk.touch(Part::Team(team));
         desk.list_all();
@@ -93,7 +90,20 @@ impl At<'_> {
     }
 }
 
-fn fault_of_seat(rules: &SeatRules) -> Option<&'static str> {
+/// What is wrong with the rules of a team; `None`: nothing.
+pub fn fault_of_team(team: TeamId, rules: Option<&TeamRules>) -> Option<&'static str> {
+    if !(EVERYBODY.0 + 1..u32::MAX).contains(&team.0) {
+        return Some("a team's number");
+    }
+    let rules = rules?;
+    if !is_name(&rules.name) {
+        return Some("a team's name");
+    }
+    (rules.accept_ms > ACCEPT_MS_MAX).then_some("a team's time to accept")
+}
+
+/// What is wrong with the rules of a seat; `None`: nothing.
+pub fn fault_of_seat(rules: &SeatRules) -> Option<&'static str> {
     if rules.capacity > OPEN_MAX_PER_AGENT {
         return Some("a seat's capacity");
     }
@@ -107,13 +117,11 @@ fn fault_of_seat(rules: &SeatRules) -> Option<&'static str> {
     {
         return Some("a seat's teams");
     }
-    let good = ascends(&rules.skills, String::as_str)
-        && rules.skills.len() <= SKILLS_MAX
-        && rules.skills.iter().all(|skill| is_name(skill));
-    (!good).then_some("a seat's skills")
+    (!are_skills(&rules.skills)).then_some("a seat's skills")
 }
 
-fn fault_of_site(rules: &SiteRules) -> Option<&'static str> {
+/// What is wrong with the rules of a site; `None`: nothing.
+pub fn fault_of_site(rules: &SiteRules) -> Option<&'static str> {
     if rules.routes.len() > ROUTES_PER_SITE_MAX {
         return Some("routes: there are too many");
     }
@@ -128,7 +136,14 @@ fn fault_of_site(rules: &SiteRules) -> Option<&'static str> {
             return Some("a route's condition");
         }
     }
-    rules.routes.iter().any(|route| route.when.len() > FACTS_MAX).then_some("a route has too many conditions")
+    if rules.routes.iter().any(|route| route.when.len() > FACTS_MAX) {
+        return Some("a route has too many conditions");
+    }
+    rules.routes.iter().any(|route| !are_skills(&route.skills)).then_some("a route's skills")
+}
+
+fn are_skills(skills: &[String]) -> bool {
+    ascends(skills, String::as_str) && skills.len() <= SKILLS_MAX && skills.iter().all(|skill| is_name(skill))
 }
 
 fn is_name(name: &str) -> bool {

@@ -2,6 +2,7 @@
 //! since the last checkpoint is written by the next, and nothing else.
 
 use super::lane::{Gap, Waiting};
+use super::places::{Pace, Spread};
 use super::{Desk, EVERYBODY, HELPERS, Lane, Part, Seat};
 use crate::keys;
 use crate::limits::{AGENTS_PER_SITE_MAX, LANES_PER_SITE_MAX, TEAMS_PER_SITE_MAX};
@@ -27,6 +28,7 @@ impl Desk {
             turn: row.turn,
             next_ticket: row.next_ticket,
             nudged: row.nudged,
+            paces: row.paces.into_iter().map(|pace| (pace.team, Pace::of_row(pace))).collect(),
             changed: BTreeMap::new(),
         };
         each(rows, "team", &keys::teams(site), TEAMS_PER_SITE_MAX, |key, row: TeamRow| {
@@ -51,11 +53,13 @@ impl Desk {
                 Waiting { front: row.front, queued: row.queued, gap: Gap { from: row.front, to: desk.next_ticket } };
             desk.queued = desk.queued.saturating_add(row.queued);
             let is_new = desk.lane_of.insert(row.need.clone(), number).is_none();
-            desk.lanes.insert(number, Lane { need: row.need, waiting });
-            if is_new && row.queued > 0 {
+            let spread = Spread::of_row(row.spread);
+            let is_whole = spread.total() == row.queued;
+            desk.lanes.insert(number, Lane { need: row.need, waiting, spread });
+            if is_new && row.queued > 0 && is_whole {
                 Ok(())
             } else {
-                Err(corrupt("lane", "there is another for the same, or nobody waits"))
+                Err(corrupt("lane", "there is another for the same, nobody waits, or its counts differ"))
             }
         })?;
         desk.list_all();
@@ -71,7 +75,7 @@ impl Desk {
 
     /// The desk of a site that nobody has asked anything of.
     pub(crate) fn empty_row() -> DeskRow {
-        DeskRow { rules: SiteRules::default(), aside: 0, turn: 0, next_ticket: 1, nudged: false }
+        DeskRow { rules: SiteRules::default(), aside: 0, turn: 0, next_ticket: 1, nudged: false, paces: Vec::new() }
     }
 
     pub(crate) fn save(&mut self, site: SiteId, out: &mut Changes) {
@@ -81,6 +85,7 @@ impl Desk {
             turn: self.turn,
             next_ticket: self.next_ticket,
             nudged: self.nudged,
+            paces: self.paces.iter().map(|(team, pace)| pace.row(*team)).collect(),
         };
         rows::save(out, keys::desk(site), &row);
         for (part, mark) in &mut self.changed {
@@ -100,6 +105,7 @@ impl Desk {
                         need: lane.need.clone(),
                         front: lane.waiting.front,
                         queued: lane.waiting.queued,
+                        spread: lane.spread.row(),
                     });
                     (keys::lane_facts(site, *lane), row.as_ref().map(proto::codec::encode))
                 }

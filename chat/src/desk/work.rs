@@ -3,6 +3,7 @@
 
 use super::choose::Rank;
 use super::lane::{Queue, Waiting};
+use super::places::Spread;
 use super::{Desk, Lane, Part, Seat};
 use crate::apply::{Shard, Work};
 use crate::cache::{Hold, Table, Weight};
@@ -73,11 +74,12 @@ impl Shard {
             None => {}
         }
         let need = at.desk.need(ask, session);
+        let since_ms = at.work.clock_ms;
         let sticky = at.desk.sticky(ask, at.work.clock_ms);
         let desk = at.desk.change();
         let ticket = desk.next_ticket;
         desk.next_ticket += 1;
-        let want = WantRow { conversation, need, ticket, place: PlaceRow::Queued { lane: 0 } };
+        let want = WantRow { conversation, need, ticket, since_ms, place: PlaceRow::Queued { lane: 0 } };
         // While the desk serves those who wait, whoever comes waits behind them.
         match at.desk.choose(&want.need, sticky, None).filter(|_| !at.desk.nudged) {
             Some(agent) => at.give(session, want, agent),
@@ -179,7 +181,7 @@ impl At<'_> {
         let desk = self.desk.change();
         match want.place {
             PlaceRow::Queued { lane } => {
-                desk.take_from(lane)?;
+                desk.take_from(lane, want.ticket)?;
                 self.queue.put((site, lane, want.ticket), tick, None);
             }
             PlaceRow::Aside { until_ms } => {
@@ -201,8 +203,10 @@ impl At<'_> {
 
     /// Puts a conversation into the lane of its kind, at its ticket.
     pub(super) fn enqueue(&mut self, session: SessionId, want: WantRow) {
-        let (lane, need) = self.desk.change().put_into_lane(want.need, want.ticket);
-        let queued = QueuedRow { session, conversation: want.conversation };
+        let desk = self.desk.change();
+        desk.queue_begins(want.need.team, self.work.clock_ms);
+        let (lane, need) = desk.put_into_lane(want.need, want.ticket);
+        let queued = QueuedRow { session, conversation: want.conversation, since_ms: want.since_ms };
         self.queue.put((self.site, lane, want.ticket), self.work.tick, Some(queued));
         self.note(session, want.conversation, want.ticket);
         self.work.journal.note_bytes(Note::Lane, u64::from(lane), &proto::codec::encode_bare(&need));
@@ -290,11 +294,12 @@ impl At<'_> {
     }
 
     fn give_queued(&mut self, next: (u32, u64, QueuedRow), agent: AgentId) -> Result<(), ApplyError> {
-        let (lane, ticket, QueuedRow { session, conversation }) = next;
+        let (lane, ticket, QueuedRow { session, conversation, since_ms }) = next;
         // Its own row says the same, and may be cold.
         let need = self.desk.lanes[&lane].need.clone();
-        let want = WantRow { conversation, need, ticket, place: PlaceRow::Queued { lane } };
+        let want = WantRow { conversation, need, ticket, since_ms, place: PlaceRow::Queued { lane } };
         self.leave(session, &want, false)?;
+        self.desk.change().served(want.need.team, self.work.clock_ms);
         self.give(session, want, agent);
         Ok(())
     }
@@ -402,21 +407,25 @@ impl Desk {
             let free = (1..).zip(self.lanes.keys()).find(|(number, lane)| number != *lane).map(|(number, _)| number);
             let number = free.unwrap_or(self.lanes.len() as u32 + 1);
             self.lane_of.insert(need.clone(), number);
-            self.lanes.insert(number, Lane { need: need.clone(), waiting: Waiting::new(ticket) });
+            let (waiting, spread) = (Waiting::new(ticket), Spread::default());
+            self.lanes.insert(number, Lane { need: need.clone(), waiting, spread });
             number
         });
-        self.lanes.get_mut(&lane).expect("found or made above").waiting.push(ticket);
+        let known = self.lanes.get_mut(&lane).expect("found or made above");
+        known.waiting.push(ticket);
+        known.spread.add(ticket);
         self.queued += 1;
         self.touch(Part::Lane(lane));
         (lane, need)
     }
 
     /// Counts one out of a lane; an empty lane goes.
-    fn take_from(&mut self, number: u32) -> Result<(), ApplyError> {
+    fn take_from(&mut self, number: u32, ticket: u64) -> Result<(), ApplyError> {
         let Some(lane) = self.lanes.get_mut(&number).filter(|lane| lane.waiting.queued > 0) else {
             return Err(corrupt("want", "it waits in a lane in which nobody waits"));
         };
         lane.waiting.queued -= 1;
+        lane.spread.remove(ticket);
         self.queued = self.queued.saturating_sub(1);
         self.touch(Part::Lane(number));
         if self.lanes[&number].waiting.queued == 0

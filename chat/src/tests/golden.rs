@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proto::codec::{Frozen, decode, encode};
 use proto::command::{Command, Event, EventBody, Party};
-use proto::desk::{Channel, Condition, Route, SeatRules, SeatState, SiteRules, TeamRules, Test};
+use proto::desk::{About, Channel, Condition, Route, SeatRules, SeatState, SiteRules, TeamRules, Test};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use std::fmt::Debug;
 use std::fmt::Write;
@@ -39,6 +39,7 @@ fn session_row() -> SessionRow {
         visitor_cursor: CursorRow { received: 69_999, read: 69_998 },
         agent_cursor: CursorRow { received: 251, read: 250 },
         devices: 2,
+        about: About { team: Some(TeamId(2)), facts: vec![("page".into(), "/shop".into())] },
     }
 }
 
@@ -73,8 +74,10 @@ fn desk_row() -> DeskRow {
     let tests =
         [Test::Is(vec!["de".into(), "fr".into()]), Test::StartsWith("/shop".into()), Test::Contains("x".into())];
     let when = tests.map(|test| Condition { fact: "page".into(), test }).to_vec();
-    let rules = SiteRules { routes: vec![Route { when, team: TeamId(2) }], sticky_ms: 86_400_000 };
-    DeskRow { rules, aside: 2, turn: 41, next_ticket: 1_000, nudged: true }
+    let route = Route { when, team: Some(TeamId(2)), skills: vec!["zh".into()], priority: 1 };
+    let rules = SiteRules { routes: vec![route], sticky_ms: 86_400_000 };
+    let paces = vec![PaceRow { team: TeamId(2), last_ms: 1_763_700_000_000, every_ms: 9_000 }];
+    DeskRow { rules, aside: 2, turn: 41, next_ticket: 1_000, nudged: true, paces }
 }
 
 fn golden_text() -> String {
@@ -92,7 +95,7 @@ fn golden_text() -> String {
         offers: vec![(SESSION, 4, 1_763_700_000_000)],
     };
     let need = NeedRow { team: TeamId(2), priority: 1, channel: Channel(3), skills: vec!["zh".into()] };
-    let want = |place| encode(&WantRow { conversation: 3, need: need.clone(), ticket: 990, place });
+    let want = |place| encode(&WantRow { conversation: 3, need: need.clone(), ticket: 990, since_ms: 9, place });
     let lines = [
         ("header key", keys::HEADER.to_vec()),
         ("header", encode(&header)),
@@ -115,9 +118,9 @@ fn golden_text() -> String {
         ("team key", keys::team(SiteId(7), TeamId(2))),
         ("team", encode(&team_row())),
         ("lane key", keys::lane_facts(SiteId(7), 5)),
-        ("lane", encode(&LaneRow { need: need.clone(), front: 990, queued: 6 })),
+        ("lane", encode(&LaneRow { need: need.clone(), front: 990, queued: 6, spread: vec![(3, 6)] })),
         ("queued key", keys::queued(SiteId(7), 5, 990)),
-        ("queued", encode(&QueuedRow { session: SESSION, conversation: 3 })),
+        ("queued", encode(&QueuedRow { session: SESSION, conversation: 3, since_ms: 9 })),
         ("want key", keys::want(SiteId(7), SESSION)),
         ("want queued", want(PlaceRow::Queued { lane: 5 })),
         ("want aside", want(PlaceRow::Aside { until_ms: 1_763_700_000_000 })),
@@ -209,7 +212,7 @@ proptest! {
         let open = open.map(|((number, first_seq), agent)| OpenRow { number, first_seq, agent });
         round_trips(&SessionRow {
             site: SiteId(site), visitor: VisitorId(visitor), tokens, head, block_first: head / 2, conversations, open,
-            last_agent, closed_ms: head / 3, visitor_cursor, agent_cursor, devices,
+            last_agent, closed_ms: head / 3, visitor_cursor, agent_cursor, devices, about: About::default(),
         });
     }
 
@@ -251,13 +254,13 @@ proptest! {
         };
         seats.into_iter().map(|(agent, busy, open, turn): (u64, bool, u32, u64)| seat((agent.into(), busy, open, turn)))
             .for_each(|row| round_trips(&row));
-        round_trips(&LaneRow { need: need.clone(), front, queued });
+        round_trips(&LaneRow { need: need.clone(), front, queued, spread: vec![(front, 7), (queued, 1)] });
         round_trips(&team_row());
         round_trips(&DeskRow { turn, next_ticket, nudged, ..desk_row() });
-        round_trips(&QueuedRow { session: SessionId(session), conversation });
+        round_trips(&QueuedRow { session: SessionId(session), conversation, since_ms: queued });
         let agent = AgentId(u64::from(place));
         let place = if assigned { PlaceRow::Assigned { agent, offer: turn } } else { PlaceRow::Queued { lane: place } };
-        round_trips(&WantRow { conversation, need, ticket: front, place });
+        round_trips(&WantRow { conversation, need, ticket: front, since_ms: queued, place });
         round_trips(&DueRow::Missed { offer: turn });
     }
 

@@ -6,6 +6,7 @@ mod desk;
 mod golden;
 mod mails;
 mod messages;
+mod places;
 mod reconcile;
 mod routing;
 mod sessions;

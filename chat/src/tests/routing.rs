@@ -11,18 +11,18 @@ use proto::ids::{AgentId, SessionId, ShardId, TeamId};
 use std::collections::BTreeMap;
 
 const ELSEWHERE: ShardId = ShardId(77);
-const SALES: TeamId = TeamId(1);
+pub(super) const SALES: TeamId = TeamId(1);
 const CARE: TeamId = TeamId(2);
 
 /// A desk, what it said since the last look, and its last offer of each session.
-struct Desk {
-    world: World,
+pub(super) struct Desk {
+    pub world: World,
     read: u64,
     offers: BTreeMap<u128, u64>,
 }
 
 impl Desk {
-    fn new() -> Desk {
+    pub(super) fn new() -> Desk {
         Desk { world: World::alone(), read: 0, offers: BTreeMap::new() }
     }
 
@@ -31,24 +31,24 @@ impl Desk {
         self.world.apply(Command::Inbox { from: ELSEWHERE, seq, message });
     }
 
-    fn want(&mut self, id: u128, ask: Ask) {
+    pub(super) fn want(&mut self, id: u128, ask: Ask) {
         self.tell(Mail::Want { site: SITE, session: session(id), conversation: 1, ask: Box::new(ask) });
     }
 
-    fn done(&mut self, id: u128) {
+    pub(super) fn done(&mut self, id: u128) {
         self.tell(Mail::Done { site: SITE, session: session(id), conversation: 1, agent: None });
     }
 
-    fn state(&mut self, agent: u64, state: SeatState) {
+    pub(super) fn state(&mut self, agent: u64, state: SeatState) {
         self.tell(Mail::AgentState { site: SITE, agent: AgentId(agent), state });
     }
 
-    fn team(&mut self, team: TeamId, rules: TeamRules) {
+    pub(super) fn team(&mut self, team: TeamId, rules: TeamRules) {
         let rules = Some(TeamRules { name: format!("team {team}"), ..rules });
         assert_eq!(self.world.reply(Command::PutTeam { site: SITE, team, rules }), Reply::Done);
     }
 
-    fn seat(&mut self, agent: u64, capacity: u32, teams: &[TeamId], skills: &[&str]) {
+    pub(super) fn seat(&mut self, agent: u64, capacity: u32, teams: &[TeamId], skills: &[&str]) {
         let skills = skills.iter().map(|skill| (*skill).to_owned()).collect();
         let rules = SeatRules { capacity, teams: teams.to_vec(), skills, ..SEAT_DEFAULT };
         self.rules(agent, rules);
@@ -65,13 +65,13 @@ impl Desk {
         self.world.reply(how(AgentId(agent), session(id), offer))
     }
 
-    fn wait(&mut self, ms: u64) {
+    pub(super) fn wait(&mut self, ms: u64) {
         self.world.now_ms += ms;
         self.world.apply(Command::Tick);
     }
 
     /// Who got (`true`) or was offered what since the last look.
-    fn given(&mut self) -> Vec<(u128, u64, bool)> {
+    pub(super) fn given(&mut self) -> Vec<(u128, u64, bool)> {
         let mails = self.world.shard.outbox(&self.world.rows, ONE, self.read, usize::MAX).unwrap();
         self.read += mails.len() as u64;
         let given = |(_, mail)| match mail {
@@ -85,12 +85,12 @@ impl Desk {
         mails.into_iter().filter_map(given).collect()
     }
 
-    fn queued(&self) -> u64 {
+    pub(super) fn queued(&self) -> u64 {
         self.world.shard.desk(&self.world.rows, SITE).unwrap().queue_len
     }
 }
 
-fn of(team: TeamId) -> Ask {
+pub(super) fn of(team: TeamId) -> Ask {
     Ask { team: Some(team), ..Ask::default() }
 }
 
@@ -153,12 +153,14 @@ fn routes_look_at_facts_and_the_rest_is_spread_by_hash() {
             when("page", Test::StartsWith("/shop".into())),
             when("language", Test::Is(vec!["de".into(), "fr".into()])),
         ],
-        team: SALES,
+        team: Some(SALES),
+        skills: vec!["shoes".into()],
+        priority: 3,
     };
-    let gone = Route { when: vec![], team: TeamId(9) };
+    let gone = Route { team: Some(TeamId(9)), ..Route::default() };
     let rules = SiteRules { routes: vec![gone, route], sticky_ms: 0 };
     assert_eq!(desk.world.reply(Command::PutSite { site: SITE, rules }), Reply::Done);
-    desk.seat(1, 500, &[SALES], &[]);
+    desk.seat(1, 500, &[SALES], &["shoes"]);
     desk.seat(2, 500, &[CARE], &[]);
     let facts = |page: &str, language: &str| Ask {
         facts: vec![("page".into(), page.into()), ("language".into(), language.into())],
@@ -314,7 +316,7 @@ fn rules_that_make_no_sense_are_refused_and_change_nothing() {
     let route = |test| Command::PutSite {
         site: SITE,
         rules: SiteRules {
-            routes: vec![Route { when: vec![Condition { fact: "page".into(), test }], team: SALES }],
+            routes: vec![Route { when: vec![Condition { fact: "page".into(), test }], ..Route::default() }],
             sticky_ms: 0,
         },
     };

@@ -189,6 +189,7 @@ fn counters_that_nobody_counted_are_corrupt_and_no_panic() {
         visitor_cursor: CursorRow::default(),
         agent_cursor: CursorRow::default(),
         devices: 0,
+        about: proto::desk::About::default(),
     };
     for (head, block_first, block) in [(max, 0, &empty), (5, 0, &empty), (max - 1, max - 1, &block), (max, max, &block)]
     {

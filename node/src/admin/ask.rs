@@ -1,6 +1,7 @@
 //! Owns what administrators ask a single node, from whichever node: over the peer link, as JSON. Does not act by itself.
 //! Invariant: an answer is bounded, and a node that does not know a question says so.
 
+use super::desk::DeskView;
 use super::drills::Fault;
 use super::move_session::Seat;
 use super::problem::Problem;
@@ -10,7 +11,7 @@ use super::sockets::Sockets;
 use crate::hooks::Local;
 use crate::run::App;
 use cluster::node::{ClusterNode, TransferError};
-use proto::ids::{AgentId, NodeId, SessionId, ShardId};
+use proto::ids::{AgentId, NodeId, SessionId, ShardId, SiteId};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -37,6 +38,10 @@ pub enum Ask {
     /// Whether an agent is there, and how much they have.
     Seat {
         agent: AgentId,
+    },
+    /// A site's desk: who is there, and by which rules.
+    Desk {
+        site: SiteId,
     },
     Trace {
         session: SessionId,
@@ -80,6 +85,7 @@ async fn look(local: &Local, node: &Arc<ClusterNode>, ask: Ask) -> Told {
         Ask::Sessions(ask) => told::<SessionsFound>(&super::sessions::find(node, &ask)?),
         Ask::Session { session } => told::<SessionView>(&super::sessions::inspect(local, node, session).await?),
         Ask::Seat { agent } => told::<Seat>(&super::move_session::seat(node, agent).await?),
+        Ask::Desk { site } => told::<DeskView>(&super::desk::inspect(node, site).await?),
         Ask::Trace { session, seq } => told(&super::message_trace::steps(local, node.me, session, seq)),
         Ask::Sockets { after, limit } => told::<Sockets>(&super::sockets::page(local, after, limit)),
         Ask::LogFilter => told(&crate::telemetry::filter().unwrap_or_default()),

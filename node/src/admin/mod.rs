@@ -11,6 +11,7 @@ mod table;
 mod accounts;
 mod ask;
 mod backups;
+mod desk;
 mod drills;
 pub(crate) mod fuzzing;
 mod log;
@@ -42,8 +43,8 @@ use std::time::Duration;
 
 /// Longest wait for the meta group.
 const META_WITHIN: Duration = Duration::from_secs(10);
-/// Longest body, in bytes.
-pub const BODY_BYTES_MAX: usize = 4 << 10;
+/// Longest body, in bytes: the rules of a site with all its routes.
+pub const BODY_BYTES_MAX: usize = 256 << 10;
 
 /// What the routes of one node share.
 pub struct Shared {

@@ -129,6 +129,8 @@ fn path_parameter(name: &str) -> Parameter {
         "node" => text.pattern(Some("^n[1-9][0-9]{0,8}$")),
         "shard" => text.pattern(Some("^g(0|[1-9][0-9]{0,8})$")),
         "replica" => text.pattern(Some("^r[1-9][0-9]{0,8}$")),
+        "agent" => text.pattern(Some("^a(0|[1-9][0-9]{0,18})$")),
+        "team" => text.pattern(Some("^t[1-9][0-9]{0,8}$")),
         "session" => text.pattern(Some("^[0-9a-f]{32}$")),
         "seq" => ObjectBuilder::new()
             .schema_type(SchemaType::new(Type::Integer))

@@ -3,8 +3,8 @@
 
 use super::route::Route;
 use super::{
-    accounts, backups, drills, log, message_trace, move_session, nodes, profile, sessions, settings, shards, sockets,
-    tokens, upgrade,
+    accounts, backups, desk, drills, log, message_trace, move_session, nodes, profile, sessions, settings, shards,
+    sockets, tokens, upgrade,
 };
 use actix_web::web;
 use proto::command::Role::{Admin, Operator, Viewer};
@@ -14,6 +14,7 @@ pub fn table() -> Vec<Route> {
     let mut table = of_the_cluster();
     table.extend(of_accounts());
     table.extend(of_sessions());
+    table.extend(of_desks());
     table.extend(of_one_node());
     table.extend(of_settings_and_drills());
     table.extend(of_backups_and_builds());
@@ -157,6 +158,54 @@ fn of_sessions() -> Vec<Route> {
             || web::get().to(message_trace::trace),
         )
         .answers::<message_trace::MessageTrace>(200),
+    ]
+}
+
+fn of_desks() -> Vec<Route> {
+    vec![
+        Route::get(
+            "/admin/v1/sites/{site}/desk",
+            Viewer,
+            "desks show",
+            "Teams, seats and rules of a site, and how many wait",
+            || web::get().to(desk::show),
+        )
+        .answers::<desk::DeskView>(200),
+        Route::get("/admin/v1/sites/{site}/queue", Viewer, "desks queue", "Who waits at a site", || {
+            web::get().to(desk::queue)
+        })
+        .query::<desk::QueueQuery>()
+        .answers::<desk::QueueView>(200),
+        Route::put(
+            "/admin/v1/sites/{site}/rules",
+            Operator,
+            "desks set-rules",
+            "Set how a site routes conversations",
+            || web::put().to(desk::set_rules),
+        )
+        .takes::<desk::Rules>()
+        .answers::<desk::Rules>(200),
+        Route::put("/admin/v1/sites/{site}/teams/{team}", Operator, "teams set", "Make a team, or change it", || {
+            web::put().to(desk::set_team)
+        })
+        .takes::<desk::Team>()
+        .answers::<desk::TeamView>(200),
+        Route::delete(
+            "/admin/v1/sites/{site}/teams/{team}",
+            Operator,
+            "teams remove",
+            "Remove a team: who waits for it is served by everybody",
+            || web::delete().to(desk::remove_team),
+        ),
+        Route::put(
+            "/admin/v1/sites/{site}/seats/{agent}",
+            Operator,
+            "seats set",
+            "Set an agent's capacity, teams and skills",
+            || web::put().to(desk::set_seat),
+        )
+        .takes::<desk::Seat>()
+        .answers::<desk::Seat>(200),
     ]
 }
 

@@ -2,12 +2,13 @@
 //! Invariant: one change of presence is under way at a time.
 
 use crate::push::Subscribers;
+use chat::AgentView;
 use cluster::router::{Guarded, ReplyTo};
 use cluster::shard::Shard;
 use proto::client::limits::PRESENCE_GRACE;
 use proto::command::{Command, TokenHash};
 use proto::ids::{AgentId, NodeId};
-use proto::peer::{Refused, ShardCall, ShardReply};
+use proto::peer::{AgentState, Refused, ShardCall, ShardReply};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use std::sync::Arc;
 use tokio_util::task::TaskTracker;
@@ -116,6 +117,12 @@ impl AgentActorState {
     }
 }
 
+/// What nodes with the agent's sockets are told.
+pub fn stands(view: AgentView) -> AgentState {
+    let AgentView { site, name, version, open, offers, state, .. } = view;
+    AgentState { site, name, version, open, offers, state }
+}
+
 async fn attach(here: &AgentArguments, agent: AgentId, token: Option<TokenHash>, caller: NodeId) -> ShardReply {
     let view = match here.shard.read(|state, rows| state.agent(rows, agent)).await {
         Err(reply) => return reply,
@@ -138,9 +145,7 @@ async fn attach(here: &AgentArguments, agent: AgentId, token: Option<TokenHash>,
     }
     // Read again: what was assigned before the subscription must be in the answer.
     match here.shard.peek(|state, rows| state.agent(rows, agent)) {
-        Ok(Some(view)) => {
-            ShardReply::AgentAttached { site: view.site, name: view.name, version: view.version, open: view.open }
-        }
+        Ok(Some(view)) => ShardReply::AgentAttached(stands(view)),
         Ok(None) => ShardReply::Refused(Refused::UnknownAgent),
         Err(error) => here.shard.halt(&error.to_string()),
     }

@@ -4,6 +4,7 @@
 mod actor;
 
 use crate::push::Subscribers;
+pub use actor::stands;
 use actor::{Agent, AgentArguments, AgentMessage};
 use cluster::router::{Guarded, ReplyTo};
 use cluster::shard::Shard;

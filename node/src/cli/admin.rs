@@ -19,9 +19,20 @@ struct Field {
     name: String,
     about: String,
     is_required: bool,
-    is_number: bool,
+    kind: Kind,
     choices: Vec<String>,
     is_secret: bool,
+}
+
+/// How a flag's text becomes a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    Bool,
+    /// Names with commas between them.
+    Names,
+    Json,
 }
 
 /// One command for each route, below its noun.
@@ -60,6 +71,12 @@ fn command_of(route: &Route, verb: &'static str, document: &Value) -> Command {
             arg = arg.long(format!("{flag}-stdin")).action(ArgAction::SetTrue).required(field.is_required);
         } else {
             arg = arg.long(flag).required(field.is_required);
+            arg = match field.kind {
+                Kind::Names => arg.value_name("NAME,..."),
+                Kind::Json => arg.value_name("JSON"),
+                Kind::Bool => arg.value_parser(["true", "false"]),
+                Kind::Text | Kind::Number => arg,
+            };
             if !field.choices.is_empty() {
                 arg = arg.value_parser(clap::builder::PossibleValuesParser::new(field.choices));
             }
@@ -122,10 +139,17 @@ fn field(name: &str, schema: &Value, document: &Value, about: Option<&str>, is_r
         own["oneOf"].as_array().into_iter().flatten().map(|part| resolved(part, document)).collect();
     let values = std::iter::once(own).chain(parts).flat_map(|part| part["enum"].as_array().into_iter().flatten());
     let choices: Vec<String> = values.filter_map(Value::as_str).map(str::to_owned).collect();
-    let kind = &own["type"];
-    let is_number = kind == "integer" || kind.as_array().is_some_and(|kinds| kinds.contains(&"integer".into()));
+    let is =
+        |kind: &str| own["type"] == kind || own["type"].as_array().is_some_and(|kinds| kinds.contains(&kind.into()));
+    let kind = match () {
+        () if is("integer") => Kind::Number,
+        () if is("boolean") => Kind::Bool,
+        () if is("array") && resolved(&own["items"], document)["type"] == "string" => Kind::Names,
+        () if is("array") || is("object") => Kind::Json,
+        () => Kind::Text,
+    };
     let about = about.or(schema["description"].as_str()).or(own["description"].as_str()).unwrap_or_default().to_owned();
-    Field { name: name.into(), about, is_required, is_number, choices, is_secret: own["format"] == "password" }
+    Field { name: name.into(), about, is_required, kind, choices, is_secret: own["format"] == "password" }
 }
 
 /// Carries out the command of a route.
@@ -208,10 +232,13 @@ fn values(fields: &[Field], given: &ArgMatches) -> anyhow::Result<Map<String, Va
             continue;
         }
         let Some(text) = given.get_one::<String>(&id) else { continue };
-        let value = if field.is_number {
-            Value::from(text.parse::<u64>().with_context(|| format!("--{} is a number", field.name.replace('_', "-")))?)
-        } else {
-            Value::String(text.clone())
+        let flag = || field.name.replace('_', "-");
+        let value = match field.kind {
+            Kind::Number => Value::from(text.parse::<u64>().with_context(|| format!("--{} is a number", flag()))?),
+            Kind::Bool => Value::Bool(text == "true"),
+            Kind::Names => text.split(',').filter(|name| !name.is_empty()).map(Value::from).collect(),
+            Kind::Json => serde_json::from_str(text).with_context(|| format!("--{} is JSON", flag()))?,
+            Kind::Text => Value::String(text.clone()),
         };
         values.insert(field.name.clone(), value);
     }
@@ -263,7 +290,14 @@ mod tests {
         let line = ["admin", "nodes", "set-state", "n2", "--state", "removed"];
         assert!(root.clone().try_get_matches_from(line).is_err(), "no operator wants that");
         let line = ["admin", "agents", "add", "--site", "demo", "--name", "ann", "--password", "x"];
-        assert!(root.try_get_matches_from(line).is_err(), "passwords do not stand in arguments");
+        assert!(root.clone().try_get_matches_from(line).is_err(), "passwords do not stand in arguments");
+        let line = ["admin", "seats", "set", "demo", "a1", "--capacity", "5", "--teams", "t1,t2", "--channels", "[]"];
+        let given = root.try_get_matches_from(line).unwrap();
+        let (_, seats) = given.subcommand().unwrap();
+        let (_, set) = seats.subcommand().unwrap();
+        let route = table().into_iter().find(|route| route.words == "seats set").unwrap();
+        let told = Value::Object(values(&fields(&route, &document()), set).unwrap());
+        assert_eq!(told, serde_json::json!({ "capacity": 5, "teams": ["t1", "t2"], "channels": [] }));
     }
 
     #[test]

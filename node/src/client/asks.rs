@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use proto::client::{ClientFrame, CursorState, ErrorInfo, Event, HistoryPage, Reply, Verb};
+use proto::client::{ClientFrame, CursorState, ErrorInfo, Event, HistoryPage, Queue, Reply, Verb};
 use tokio::sync::oneshot;
 
 use super::handle::ClientError;
@@ -15,6 +15,7 @@ pub(super) enum Answer {
     Ok,
     Cursor(CursorState),
     History(HistoryPage<'static>),
+    Queue(Queue),
 }
 
 pub(super) type AskReply = oneshot::Sender<Result<Answer, ClientError>>;
@@ -67,6 +68,7 @@ impl Asks {
                 events: page.events.into_iter().map(Event::into_owned).collect(),
                 head: page.head,
             }),
+            Reply::Queue(queue) => Answer::Queue(queue),
             _ => Answer::Ok,
         };
         // The caller may have given up waiting; then nobody misses the answer.

@@ -312,6 +312,8 @@ impl Driver {
             (Reply::Cursor(state), None) => self.tell(Item::Cursor(state)).await,
             (Reply::Typing(notice), _) => self.tell(Item::Typing(notice)).await,
             (Reply::Presence(presence), _) => self.tell(Item::Presence(presence)).await,
+            (Reply::Seat(seat), _) => self.tell(Item::Seat(seat)).await,
+            (Reply::Place(place), _) => self.tell(Item::Place(place)).await,
             (Reply::Drain(drain), _) => left = Some(Left::Drained(asked_wait(drain.retry_ms))),
             (Reply::Pong(pong), _) => {
                 if self.cursors.on_pong(&pong.heads) {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proto::client::{
-    Ack, Close, Cursor, CursorState, ErrorInfo, Event, History, HistoryFrom, HistoryPage, Party, Presence, Typing,
-    TypingNotice, Verb,
+    About, Ack, Close, Cursor, CursorState, ErrorInfo, Event, History, HistoryFrom, HistoryPage, Offer, Offered, Party,
+    Place, Presence, Queue, QueueAsk, Seat, SeatSaid, SeatState, Take, Typing, TypingNotice, Verb,
 };
 use proto::ids::SessionId;
 use tokio::sync::{mpsc, oneshot};
@@ -85,6 +85,10 @@ pub enum Item {
     Typing(TypingNotice),
     /// Somebody came or went.
     Presence(Presence),
+    /// What is offered to our agent, and their state.
+    Seat(Seat),
+    /// Where our visitor stands in the queue.
+    Place(Place),
     /// The node said welcome.
     Connected { node: String, addr: String },
     /// The socket is gone; the client goes on trying.
@@ -231,6 +235,51 @@ impl ChatClient {
             Answer::History(page) => Ok(page),
             _ => Ok(HistoryPage { session, events: Vec::new(), head: 0 }),
         }
+    }
+
+    /// Takes what is offered to our agent.
+    /// # Errors
+    /// `Refused`: the offer is gone; or `Stopped`.
+    pub async fn accept(&self, Offered { session, offer, .. }: Offered) -> Result<(), ClientError> {
+        self.ask(Verb::Accept(Offer { session, offer })).await.map(drop)
+    }
+
+    /// Lets somebody else have what is offered to our agent.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn decline(&self, Offered { session, offer, .. }: Offered) -> Result<(), ClientError> {
+        self.ask(Verb::Decline(Offer { session, offer })).await.map(drop)
+    }
+
+    /// Takes a conversation out of the queue.
+    /// # Errors
+    /// `Refused`: somebody else has it, or our seat is full; or `Stopped`.
+    pub async fn take(&self, session: SessionId, conversation: u64) -> Result<(), ClientError> {
+        self.ask(Verb::Take(Take { session, conversation })).await.map(drop)
+    }
+
+    /// Says whether our agent takes conversations.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn seat(&self, state: SeatState) -> Result<(), ClientError> {
+        self.ask(Verb::Seat(SeatSaid { state })).await.map(drop)
+    }
+
+    /// Looks at who waits; at most `limit`, 1 to 200.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn queue(&self, limit: Option<u64>) -> Result<Queue, ClientError> {
+        match self.ask(Verb::Queue(QueueAsk { limit })).await? {
+            Answer::Queue(queue) => Ok(queue),
+            _ => Ok(Queue { waiting: Vec::new(), total: 0 }),
+        }
+    }
+
+    /// Says what is known of our visitor, for the next conversation.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn about(&self, about: About<'static>) -> Result<(), ClientError> {
+        self.ask(Verb::About(about)).await.map(drop)
     }
 
     /// Leaves this socket and connects to the next node.

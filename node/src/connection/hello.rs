@@ -32,6 +32,7 @@ pub async fn hello(hub: Arc<Hub>, socket: Arc<Socket>, ask: HelloAsk) {
         Ok(found) => {
             welcome(&hub, &socket, id, found);
             if let Bearer::Agent { agent } = ask.bearer {
+                hub.tell_seat(&socket, agent);
                 hub.follow_open(&socket, agent);
                 hub.attach_agent_missed(agent);
             }
@@ -69,7 +70,7 @@ async fn visitor(
     let skipped = u64::from(Mutant::CursorSkips.is_on());
     let after = ask.resume.get(&session).map(|seq| seq + skipped);
     let found = hub.attach_session(socket, session, Some(ask.token), after).await.map_err(|reply| refused(&reply))?;
-    socket.with(|state| state.who = Some(Who::Visitor { session, visitor: found.visitor }));
+    socket.with(|state| state.who = Some(Who::Visitor { session, visitor: found.visitor, site: found.site }));
     Ok(vec![(session, found)])
 }
 
@@ -83,11 +84,12 @@ async fn agent(
     hub.add_agent(socket, agent);
     let shard = router.shard_of(Target::Agent(agent));
     let reply = router.call(shard, ShardCall::AttachAgent { agent, token: Some(ask.token) }).await;
-    let ShardReply::AgentAttached { site, open, version, .. } = reply else { return Err(refused(&reply)) };
+    let ShardReply::AgentAttached(state) = reply else { return Err(refused(&reply)) };
+    let site = state.site;
     socket.with(|state| state.who = Some(Who::Agent { agent, site }));
-    let mut sessions: BTreeSet<SessionId> = open.iter().map(|(session, _)| *session).collect();
+    let mut sessions: BTreeSet<SessionId> = state.open.iter().map(|(session, _)| *session).collect();
     sessions.extend(ask.resume.keys());
-    hub.agent_changed(agent, version, open);
+    hub.agent_changed(agent, state);
     let attaches = sessions.into_iter().map(|session| async move {
         let after = ask.resume.get(&session).copied();
         let found = hub.attach_session(socket, session, None, after).await;

@@ -1,8 +1,8 @@
 //! Owns the frames that wait for one socket and the order in which a session's events reach it. Does not do I/O.
 //! Invariant: `cursor` moves by one with every event or own ack that is written, and never back.
 
-use proto::command::Party;
-use proto::ids::{SessionId, VisitorId};
+use proto::command::{EventBody, Party};
+use proto::ids::{AgentId, SessionId, VisitorId};
 use proto::mutants::Mutant;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -97,6 +97,20 @@ pub struct Subscription {
     start: Option<u64>,
     /// What was told of the visitor's cursors (received, read), and of the agents'.
     told: [(u64, u64); 2],
+    stands: Stands,
+    /// The event that says so.
+    stands_at: u64,
+}
+
+/// What a session's conversation waits for, as far as this socket has heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    Closed,
+    /// For an agent. `told`: the last place in the queue, and whether a time to wait was told with it.
+    Waits {
+        told: Option<(u64, bool)>,
+    },
+    Assigned,
 }
 
 impl Subscription {
@@ -111,7 +125,50 @@ impl Subscription {
             waiting_bytes: 0,
             start: None,
             told: [(0, 0); 2],
+            stands: Stands::Closed,
+            stands_at: 0,
         }
+    }
+
+    /// What the leader says of the session.
+    pub fn begins(&mut self, head: u64, open_from: u64, agent: Option<AgentId>) {
+        let stands = match agent {
+            _ if open_from > head => Stands::Closed,
+            Some(_) => Stands::Assigned,
+            None => Stands::Waits { told: None },
+        };
+        self.stands_as(head, stands);
+    }
+
+    /// An event of the session was heard of.
+    pub fn heard(&mut self, seq: u64, body: &EventBody) {
+        match body {
+            EventBody::Message { .. } => self.heard_own(seq),
+            EventBody::Assigned { .. } => self.stands_as(seq, Stands::Assigned),
+            EventBody::Closed { .. } => self.stands_as(seq, Stands::Closed),
+        }
+    }
+
+    /// A message of the session was heard of: it opened a conversation if none was open.
+    pub fn heard_own(&mut self, seq: u64) {
+        let stands = if self.stands == Stands::Closed { Stands::Waits { told: None } } else { self.stands };
+        self.stands_as(seq, stands);
+    }
+
+    fn stands_as(&mut self, seq: u64, stands: Stands) {
+        if seq > self.stands_at {
+            (self.stands_at, self.stands) = (seq, stands);
+        }
+    }
+
+    pub fn waits(&self) -> bool {
+        matches!(self.stands, Stands::Waits { .. })
+    }
+
+    /// Whether a place in the queue is news to a visitor who waits.
+    pub fn moves_to(&mut self, position: u64, knows_wait: bool) -> bool {
+        let Stands::Waits { told } = &mut self.stands else { return false };
+        told.replace((position, knows_wait)) != Some((position, knows_wait))
     }
 
     /// Whether a party's cursors are news: they only rise, and what a deposed leader said may come late.

@@ -25,7 +25,7 @@ pub const REQUESTS_MAX: usize = 256;
 /// Who said hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    Visitor { session: SessionId, visitor: VisitorId },
+    Visitor { session: SessionId, visitor: VisitorId, site: SiteId },
     Agent { agent: AgentId, site: SiteId },
 }
 
@@ -183,12 +183,14 @@ impl Socket {
                 self.hub.trace.note(session, event.seq, Step::Delivered { to: who.party() });
             }
             let ends = ends_for(who, &event.body);
+            sub.heard(event.seq, &event.body);
             let mut frame = Vec::with_capacity(256);
             encode_event(&client_event(session, visitor, event), &mut frame);
             let frame = String::from_utf8(frame).expect("our JSON is UTF-8");
             Some(state.put(index, event.seq, Item::Event { frame, own, ends }))
         });
         self.after(session, pumped.unwrap_or_default());
+        self.hub.watch_place(self, session);
     }
 
     /// Acts on what writing led to, and wakes the actor.
@@ -223,7 +225,10 @@ impl Socket {
             let author = state.who.map(|who| (who.party(), state.device.clone()));
             let index = state.sessions.iter().position(|sub| sub.session == sent.session);
             let pumped = match index {
-                Some(index) => state.put(index, seq, Item::Ack { frame, again: Vec::new() }),
+                Some(index) => {
+                    state.sessions[index].heard_own(seq);
+                    state.put(index, seq, Item::Ack { frame, again: Vec::new() })
+                }
                 // Not subscribed any more: the ack is only an answer.
                 None => Pumped { overflow: !state.frames.push(frame), ..Pumped::default() },
             };
@@ -232,6 +237,7 @@ impl Socket {
         let Some((sent, pumped, author)) = acked else { return };
         let session = sent.session;
         self.after(session, pumped);
+        self.hub.watch_place(self, session);
         FailPoint::AfterAck.pass();
         let took = sent.started.elapsed();
         self.hub.metrics.process.record(took.as_secs_f64());
@@ -372,9 +378,9 @@ pub fn error_of(reply: &ShardReply) -> ErrorInfo<'static> {
                 ErrorInfo::new(C::BadCid, "send.cid: must have 1 to 64 bytes and no control characters")
             }
             Refused::DeviceInvalid => ErrorInfo::new(C::BadRequest, "hello.device: not valid"),
-            Refused::LimitReached => ErrorInfo::new(C::RateLimited, "a limit of this session is reached"),
+            Refused::LimitReached => ErrorInfo::new(C::RateLimited, "a limit of this session or seat is reached"),
             Refused::Changed => ErrorInfo::new(C::Closed, "the conversation has changed meanwhile"),
-            Refused::OfferGone => ErrorInfo::new(C::Closed, "this is not offered to you any more"),
+            Refused::OfferGone => ErrorInfo::new(C::Closed, "this is not to be had any more"),
             Refused::RulesInvalid => ErrorInfo::new(C::BadRequest, "these rules cannot be set"),
             Refused::InboxGap { .. } => ErrorInfo::new(C::Internal, "a fault of the node"),
         },

@@ -16,6 +16,9 @@ use proto::peer::{Page, Refused, ShardCall, ShardReply};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// What agents do about queue and offers, and what pages say of visitors.
+mod at_desk;
+
 /// Carries out one text frame, or says what is wrong with it.
 pub fn take(socket: &Arc<Socket>, text: &[u8]) {
     let started = Instant::now();
@@ -70,6 +73,10 @@ fn carry_out(socket: &Arc<Socket>, frame: ClientFrame<'_>) {
             ask_shard(socket, who, id, ask.session, call, |_| Reply::Ok);
         }
         Verb::Ping(ask) => ping(socket, id, &ask),
+        Verb::Accept(_) | Verb::Decline(_) | Verb::Take(_) | Verb::Seat(_) | Verb::Queue(_) => {
+            at_desk::carry_out(socket, who, id, &frame.verb);
+        }
+        Verb::About(ask) => at_desk::about(socket, who, id, ask),
     }
 }
 
@@ -135,6 +142,14 @@ where
     if !may_ask(who, session) {
         return socket.error(Some(id), forbidden());
     }
+    ask_target(socket, id, Target::Session(session), work);
+}
+
+/// As `ask`, of any actor; whether the socket may is the caller's to know.
+fn ask_target<F>(socket: &Arc<Socket>, id: u64, target: Target, work: impl FnOnce(Arc<Router>, ShardId) -> F)
+where
+    F: Future<Output = Result<Reply<'static>, ShardReply>> + std::marker::Send + 'static,
+{
     let Some(router) = socket.hub.router() else {
         return socket.error(Some(id), error_of(&ShardReply::Unknown));
     };
@@ -148,7 +163,7 @@ where
         return socket
             .error(Some(id), ErrorInfo::retry(ErrorCode::Overloaded, "too many requests on this socket", wait));
     }
-    let shard = router.shard_of(Target::Session(session));
+    let shard = router.shard_of(target);
     let answer = work(router, shard);
     let socket = socket.clone();
     socket.hub.clone().spawn(async move {

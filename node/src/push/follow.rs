@@ -3,13 +3,37 @@
 
 use super::hub::{Hub, RETRY_AFTER};
 use crate::connection::Socket;
+use proto::client::{Offered, Reply, Seat, ServerFrame};
 use proto::command::Target;
+use proto::desk::SeatState;
 use proto::ids::{AgentId, SessionId};
-use proto::peer::{SessionState, ShardCall, ShardReply};
+use proto::peer::{AgentState, SessionState, ShardCall, ShardReply};
 use std::sync::Arc;
 
+/// Call it under the lock of the seats: an older one must not come after a newer one.
+fn tell_seat(seat: Option<&Seat>, socket: &Socket) {
+    if let Some(seat) = seat
+        && socket.with(|state| state.welcomed)
+    {
+        socket.write(&ServerFrame { id: None, body: Reply::Seat(seat.clone()) });
+    }
+}
+
+/// As clients know it.
+pub fn client_state(state: SeatState) -> proto::client::SeatState {
+    match state {
+        SeatState::Offline => proto::client::SeatState::Offline,
+        SeatState::Online => proto::client::SeatState::Online,
+        SeatState::Busy => proto::client::SeatState::Busy,
+        SeatState::Away => proto::client::SeatState::Away,
+    }
+}
+
 impl Hub {
-    pub fn agent_changed(self: &Arc<Self>, agent: AgentId, version: u64, open: Vec<(SessionId, u64)>) {
+    pub fn agent_changed(self: &Arc<Self>, agent: AgentId, state: AgentState) {
+        let AgentState { version, open, offers, state, .. } = state;
+        let offers = offers.into_iter().map(|(session, offer, until)| Offered { session, offer, until });
+        let seat = Seat { state: client_state(state), offers: offers.collect() };
         let sockets = {
             let mut maps = self.maps.lock();
             let Some(entry) = maps.agents.get_mut(&agent) else { return };
@@ -19,11 +43,21 @@ impl Hub {
             }
             entry.version = version;
             entry.open = open.into_iter().map(|(session, _)| session).collect();
+            if entry.seat.as_ref() != Some(&seat) {
+                entry.seat = Some(seat);
+                entry.sockets.iter().for_each(|socket| tell_seat(entry.seat.as_ref(), socket));
+            }
             entry.sockets.clone()
         };
         for socket in sockets {
             self.follow_open(&socket, agent);
         }
+    }
+
+    /// Tells a socket that was just welcomed what is offered to its agent.
+    pub fn tell_seat(&self, socket: &Socket, agent: AgentId) {
+        let maps = self.maps.lock();
+        tell_seat(maps.agents.get(&agent).and_then(|entry| entry.seat.as_ref()), socket);
     }
 
     /// Subscribes an agent's socket to every conversation that is open with the agent.
@@ -87,6 +121,7 @@ impl Hub {
                 socket.with(|state| {
                     if let Some(sub) = state.subscription(session) {
                         sub.visitor = Some(found.visitor);
+                        sub.begins(found.head, found.open_from, found.agent);
                         sub.head = sub.head.max(found.head);
                         sub.start_after(after);
                     }
@@ -94,6 +129,7 @@ impl Hub {
                 for event in &found.events {
                     socket.deliver(session, event);
                 }
+                self.places.watch(socket, session);
                 self.unfollow_if_left(session);
                 Ok(found)
             }

@@ -1,13 +1,14 @@
 //! Owns which sockets of this node follow which sessions and agents. Does not know leaders' rules.
 //! Invariant: a socket is known here before its attach is sent, so that no push can slip between.
 
+use super::places::Places;
 use crate::connection::Socket;
 use crate::metrics::StageMetrics;
 use crate::trace::Trace;
 use cluster::node::ClusterNode;
 use cluster::router::{ReplyTo, Router};
 use parking_lot::{Mutex, RwLock};
-use proto::client::{Presence, Reply, ServerFrame, TypingNotice};
+use proto::client::{Presence, Reply, Seat, ServerFrame, TypingNotice};
 use proto::command::{Event, Party, Target};
 use proto::ids::{AgentId, NodeId, SessionId};
 use proto::peer::{Push, Pushes, ShardCall};
@@ -38,6 +39,8 @@ pub(super) struct AgentSockets {
     /// The newest known list of open conversations, and its version.
     pub open: Vec<SessionId>,
     pub version: u64,
+    /// What is offered to the agent, and their state, as their sockets were told.
+    pub seat: Option<Seat>,
     /// A new leader was not told of them, because none had finished its hello.
     pub untold: bool,
 }
@@ -47,6 +50,7 @@ pub struct Hub {
     pub metrics: StageMetrics,
     pub trace: Trace,
     pub(super) maps: Mutex<Maps>,
+    pub(super) places: Places,
     /// By number, which grows: pages of a list stay in order.
     all: Mutex<BTreeMap<u64, Weak<Socket>>>,
     last_socket: AtomicU64,
@@ -62,6 +66,7 @@ impl Hub {
             metrics: StageMetrics::new(),
             trace: Trace::default(),
             maps: Mutex::default(),
+            places: Places::default(),
             all: Mutex::default(),
             last_socket: AtomicU64::new(0),
             node: RwLock::new(Weak::new()),
@@ -264,7 +269,7 @@ impl Hub {
                 Push::Typing { session, party, on } => {
                     self.to_others(session, party, |from| Reply::Typing(TypingNotice { session, from, on }));
                 }
-                Push::Agent { agent, version, open } => self.agent_changed(agent, version, open),
+                Push::Agent { agent, state } => self.agent_changed(agent, state),
                 Push::Presence { agent, online, open } => {
                     for session in open {
                         self.to_others(session, Party::Agent(agent), |who| {

@@ -90,7 +90,7 @@ impl Missed {
 fn place(push: &Push) -> u64 {
     match push {
         Push::Event { event, .. } => event.seq,
-        Push::Agent { version, .. } => *version,
+        Push::Agent { state, .. } => state.version,
         Push::Cursor { .. } | Push::Typing { .. } | Push::Presence { .. } => 0,
     }
 }

@@ -4,6 +4,7 @@
 mod follow;
 mod hub;
 mod missed;
+mod places;
 mod repair;
 mod subscribers;
 

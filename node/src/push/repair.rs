@@ -165,7 +165,7 @@ impl Hub {
             };
             let Some(router) = self.router().filter(|_| known) else { return };
             match router.call(shard, ShardCall::AttachAgent { agent, token: None }).await {
-                ShardReply::AgentAttached { version, open, .. } => return self.agent_changed(agent, version, open),
+                ShardReply::AgentAttached(state) => return self.agent_changed(agent, state),
                 ShardReply::Refused(_) => return,
                 _ => tokio::time::sleep(RETRY_AFTER).await,
             }

@@ -143,8 +143,9 @@ impl Subscribers {
         let view = shard.peek(|state, rows| state.agent(rows, agent));
         let Ok(Some(view)) = view else { return };
         tracing::debug!(%agent, version = view.version, ?nodes, "an agent's conversations changed");
+        let state = crate::agent::stands(view);
         for node in nodes {
-            let push = Push::Agent { agent, version: view.version, open: view.open.clone() };
+            let push = Push::Agent { agent, state: state.clone() };
             rounds.entry(node).or_default().push(push);
         }
     }

@@ -111,7 +111,10 @@ impl SessionActorState {
                     history(&here, page, limit, site).await
                 });
             }
-            ShardCall::AttachAgent { .. } | ShardCall::DetachAgent { .. } => reply.send(ShardReply::Unknown),
+            ShardCall::AttachAgent { .. }
+            | ShardCall::DetachAgent { .. }
+            | ShardCall::Queue { .. }
+            | ShardCall::Places { .. } => reply.send(ShardReply::Unknown),
         }
     }
 

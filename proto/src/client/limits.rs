@@ -24,6 +24,16 @@ pub const HISTORY_LIMIT_MAX: u64 = 200;
 pub const HISTORY_LIMIT_DEFAULT: u64 = 50;
 /// Encoded events in one history page, in bytes; the page ends early above it but never holds less than one event.
 pub const HISTORY_BYTES_MAX: usize = 256 * 1024;
+/// Conversations in one look at the queue.
+pub const QUEUE_LIMIT_MAX: u64 = 200;
+/// As above when the client names no limit.
+pub const QUEUE_LIMIT_DEFAULT: u64 = 50;
+/// Facts about a visitor.
+pub const FACTS_MAX: usize = 32;
+/// The name of a fact, in bytes of UTF-8.
+pub const FACT_NAME_BYTES_MAX: usize = 64;
+/// The value of a fact, in bytes of UTF-8.
+pub const FACT_BYTES_MAX: usize = 1024;
 /// Nesting of a client frame, in levels.
 pub const DEPTH_MAX: usize = 16;
 /// Faulty frames in a row before the socket is closed.

@@ -16,11 +16,15 @@ mod scan;
 pub use code::{CloseCode, ErrorCode};
 pub use event::{Event, EventKind};
 pub use parse::{FrameError, parse};
-pub use party::{Party, SessionHead, SessionSeq};
+pub use party::{Party, SeatState, SessionHead, SessionSeq};
 pub use reply::{
-    Ack, CursorState, Drain, ErrorInfo, HistoryPage, Pong, Presence, Reply, ServerFrame, TypingNotice, Welcome,
+    Ack, CursorState, Drain, ErrorInfo, HistoryPage, Offered, Place, Pong, Presence, Queue, Reply, Seat, ServerFrame,
+    TypingNotice, Waiting, Welcome,
 };
-pub use request::{ClientFrame, Close, Cursor, Hello, History, HistoryFrom, Ping, Send, Typing, Verb};
+pub use request::{
+    About, ClientFrame, Close, Cursor, Hello, History, HistoryFrom, Offer, Ping, QueueAsk, SeatSaid, Send, Take,
+    Typing, Verb,
+};
 
 #[cfg(test)]
 mod golden_tests;

@@ -2,10 +2,11 @@
 //! Does not know sockets. Invariant: a frame that is returned is within every limit of `limits`; strings without escapes are borrowed.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use super::code::ErrorCode;
 use super::limits::*;
-use super::party::SessionSeq;
+use super::party::{SeatState, SessionSeq};
 use super::reader::{Fault, Reader};
 use super::reply::{ErrorInfo, Reply, ServerFrame};
 use super::request::*;
@@ -76,6 +77,12 @@ fn body<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Verb<'a>, Fault> {
         "cursor" => cursor(reader),
         "typing" => typing(reader),
         "close" => close(reader),
+        "accept" => offer(reader, ["accept", "accept.session", "accept.offer"]).map(Verb::Accept),
+        "decline" => offer(reader, ["decline", "decline.session", "decline.offer"]).map(Verb::Decline),
+        "take" => take(reader),
+        "seat" => seat(reader),
+        "queue" => queue(reader),
+        "about" => about(reader),
         _ => ping(reader),
     }
 }
@@ -195,6 +202,90 @@ fn ping<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
         _ => Ok(false),
     })?;
     Ok(Verb::Ping(Ping { heads: heads.unwrap_or_default() }))
+}
+
+fn offer(reader: &mut Reader<'_>, [verb, of_session, of_offer]: [&'static str; 3]) -> Result<Offer, Fault> {
+    let (mut session, mut offer) = (None, None);
+    reader.object(verb, |reader, key| match key {
+        "session" => once(&mut session, of_session, session_id(reader, of_session)?),
+        "offer" => once(&mut offer, of_offer, reader.u64(of_offer)?),
+        _ => Ok(false),
+    })?;
+    Ok(Offer { session: need(session, of_session)?, offer: need(offer, of_offer)? })
+}
+
+fn take<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let (mut session, mut conversation) = (None, None);
+    reader.object("take", |reader, key| match key {
+        "session" => once(&mut session, "take.session", session_id(reader, "take.session")?),
+        "conversation" => once(&mut conversation, "take.conversation", reader.u64("take.conversation")?),
+        _ => Ok(false),
+    })?;
+    let session = need(session, "take.session")?;
+    Ok(Verb::Take(Take { session, conversation: need(conversation, "take.conversation")? }))
+}
+
+fn seat<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let mut state = None;
+    reader.object("seat", |reader, key| match key {
+        "state" => once(&mut state, "seat.state", reader.string("seat.state")?),
+        _ => Ok(false),
+    })?;
+    let state = match &*need(state, "seat.state")? {
+        "online" => SeatState::Online,
+        "busy" => SeatState::Busy,
+        "away" => SeatState::Away,
+        _ => return Err(Fault::bad("seat.state: must be online, busy or away")),
+    };
+    Ok(Verb::Seat(SeatSaid { state }))
+}
+
+fn queue<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let mut limit = None;
+    reader.object("queue", |reader, key| match key {
+        "limit" => once(&mut limit, "queue.limit", reader.u64("queue.limit")?),
+        _ => Ok(false),
+    })?;
+    if limit.is_some_and(|limit| !(1..=QUEUE_LIMIT_MAX).contains(&limit)) {
+        return Err(Fault::bad("queue.limit: must be 1 to 200"));
+    }
+    Ok(Verb::Queue(QueueAsk { limit }))
+}
+
+fn about<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let (mut session, mut team, mut facts) = (None, None, None);
+    reader.object("about", |reader, key| match key {
+        "session" => once(&mut session, "about.session", session_id(reader, "about.session")?),
+        "team" => once(&mut team, "about.team", reader.parsed("about.team", "a team id, e.g. t2")?),
+        "facts" => {
+            let known = self::facts(reader)?;
+            once(&mut facts, "about.facts", known)
+        }
+        _ => Ok(false),
+    })?;
+    let session = need(session, "about.session")?;
+    Ok(Verb::About(About { session, team, facts: facts.unwrap_or_default() }))
+}
+
+fn facts<'a>(reader: &mut Reader<'a>) -> Result<BTreeMap<Cow<'a, str>, Cow<'a, str>>, Fault> {
+    let mut facts = BTreeMap::new();
+    reader.object("about.facts", |reader, key| {
+        if facts.len() == FACTS_MAX {
+            return Err(Fault::bad("about.facts: has more than 32 entries"));
+        }
+        if key.is_empty() || key.len() > FACT_NAME_BYTES_MAX || has_control(key) {
+            return Err(Fault::bad("about.facts: a name must have 1 to 64 bytes and no control characters"));
+        }
+        let value = reader.string("about.facts")?;
+        if value.len() > FACT_BYTES_MAX || has_control(&value) {
+            return Err(Fault::bad("about.facts: a value must have at most 1024 bytes and no control characters"));
+        }
+        if facts.insert(Cow::Owned(key.to_owned()), value).is_some() {
+            return Err(Fault::bad("about.facts: a name is given twice"));
+        }
+        Ok(true)
+    })?;
+    Ok(facts)
 }
 
 fn session_seqs(reader: &mut Reader<'_>, field: &'static str, items_max: usize) -> Result<Vec<SessionSeq>, Fault> {

@@ -39,9 +39,43 @@ pub struct SessionHead {
     pub head: u64,
 }
 
+/// Whether an agent is given conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeatState {
+    /// No socket.
+    Offline,
+    /// Here, and takes conversations.
+    Online,
+    /// Here, and takes nothing new for now.
+    Busy,
+    /// Not at the desk, or let an offer pass.
+    Away,
+}
+
 /// A JSON string, borrowed where it holds no escape: a bare `Cow` always copies in serde.
 #[derive(Deserialize)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+/// As `text_id`, of an id that may be left out.
+pub(super) mod text_id_option {
+    use super::*;
+
+    pub fn serialize<T: fmt::Display, S: Serializer>(id: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        match id {
+            Some(id) => serializer.collect_str(id),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        T: FromStr<Err: fmt::Display>,
+        D: Deserializer<'de>,
+    {
+        text_id::deserialize(deserializer).map(Some)
+    }
+}
 
 /// Ids as JSON strings. The id newtypes themselves stay free of serde, which is used for browser frames only.
 pub(super) mod text_id {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::code::ErrorCode;
 use super::event::Event;
-use super::party::{Party, SessionHead, Text, text_id};
-use crate::ids::SessionId;
+use super::party::{Party, SeatState, SessionHead, Text, text_id, text_id_option};
+use crate::ids::{SessionId, TeamId};
 
 /// One frame from a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,11 +46,19 @@ pub enum Reply<'a> {
     Presence(Presence),
     /// Push: this node goes away; reconnect elsewhere.
     Drain(Drain),
+    /// Push to an agent, on change and after the welcome: all of it, each time.
+    Seat(Seat),
+    /// Answers `queue`.
+    Queue(Queue),
+    /// Push to a visitor who waits, on change; not numbered, may be lost.
+    Place(Place),
 }
 
 /// The names of the replies on the wire, in the order of [`Reply`].
-pub const REPLIES: [&str; 11] =
-    ["welcome", "ack", "history", "cursor", "ok", "pong", "error", "event", "typing", "presence", "drain"];
+pub const REPLIES: [&str; 14] = [
+    "welcome", "ack", "history", "cursor", "ok", "pong", "error", "event", "typing", "presence", "drain", "seat",
+    "queue", "place",
+];
 
 /// See [`Reply::Welcome`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,6 +193,66 @@ pub struct Drain {
     pub retry_ms: u64,
 }
 
+/// See [`Reply::Seat`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seat {
+    /// As the person said, or `away` after an offer that nobody answered.
+    pub state: SeatState,
+    /// What waits for the agent's answer.
+    pub offers: Vec<Offered>,
+}
+
+/// A conversation that is offered to an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offered {
+    /// The session.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// Counted by the site's desk; a later offer of the same conversation has a higher number.
+    pub offer: u64,
+    /// Until then, in milliseconds since 1970, the clock of the shard's leader.
+    pub until: u64,
+}
+
+/// See [`Reply::Queue`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// The first, in the order in which they are served.
+    pub waiting: Vec<Waiting>,
+    /// Of the whole queue.
+    pub total: u64,
+}
+
+/// A conversation that waits for an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The session.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// Its conversation, counted from 1.
+    pub conversation: u64,
+    /// The team it waits for; left out: everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "text_id_option")]
+    pub team: Option<TeamId>,
+    /// Higher is served first.
+    pub priority: u8,
+    /// When it came, in milliseconds since 1970.
+    pub since: u64,
+}
+
+/// See [`Reply::Place`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The session that waits.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// 1: the next of its team. 0: an agent is being asked.
+    pub position: u64,
+    /// The wait to expect, in milliseconds; left out while nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+}
+
 fn is_false(flag: &bool) -> bool {
     !flag
 }
@@ -211,6 +279,9 @@ impl Serialize for ServerFrame<'_> {
             Reply::Typing(body) => map.serialize_entry("typing", body)?,
             Reply::Presence(body) => map.serialize_entry("presence", body)?,
             Reply::Drain(body) => map.serialize_entry("drain", body)?,
+            Reply::Seat(body) => map.serialize_entry("seat", body)?,
+            Reply::Queue(body) => map.serialize_entry("queue", body)?,
+            Reply::Place(body) => map.serialize_entry("place", body)?,
         }
         map.end()
     }
@@ -250,6 +321,9 @@ impl<'de> Visitor<'de> for FrameVisitor {
                 "typing" => Reply::Typing(map.next_value()?),
                 "presence" => Reply::Presence(map.next_value()?),
                 "drain" => Reply::Drain(map.next_value()?),
+                "seat" => Reply::Seat(map.next_value()?),
+                "queue" => Reply::Queue(map.next_value()?),
+                "place" => Reply::Place(map.next_value()?),
                 other => return Err(de::Error::unknown_field(other, &REPLIES)),
             };
             if body.replace(reply).is_some() {

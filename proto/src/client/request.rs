@@ -3,9 +3,10 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use super::party::{SessionSeq, text_id};
-use crate::ids::SessionId;
+use super::party::{SeatState, SessionSeq, text_id, text_id_option};
+use crate::ids::{SessionId, TeamId};
 
 /// One frame from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,10 +34,25 @@ pub enum Verb<'a> {
     Close(Close),
     /// Keeps the socket alive and compares heads; answered by `pong`.
     Ping(Ping),
+    /// An agent takes what is offered; answered by `ok`.
+    Accept(Offer),
+    /// An agent lets somebody else have what is offered; answered by `ok`.
+    Decline(Offer),
+    /// An agent takes a conversation out of the queue; answered by `ok`.
+    Take(Take),
+    /// An agent says whether they take conversations; answered by `ok`.
+    Seat(SeatSaid),
+    /// An agent looks at who waits; answered by `queue`.
+    Queue(QueueAsk),
+    /// A visitor's page says what is known of the visitor; answered by `ok`.
+    About(About<'a>),
 }
 
 /// The verbs' names on the wire, in the order of [`Verb`].
-pub const VERBS: [&str; 7] = ["hello", "send", "history", "cursor", "typing", "close", "ping"];
+pub const VERBS: [&str; 13] = [
+    "hello", "send", "history", "cursor", "typing", "close", "ping", "accept", "decline", "take", "seat", "queue",
+    "about",
+];
 
 /// See [`Verb::Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -131,6 +147,54 @@ pub struct Ping {
     pub heads: Vec<SessionSeq>,
 }
 
+/// See [`Verb::Accept`] and [`Verb::Decline`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Offer {
+    /// The session that is offered.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// The number of the offer, as told in `seat`: an answer to another one changes nothing, however late it comes.
+    pub offer: u64,
+}
+
+/// See [`Verb::Take`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Take {
+    /// The session that waits.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// Its conversation, counted from 1: a later one is not taken, however late this comes.
+    pub conversation: u64,
+}
+
+/// See [`Verb::Seat`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct SeatSaid {
+    /// `Offline` is not for the person to say.
+    pub state: SeatState,
+}
+
+/// See [`Verb::Queue`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct QueueAsk {
+    /// Conversations wanted, 1 to 200; `None` is 50.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+}
+
+/// See [`Verb::About`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct About<'a> {
+    /// The session.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// The team that the visitor chose.
+    #[serde(skip_serializing_if = "Option::is_none", with = "text_id_option")]
+    pub team: Option<TeamId>,
+    /// By name, each once: `page`, `language`, and whatever the site knows.
+    pub facts: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+}
+
 impl ClientFrame<'_> {
     /// Appends the frame as JSON.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
@@ -155,6 +219,12 @@ impl Serialize for ClientFrame<'_> {
             Verb::Typing(body) => map.serialize_entry("typing", body)?,
             Verb::Close(body) => map.serialize_entry("close", body)?,
             Verb::Ping(body) => map.serialize_entry("ping", body)?,
+            Verb::Accept(body) => map.serialize_entry("accept", body)?,
+            Verb::Decline(body) => map.serialize_entry("decline", body)?,
+            Verb::Take(body) => map.serialize_entry("take", body)?,
+            Verb::Seat(body) => map.serialize_entry("seat", body)?,
+            Verb::Queue(body) => map.serialize_entry("queue", body)?,
+            Verb::About(body) => map.serialize_entry("about", body)?,
         }
         map.end()
     }

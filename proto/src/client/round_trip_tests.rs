@@ -1,7 +1,7 @@
 //! Owns the property tests: whatever is written reads back, by hand and by serde alike.
 
 use super::*;
-use crate::ids::{AgentId, SessionId, VisitorId};
+use crate::ids::{AgentId, SessionId, TeamId, VisitorId};
 use proptest::prelude::*;
 use std::borrow::Cow;
 
@@ -64,6 +64,16 @@ fn verb() -> impl Strategy<Value = Verb<'static>> {
         (session(), proptest::option::of(any::<u64>()))
             .prop_map(|(session, seen)| Verb::Close(Close { session, seen })),
         heads().prop_map(|heads| Verb::Ping(Ping { heads })),
+        (session(), any::<u64>(), any::<bool>()).prop_map(|(session, offer, accepts)| {
+            let of = Offer { session, offer };
+            if accepts { Verb::Accept(of) } else { Verb::Decline(of) }
+        }),
+        (session(), any::<u64>()).prop_map(|(session, conversation)| Verb::Take(Take { session, conversation })),
+        prop_oneof![Just(SeatState::Online), Just(SeatState::Busy), Just(SeatState::Away)]
+            .prop_map(|state| Verb::Seat(SeatSaid { state })),
+        proptest::option::of(1..=200u64).prop_map(|limit| Verb::Queue(QueueAsk { limit })),
+        (session(), proptest::option::of(any::<u32>()), proptest::collection::btree_map(name(), name(), 0..8))
+            .prop_map(|(session, team, facts)| Verb::About(About { session, team: team.map(TeamId), facts })),
     ]
 }
 
@@ -77,7 +87,20 @@ fn reply() -> impl Strategy<Value = ServerFrame<'static>> {
             ServerFrame { id: Some(id), body: Reply::History(HistoryPage { session, events, head: id }) }
         });
     let push = event().prop_map(|event| ServerFrame { id: None, body: Reply::Event(event) });
-    prop_oneof![ack, history, push]
+    let offer =
+        (session(), any::<u64>(), any::<u64>()).prop_map(|(session, offer, until)| Offered { session, offer, until });
+    let seat = proptest::collection::vec(offer, 0..4)
+        .prop_map(|offers| ServerFrame { id: None, body: Reply::Seat(Seat { state: SeatState::Away, offers }) });
+    let place =
+        (session(), any::<u64>(), proptest::option::of(any::<u64>())).prop_map(|(session, position, wait_ms)| {
+            ServerFrame { id: None, body: Reply::Place(Place { session, position, wait_ms }) }
+        });
+    let waiting = (session(), any::<u64>(), any::<u32>(), any::<u8>()).prop_map(|(session, since, team, priority)| {
+        Waiting { session, conversation: since, team: (team > 0).then_some(TeamId(team)), priority, since }
+    });
+    let queue = (any::<u64>(), proptest::collection::vec(waiting, 0..4))
+        .prop_map(|(id, waiting)| ServerFrame { id: Some(id), body: Reply::Queue(Queue { waiting, total: id }) });
+    prop_oneof![ack, history, push, seat, place, queue]
 }
 
 proptest! {

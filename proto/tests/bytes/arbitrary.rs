@@ -404,23 +404,26 @@ pub fn open() -> impl Strategy<Value = Vec<(SessionId, u64)>> {
     vec((session(), any::<u64>()), 0..5)
 }
 
+pub fn agent_state() -> impl Strategy<Value = AgentState> {
+    let offers = vec((session(), any::<u64>(), any::<u64>()), 0..4);
+    (site(), text(), any::<u64>(), open(), offers, desk::seat_state())
+        .prop_map(|(site, name, version, open, offers, state)| AgentState { site, name, version, open, offers, state })
+}
+
 pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
     prop_oneof![
         any::<(u64, u64, bool)>().prop_map(|(seq, ts_ms, dup)| ShardReply::Sent { seq, ts_ms, dup }),
         Just(ShardReply::Done),
         session_state().prop_map(ShardReply::Attached),
-        (site(), text(), any::<u64>(), open()).prop_map(|(site, name, version, open)| ShardReply::AgentAttached {
-            site,
-            name,
-            version,
-            open
-        }),
+        agent_state().prop_map(ShardReply::AgentAttached),
         (vec(event(), 0..4), any::<u64>()).prop_map(|(events, head)| ShardReply::History { events, head }),
         refused().prop_map(ShardReply::Refused),
         option::of(node()).prop_map(|hint| ShardReply::NotLeader { hint }),
         any::<u32>().prop_map(|retry_after_ms| ShardReply::Overloaded { retry_after_ms }),
         Just(ShardReply::Unknown),
         any::<(u64, u64)>().prop_map(|(received, read)| ShardReply::Cursor { received, read }),
+        (vec(desk::waiting(), 0..4), any::<u64>()).prop_map(|(waiting, total)| ShardReply::Queue { waiting, total }),
+        vec(desk::place(), 0..4).prop_map(ShardReply::Places),
     ]
 }
 
@@ -434,7 +437,7 @@ pub fn push() -> impl Strategy<Value = Push> {
             read
         }),
         (session(), party(), any::<bool>()).prop_map(|(session, party, on)| Push::Typing { session, party, on }),
-        (agent(), any::<u64>(), open()).prop_map(|(agent, version, open)| Push::Agent { agent, version, open }),
+        (agent(), agent_state()).prop_map(|(agent, state)| Push::Agent { agent, state }),
         (agent(), any::<bool>(), vec(session(), 0..4)).prop_map(|(agent, online, open)| Push::Presence {
             agent,
             online,

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proto::command::Command;
 use proto::desk::*;
 use proto::ids::*;
+use proto::peer::{PlaceInQueue, Waiting};
 
 pub fn command() -> impl Strategy<Value = Command> {
     let answer = (0..3_u8, site(), agent(), session(), any::<u64>());
@@ -25,6 +26,8 @@ pub fn command() -> impl Strategy<Value = Command> {
         }),
         (agent(), seat_state()).prop_map(|(agent, state)| Command::AgentState { agent, state }),
         Just(Command::Tick),
+        (session(), option::of(team()), vec((word(), word()), 0..4))
+            .prop_map(|(session, team, facts)| Command::About { session, about: About { team, facts } }),
     ]
 }
 
@@ -58,8 +61,30 @@ fn site_rules() -> impl Strategy<Value = SiteRules> {
         word().prop_map(Test::Contains)
     ];
     let when = vec((word(), test).prop_map(|(fact, test)| Condition { fact, test }), 0..4);
-    let routes = vec((when, team()).prop_map(|(when, team)| Route { when, team }), 0..4);
+    let route = (when, option::of(team()), vec(word(), 0..4), any::<u8>());
+    let route = route.prop_map(|(when, team, skills, priority)| Route { when, team, skills, priority });
+    let routes = vec(route, 0..4);
     (routes, any::<u64>()).prop_map(|(routes, sticky_ms)| SiteRules { routes, sticky_ms })
+}
+
+pub fn waiting() -> impl Strategy<Value = Waiting> {
+    (session(), any::<(u64, u64)>(), team(), any::<u8>()).prop_map(
+        |(session, (conversation, since_ms), team, priority)| Waiting {
+            session,
+            conversation,
+            team,
+            priority,
+            since_ms,
+        },
+    )
+}
+
+pub fn place() -> impl Strategy<Value = PlaceInQueue> {
+    (session(), any::<u64>(), option::of(any::<u64>())).prop_map(|(session, position, wait_ms)| PlaceInQueue {
+        session,
+        position,
+        wait_ms,
+    })
 }
 
 pub fn ask() -> impl Strategy<Value = Box<Ask>> {

@@ -94,7 +94,12 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         ("take", Command::Take { site: SITE, agent: AGENT, session, conversation: 3 }),
         ("agent state", Command::AgentState { agent: AGENT, state: SeatState::Away }),
         ("tick", Command::Tick),
+        ("about", Command::About { session: SESSION, about: about() }),
     ]
+}
+
+fn about() -> About {
+    About { team: Some(TeamId(2)), facts: vec![("page".into(), "/shop".into())] }
 }
 
 fn team_rules() -> TeamRules {
@@ -109,7 +114,8 @@ fn seat_rules() -> SeatRules {
 fn site_rules() -> SiteRules {
     let tests = [Test::Is(vec!["de".into()]), Test::StartsWith("/shop".into()), Test::Contains("x".into())];
     let when = tests.map(|test| Condition { fact: "page".into(), test }).to_vec();
-    SiteRules { routes: vec![Route { when, team: TeamId(2) }], sticky_ms: 86_400_000 }
+    let route = Route { when, team: Some(TeamId(2)), skills: vec!["zh".into()], priority: 1 };
+    SiteRules { routes: vec![route], sticky_ms: 86_400_000 }
 }
 
 fn ask() -> Box<Ask> {
@@ -299,7 +305,7 @@ pub fn pushes() -> Vec<(&'static str, Push)> {
         ("event", Push::Event { session, event }),
         ("cursor", Push::Cursor { session, party, received: 2, read: 1 }),
         ("typing", Push::Typing { session, party, on: true }),
-        ("agent", Push::Agent { agent, version: 8, open: vec![(session, 3)] }),
+        ("agent", Push::Agent { agent, state: agent_state() }),
         ("presence", Push::Presence { agent, online: true, open: vec![session] }),
     ]
 }
@@ -318,7 +324,14 @@ fn shard_calls() -> Vec<(&'static str, ShardCall)> {
         ("history before", history(before.1)),
         ("history latest", history(latest.1)),
         ("typing", ShardCall::Typing { session, party: Party::Visitor, on: false }),
+        ("queue", ShardCall::Queue { site: SITE, limit: 50 }),
+        ("places", ShardCall::Places { site: SITE, sessions: vec![session] }),
     ]
+}
+
+fn agent_state() -> AgentState {
+    let offers = vec![(SESSION, 41, NOW_MS)];
+    AgentState { site: SITE, name: "Ada".into(), version: 8, open: vec![(SESSION, 3)], offers, state: SeatState::Busy }
 }
 
 fn shard_replies() -> Vec<(&'static str, ShardReply)> {
@@ -334,12 +347,11 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
         agent_cursor: (1, 0),
         events: events.clone(),
     };
-    let (name, open) = ("Ada".into(), vec![(SESSION, 3)]);
     let mut replies = vec![
         ("sent", ShardReply::Sent { seq: 1, ts_ms: NOW_MS, dup: true }),
         ("done", ShardReply::Done),
         ("attached", ShardReply::Attached(state)),
-        ("agent attached", ShardReply::AgentAttached { site: SITE, name, version: 8, open }),
+        ("agent attached", ShardReply::AgentAttached(agent_state())),
         ("history", ShardReply::History { events, head: 3 }),
         ("not leader", ShardReply::NotLeader { hint: Some(NODE) }),
         ("overloaded", ShardReply::Overloaded { retry_after_ms: 200 }),
@@ -351,6 +363,10 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
     replies.extend(refused);
     replies.push(("cursor", ShardReply::Cursor { received: 13, read: 12 }));
     replies.extend(younger);
+    let waiting = Waiting { session: SESSION, conversation: 3, team: TeamId(2), priority: 1, since_ms: NOW_MS };
+    replies.push(("queue", ShardReply::Queue { waiting: vec![waiting], total: 300 }));
+    let place = |wait_ms| PlaceInQueue { session: SESSION, position: 7, wait_ms };
+    replies.push(("places", ShardReply::Places(vec![place(Some(60_000)), place(None)])));
     replies
 }
 

@@ -1,0 +1,69 @@
+//! Owns the verbs of a site's desk: what agents do about offers and the queue, what a page says of its visitor. Does not decide
+//! who gets whom. Invariant: an agent acts at the desk of their own site only, and in their own name.
+
+use super::{ask_shard, ask_target, forbidden};
+use crate::connection::socket::{Socket, Who};
+use proto::client::limits::QUEUE_LIMIT_DEFAULT;
+use proto::client::{About, Queue, Reply, SeatState, Verb, Waiting};
+use proto::command::{Command, Target};
+use proto::ids::TeamId;
+use proto::peer::{ShardCall, ShardReply};
+use std::sync::Arc;
+
+/// Carries out a verb that only agents have.
+pub fn carry_out(socket: &Arc<Socket>, who: Who, id: u64, verb: &Verb<'_>) {
+    let Who::Agent { agent, site } = who else { return socket.error(Some(id), forbidden()) };
+    let call = match *verb {
+        Verb::Accept(of) => Command::Accept { site, agent, session: of.session, offer: of.offer },
+        Verb::Decline(of) => Command::Decline { site, agent, session: of.session, offer: of.offer },
+        Verb::Take(of) => Command::Take { site, agent, session: of.session, conversation: of.conversation },
+        Verb::Seat(said) => Command::AgentState { agent, state: state_of(said.state) },
+        Verb::Queue(asked) => {
+            let limit = asked.limit.unwrap_or(QUEUE_LIMIT_DEFAULT) as u32;
+            return call_desk(socket, id, Target::Desk(site), ShardCall::Queue { site, limit });
+        }
+        _ => return socket.error(Some(id), forbidden()),
+    };
+    let target = if matches!(call, Command::AgentState { .. }) { Target::Agent(agent) } else { Target::Desk(site) };
+    call_desk(socket, id, target, ShardCall::Propose(call));
+}
+
+fn state_of(said: SeatState) -> proto::desk::SeatState {
+    match said {
+        SeatState::Offline => proto::desk::SeatState::Offline,
+        SeatState::Online => proto::desk::SeatState::Online,
+        SeatState::Busy => proto::desk::SeatState::Busy,
+        SeatState::Away => proto::desk::SeatState::Away,
+    }
+}
+
+fn call_desk(socket: &Arc<Socket>, id: u64, target: Target, call: ShardCall) {
+    ask_target(socket, id, target, |router, shard| {
+        let asked = router.call(shard, call);
+        async move {
+            match asked.await {
+                ShardReply::Done => Ok(Reply::Ok),
+                ShardReply::Queue { waiting, total } => {
+                    let waiting = waiting.into_iter().map(client_waiting).collect();
+                    Ok(Reply::Queue(Queue { waiting, total }))
+                }
+                other => Err(other),
+            }
+        }
+    });
+}
+
+fn client_waiting(one: proto::peer::Waiting) -> Waiting {
+    let proto::peer::Waiting { session, conversation, team, priority, since_ms } = one;
+    let team = (team != TeamId(0)).then_some(team);
+    Waiting { session, conversation, team, priority, since: since_ms }
+}
+
+/// What a page says of its visitor.
+pub fn about(socket: &Arc<Socket>, who: Who, id: u64, ask: About<'_>) {
+    let Who::Visitor { .. } = who else { return socket.error(Some(id), forbidden()) };
+    let facts = ask.facts.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+    let about = proto::desk::About { team: ask.team, facts };
+    let command = Command::About { session: ask.session, about };
+    ask_shard(socket, who, id, ask.session, ShardCall::Propose(command), |_| Reply::Ok);
+}

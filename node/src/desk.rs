@@ -1,0 +1,33 @@
+//! Owns what is read of a site's desk at the leader of its shard: who waits, and where. Does not decide who gets whom: the rules
+//! do. Invariant: an answer is bounded, and comes from a replica that leads.
+
+use cluster::shard::Shard;
+use proto::client::limits::QUEUE_LIMIT_MAX;
+use proto::ids::{SessionId, SiteId};
+use proto::peer::ShardReply;
+use std::sync::Arc;
+
+/// Sessions in one question.
+pub const PLACES_MAX: usize = 1_000;
+
+/// The first who wait, with everything acknowledged before.
+pub async fn queue(shard: &Arc<Shard>, site: SiteId, limit: u32) -> ShardReply {
+    let limit = (limit as usize).min(QUEUE_LIMIT_MAX as usize);
+    match shard.read(|state, rows| state.waiting(rows, site, limit)).await {
+        Err(reply) => reply,
+        Ok(Err(error)) => shard.halt(&error.to_string()),
+        Ok(Ok((waiting, total))) => ShardReply::Queue { waiting, total },
+    }
+}
+
+/// Where these stand as this leader knows it, which may be a moment old: it is asked again soon.
+pub fn places(shard: &Arc<Shard>, site: SiteId, sessions: &[SessionId]) -> ShardReply {
+    let sessions = &sessions[..sessions.len().min(PLACES_MAX)];
+    if shard.serving().is_none() {
+        return shard.not_leader();
+    }
+    match shard.peek(|state, rows| state.places(rows, site, sessions)) {
+        Ok(places) => ShardReply::Places(places),
+        Err(error) => shard.halt(&error.to_string()),
+    }
+}
