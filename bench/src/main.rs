@@ -18,6 +18,8 @@ mod failover;
 
 mod drain;
 
+mod desk;
+
 mod idle;
 
 mod backup;
@@ -40,6 +42,8 @@ struct Args {
     failover: failover::FailoverArgs,
     #[command(flatten)]
     drain: drain::DrainArgs,
+    #[command(flatten)]
+    desk: desk::DeskArgs,
     #[command(flatten)]
     idle: idle::IdleArgs,
     #[command(flatten)]
@@ -151,6 +155,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Some(Other::Compare(args)) => compare::run(&args).await,
         None if args.failover.is_asked() => failover::run(&args.failover, &args.target, args.load.json).await,
         None if args.drain.is_asked() => drain::run(&args.drain, &args.target, args.load.json).await,
+        None if args.desk.is_asked() => desk::run(&args.desk, &args.target, args.load.json).await,
         None if args.backup.is_asked() => backup::run(&args.backup, &args.target, &args.load).await,
         None if args.idle.is_asked() => idle::run(&args.idle, &args.target, args.load.json).await,
         None => {

@@ -6,6 +6,7 @@ pub mod faults;
 pub mod workload;
 
 pub mod oracle;
+pub mod person;
 
 pub mod restored;
 

@@ -13,7 +13,8 @@ use futures_util::future::poll_fn;
 use futures_util::{SinkExt, StreamExt};
 use proto::client::ErrorInfo;
 use proto::command::{Command, MetaCommand, NodeState, Target};
-use proto::ids::{AgentId, NodeId, SessionId};
+use proto::desk::{SeatRules, TeamRules};
+use proto::ids::{AgentId, NodeId, SessionId, SiteId, TeamId};
 use proto::peer::{MetaReply, Page, ShardCall, ShardReply};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -38,13 +39,41 @@ const NO_PASSWORD: &str = "none";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
-    Visitor { site: String },
-    AddAgent { site: String, name: String },
-    Login { site: String, name: String },
+    Visitor {
+        site: String,
+    },
+    AddAgent {
+        site: String,
+        name: String,
+    },
+    Login {
+        site: String,
+        name: String,
+    },
     JoinToken,
-    Move { session: String, agent: String },
-    SetNode { node: u32, drain: bool },
-    Transfer { shard: u32, node: u32 },
+    /// A team that all are of, whose agents are asked first; 0: they are not.
+    SetTeam {
+        site: String,
+        accept_ms: u32,
+    },
+    /// An agent is of that team.
+    SetSeat {
+        site: String,
+        agent: String,
+        capacity: u32,
+    },
+    Move {
+        session: String,
+        agent: String,
+    },
+    SetNode {
+        node: u32,
+        drain: bool,
+    },
+    Transfer {
+        shard: u32,
+        node: u32,
+    },
     Status,
 }
 
@@ -131,6 +160,17 @@ impl SimNode {
                 Ok(if done.get("ok").is_some() { json!({ "ok": token.expose() }) } else { done })
             }
             Call::Move { session, agent } => self.move_session(session.parse()?, agent.parse()?).await,
+            Call::SetTeam { site, accept_ms } => {
+                let rules = TeamRules { name: "all".to_owned(), accept_ms, hashed: true, ..TeamRules::default() };
+                let rules = Some(rules);
+                self.at_desk(&site, |site| Command::PutTeam { site, team: TeamId(1), rules }).await
+            }
+            Call::SetSeat { site, agent, capacity } => {
+                let agent = agent.parse()?;
+                let teams = vec![TeamId(1)];
+                let rules = SeatRules { capacity, teams, channels: Vec::new(), skills: Vec::new() };
+                self.at_desk(&site, |site| Command::PutSeat { site, agent, rules }).await
+            }
             Call::SetNode { node, drain } => {
                 let state = if drain { NodeState::Draining } else { NodeState::Active };
                 Ok(self.meta(MetaCommand::SetNodeState { node: NodeId(node), state }).await)
@@ -159,6 +199,18 @@ impl SimNode {
         });
         let (agent, site) = found.flatten().context("no such agent here yet")?;
         Ok(answered(new_token(&self.cluster, agent, site, name).await))
+    }
+
+    async fn at_desk(&self, site: &str, command: impl FnOnce(SiteId) -> Command) -> anyhow::Result<Value> {
+        let found = self.cluster.with_meta(|state| state.site_by_name(site).map(|(site, _)| site));
+        let site = found.flatten().context("no such site here yet")?;
+        let router = &self.cluster.router;
+        let asked = router.call(router.shard_of(Target::Desk(site)), ShardCall::Propose(command(site))).await;
+        Ok(match asked {
+            ShardReply::Done => json!({ "ok": null }),
+            ShardReply::Refused(refused) => json!({ "refused": format!("{refused:?}") }),
+            other => json!({ "unknown": format!("{other:?}") }),
+        })
     }
 
     async fn move_session(&self, session: SessionId, agent: AgentId) -> anyhow::Result<Value> {

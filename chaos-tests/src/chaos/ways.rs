@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use node::client::http::{self, HttpError};
 use parking_lot::Mutex;
 use proto::client::http::{LoggedIn, VisitorCreated};
 use proto::ids::{AgentId, SessionId};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::admin::Admin;
 use crate::cluster::SITE;
@@ -38,6 +39,16 @@ impl HttpWays {
         self.machines.iter().find(|one| one.machine == node.0).map_or("", |one| &one.admin)
     }
 
+    /// Sets something for good, whose answer says no more.
+    async fn set(&self, node: NodeId, method: &str, path: &str, body: &Value) -> Answer<()> {
+        match self.admin.ask(self.admin_of(node), method, path, Some(body)).await {
+            Ok((200..300, _)) => Answer::Ok(()),
+            Ok((400..500, said)) => Answer::Refused(said["detail"].as_str().unwrap_or_default().to_owned()),
+            Ok((status, said)) => Answer::Unknown(format!("{status} {said}")),
+            Err(error) => Answer::Unknown(format!("{error:#}")),
+        }
+    }
+
     fn client_of(&self, node: NodeId) -> &str {
         self.machines.iter().find(|one| one.machine == node.0).map_or("", |one| &one.client)
     }
@@ -62,12 +73,17 @@ impl Ways for HttpWays {
 
     async fn add_agent(&self, node: NodeId, name: &str) -> Answer<()> {
         let body = json!({ "site": SITE, "name": name, "password": PASSWORD });
-        match self.admin.ask(self.admin_of(node), "POST", "/admin/v1/agents", Some(&body)).await {
-            Ok((200..300, _)) => Answer::Ok(()),
-            Ok((400..500, said)) => Answer::Refused(said["detail"].as_str().unwrap_or_default().to_owned()),
-            Ok((status, said)) => Answer::Unknown(format!("{status} {said}")),
-            Err(error) => Answer::Unknown(format!("{error:#}")),
-        }
+        self.set(node, "POST", "/admin/v1/agents", &body).await
+    }
+
+    async fn set_team(&self, node: NodeId, accept_within: Duration) -> Answer<()> {
+        let body = json!({ "name": "all", "accept_s": accept_within.as_secs(), "shares": true });
+        self.set(node, "PUT", &format!("/admin/v1/sites/{SITE}/teams/t1"), &body).await
+    }
+
+    async fn set_seat(&self, node: NodeId, agent: AgentId, capacity: u32) -> Answer<()> {
+        let body = json!({ "capacity": capacity, "teams": ["t1"] });
+        self.set(node, "PUT", &format!("/admin/v1/sites/{SITE}/seats/{agent}"), &body).await
     }
 
     async fn log_in(&self, node: NodeId, name: &str) -> Answer<LoggedIn> {

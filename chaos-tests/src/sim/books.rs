@@ -62,8 +62,10 @@ impl World {
         let site = self.site().ok_or("no node knows the site")?;
         let desk = self.at(Target::Desk(site))?.peek(|state, rows| state.desk(rows, site));
         let desk = desk.map_err(|error| error.to_string())?;
-        if desk.queue_len != queued {
-            return Err(format!("{} conversations are in the queue, {queued} sessions wait", desk.queue_len));
+        let offered: usize = desk.seats.iter().map(|seat| seat.offered).sum();
+        if desk.queue_len + offered as u64 != queued {
+            let queue_len = desk.queue_len;
+            return Err(format!("{queue_len} conversations wait and {offered} are offered; {queued} sessions wait"));
         }
         for seat in &desk.seats {
             let holds = held.get(&seat.agent).map_or(0, BTreeSet::len);

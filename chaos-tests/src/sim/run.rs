@@ -328,6 +328,7 @@ async fn talk(settings: Settings, book: Recorder, stage: Arc<Stage>) -> turmoil:
         agents: settings.agents,
         pace: Duration::from_millis(150),
         move_every: Duration::from_millis(700),
+        accept_within: settings.seed.is_multiple_of(2).then_some(Duration::from_secs(2)),
         last_answers_within: ENDS_WITHIN,
     };
     let until = async |phase: u8| {

@@ -71,6 +71,15 @@ impl Ways for SimWays {
         answer(node, Call::Login { site: SITE.to_owned(), name: name.to_owned() }).await
     }
 
+    async fn set_team(&self, node: NodeId, accept_within: Duration) -> Answer<()> {
+        let accept_ms = accept_within.as_millis() as u32;
+        answer(node, Call::SetTeam { site: SITE.to_owned(), accept_ms }).await
+    }
+
+    async fn set_seat(&self, node: NodeId, agent: AgentId, capacity: u32) -> Answer<()> {
+        answer(node, Call::SetSeat { site: SITE.to_owned(), agent: agent.to_string(), capacity }).await
+    }
+
     async fn move_session(&self, node: NodeId, session: SessionId, agent: AgentId) -> Answer<()> {
         answer(node, Call::Move { session: session.to_string(), agent: agent.to_string() }).await
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::client::http::LoggedIn;
-use proto::client::{EventKind, Party};
+use proto::client::{EventKind, Party, SeatState};
 use proto::ids::SessionId;
 
 use super::client::Client;
@@ -16,6 +16,8 @@ use crate::history::{AgentId, Who};
 
 /// Sends that may wait for their acks.
 const UNDER_WAY_MAX: usize = 8;
+/// Conversations of an agent at once, where they are asked.
+const CAPACITY: u32 = 12;
 const COME_AGAIN_AFTER: Duration = Duration::from_millis(300);
 
 pub(super) async fn run<W: Ways>(room: Arc<Room<W>>, number: usize) -> anyhow::Result<()> {
@@ -41,6 +43,9 @@ pub(super) async fn run<W: Ways>(room: Arc<Room<W>>, number: usize) -> anyhow::R
             client.finish().await;
             return Ok(());
         }
+        if room.shape.accept_within.is_some() {
+            at_desk(&mut client, &mut dice);
+        }
         let Some((session, head)) = known.iter().nth(dice.below(known.len())).map(|(session, head)| (*session, *head))
         else {
             continue;
@@ -64,6 +69,30 @@ pub(super) async fn run<W: Ways>(room: Arc<Room<W>>, number: usize) -> anyhow::R
     Ok(())
 }
 
+/// Answers most of what is offered, comes back from a break, and now and then takes one out of its turn or a break.
+fn at_desk<W: Ways>(client: &mut Client<W>, dice: &mut Dice) {
+    if client.under_way() >= UNDER_WAY_MAX {
+        return;
+    }
+    let Some(seat) = client.seat() else { return };
+    for offer in seat.offers {
+        match dice.below(16) {
+            0 => client.answer(offer, false),
+            // Lets it pass.
+            1..4 => {}
+            _ => client.answer(offer, true),
+        }
+    }
+    if seat.state != SeatState::Online && dice.once_in(3) {
+        client.say_state(SeatState::Online);
+    } else if dice.once_in(40) {
+        client.say_state(if dice.once_in(2) { SeatState::Busy } else { SeatState::Away });
+    }
+    if dice.once_in(20) {
+        client.take();
+    }
+}
+
 async fn come<W: Ways>(room: &Room<W>, number: usize) -> Option<LoggedIn> {
     let agent = format!("agent-{number}");
     let mut is_known = false;
@@ -77,7 +106,11 @@ async fn come<W: Ways>(room: &Room<W>, number: usize) -> Option<LoggedIn> {
             is_known = matches!(room.ways.add_agent(node, &agent).await, Answer::Ok(()) | Answer::Refused(_));
         }
         if is_known && let Answer::Ok(logged_in) = room.ways.log_in(node, &agent).await {
-            return Some(logged_in);
+            let is_seated = room.shape.accept_within.is_none()
+                || matches!(room.ways.set_seat(node, logged_in.agent, CAPACITY).await, Answer::Ok(()));
+            if is_seated {
+                return Some(logged_in);
+            }
         }
         tokio::time::sleep(COME_AGAIN_AFTER).await;
     }

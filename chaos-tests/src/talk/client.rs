@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use node::client::{ChatClient, ClientError, Config, Item, ResumePoint};
 use parking_lot::Mutex;
-use proto::client::{Event, EventKind, HistoryFrom, HistoryPage, Party};
+use proto::client::{Event, EventKind, HistoryFrom, HistoryPage, Offered, Party, Seat, SeatState};
 use proto::ids::SessionId;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -31,6 +31,8 @@ pub(crate) struct Client<W> {
     pub unseen: mpsc::Receiver<Event<'static>>,
     /// The newest seq that was told, per session.
     heads: Arc<Mutex<BTreeMap<SessionId, u64>>>,
+    /// What is offered to an agent, and their state, as told last.
+    seat: Arc<Mutex<Option<Seat>>>,
     under_way: JoinSet<()>,
     /// Gives the socket that was open in the end.
     reader: JoinSet<Option<(Socket, NodeId)>>,
@@ -56,10 +58,11 @@ impl<W: Ways> Client<W> {
         let (tell, unseen) = mpsc::channel(UNSEEN_LEN_MAX);
         let heads: Arc<Mutex<BTreeMap<SessionId, u64>>> = Arc::default();
         let mut reader = JoinSet::new();
-        reader.spawn(read(room.clone(), id, items, tell, heads.clone()));
+        let seat: Arc<Mutex<Option<Seat>>> = Arc::default();
+        reader.spawn(read(room.clone(), id, items, tell, heads.clone(), seat.clone()));
         let device = DeviceId::from(device.as_str());
         let (sent, under_way) = (BTreeMap::new(), JoinSet::new());
-        Client { room, id, chat, device, sent, unseen, heads, under_way, reader }
+        Client { room, id, chat, device, sent, unseen, heads, seat, under_way, reader }
     }
 
     /// The newest seq of a session that this client was told.
@@ -117,6 +120,40 @@ impl<W: Ways> Client<W> {
         self.ask(op, move |chat| async move {
             let page = chat.history(session, HistoryFrom::After(after), Some(limit)).await?;
             Ok(Some(page_of(&page)))
+        });
+    }
+
+    /// What is offered, and the agent's state.
+    pub fn seat(&self) -> Option<Seat> {
+        self.seat.lock().clone()
+    }
+
+    /// Answers an offer and does not wait. Who has the conversation then, its events say.
+    pub fn answer(&mut self, offer: Offered, accepts: bool) {
+        let chat = self.chat.clone();
+        self.under_way.spawn(async move {
+            // An offer that is gone is an answer, too.
+            let _ = if accepts { chat.accept(offer).await } else { chat.decline(offer).await };
+        });
+    }
+
+    /// Takes the first of the queue and does not wait.
+    pub fn take(&mut self) {
+        let chat = self.chat.clone();
+        self.under_way.spawn(async move {
+            if let Some(first) = chat.queue(Some(1)).await.ok().and_then(|queue| queue.waiting.first().copied()) {
+                // Somebody else may have been faster.
+                let _ = chat.take(first.session, first.conversation).await;
+            }
+        });
+    }
+
+    /// Says whether the agent takes conversations, and does not wait.
+    pub fn say_state(&mut self, state: SeatState) {
+        let chat = self.chat.clone();
+        self.under_way.spawn(async move {
+            // It is said again if it is not told.
+            let _ = chat.seat(state).await;
         });
     }
 
@@ -180,6 +217,7 @@ async fn read<W: Ways>(
     mut items: mpsc::Receiver<Item>,
     tell: mpsc::Sender<Event<'static>>,
     heads: Arc<Mutex<BTreeMap<SessionId, u64>>>,
+    known_seat: Arc<Mutex<Option<Seat>>>,
 ) -> Option<(Socket, NodeId)> {
     let book = &room.book;
     let (mut socket, mut node, mut is_connected) = (Socket(0), NodeId(0), false);
@@ -212,7 +250,7 @@ async fn read<W: Ways>(
             Item::Stopped(error) => book.record(Body::Broken { client, what: format!("stopped: {}", error.code) }),
             // The client tells of every attempt to connect that failed.
             Item::Disconnected { .. } | Item::Typing(_) | Item::Presence(_) | Item::Raw(_) | Item::Place(_) => {}
-            Item::Seat(_) => {}
+            Item::Seat(seat) => *known_seat.lock() = Some(seat),
         }
     }
     is_connected.then_some((socket, node))

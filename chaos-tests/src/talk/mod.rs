@@ -38,6 +38,8 @@ pub struct Shape {
     pub pace: Duration,
     /// Mean pause between two moves of a session by the operator.
     pub move_every: Duration,
+    /// Agents are asked before they are given a conversation, and have so long to answer; `None`: they are given it.
+    pub accept_within: Option<Duration>,
     /// What was under way when the talk ends must be answered within this.
     pub last_answers_within: Duration,
 }

@@ -13,6 +13,16 @@ pub(super) async fn run<W: Ways>(room: Arc<Room<W>>) -> anyhow::Result<()> {
     let mut dice = Dice::new(room.shape.seed, 900_000);
     let client = ClientId(room.clients.fetch_add(1, Ordering::Relaxed) + 1);
     room.book.record(Body::Client { client, who: Who::Operator });
+    if let Some(accept_within) = room.shape.accept_within {
+        for turn in 0.. {
+            if room.is_over()
+                || matches!(room.ways.set_team(node(&room.ways, turn), accept_within).await, Answer::Ok(()))
+            {
+                break;
+            }
+            tokio::time::sleep(dice.pause(room.shape.move_every)).await;
+        }
+    }
     while !room.is_over() {
         tokio::time::sleep(dice.pause(room.shape.move_every)).await;
         let session = { room.sessions.lock().get(dice.below(room.shape.visitors)).copied() };

@@ -2,6 +2,7 @@
 //! Does not talk. Invariant: an answer that did not come is `Unknown`, never a refusal.
 
 use std::future::Future;
+use std::time::Duration;
 
 use node::client::ChatClient;
 use node::client::{Config, Item};
@@ -34,6 +35,11 @@ pub trait Ways: Send + Sync + 'static {
     /// Gives a conversation to an agent, as an operator.
     fn move_session(&self, node: NodeId, session: SessionId, agent: AgentId)
     -> impl Future<Output = Answer<()>> + Send;
+
+    /// Makes a team that all agents are of, who are asked before they are given anything and must answer within this.
+    fn set_team(&self, node: NodeId, accept_within: Duration) -> impl Future<Output = Answer<()>> + Send;
+    /// Makes an agent one of that team.
+    fn set_seat(&self, node: NodeId, agent: AgentId, capacity: u32) -> impl Future<Output = Answer<()>> + Send;
 
     /// The number of the node that a client was told this name of.
     fn number_of(&self, name: &str) -> NodeId {

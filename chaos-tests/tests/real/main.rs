@@ -27,4 +27,5 @@ mod figures;
 mod deployed;
 
 mod admin_api;
+mod desk;
 mod moved;

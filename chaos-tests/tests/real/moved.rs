@@ -1,64 +1,23 @@
 //! Owns the test of sessions that an operator moves between agents. Does not test who gets a session by itself.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use anyhow::{Context, bail, ensure};
-use chaos_tests::cluster::{Cluster, SITE};
+use chaos_tests::cluster::Cluster;
 use chaos_tests::http::{Connection, header};
+use chaos_tests::person::{Person, SOON, Told};
 use chaos_tests::wait;
-use node::client::{ChatClient, Config, Item, http};
 use parking_lot::Mutex;
-use proto::client::{Event, EventKind, HistoryFrom, Party};
+use proto::client::{EventKind, HistoryFrom, Party};
 use proto::ids::AgentId;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
-const SOON: Duration = Duration::from_secs(20);
 const PASSWORD: &str = "correct horse battery staple";
 const MOVES: u64 = 20;
 /// Before this move, the node that leads the session's shard dies.
 const KILL_AT: u64 = 10;
 
-/// A client, and every event it was told.
-struct Told {
-    client: ChatClient,
-    events: Arc<Mutex<Vec<Event<'static>>>>,
-    /// The first promise that a node broke.
-    broken: Arc<Mutex<Option<String>>>,
-    /// Ends with this.
-    reader: JoinSet<()>,
-}
-
-impl Told {
-    fn start(config: Config) -> Told {
-        let (client, mut items) = ChatClient::start(config);
-        let (events, broken) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(None)));
-        let mut told = Told { client, events: events.clone(), broken: broken.clone(), reader: JoinSet::new() };
-        told.reader.spawn(async move {
-            while let Some(item) = items.recv().await {
-                match item {
-                    Item::Event(event) => events.lock().push(event),
-                    Item::ProtocolViolation(violation) => drop(broken.lock().get_or_insert(violation.to_string())),
-                    Item::Stopped(error) => drop(broken.lock().get_or_insert(error.code.to_string())),
-                    _ => {}
-                }
-            }
-        });
-        told
-    }
-
-    /// Until it was told of this seq.
-    async fn wait(&self, seq: u64) -> anyhow::Result<()> {
-        let told = async || self.events.lock().iter().any(|event| event.seq == seq).then_some(());
-        wait::until(&format!("seq {seq} is told"), SOON, told).await
-    }
-}
-
-async fn agent(cluster: &Cluster, name: &str, first: usize) -> anyhow::Result<(AgentId, Told)> {
-    let nodes = cluster.clients_from(first);
-    let login = http::login(&nodes[0], SITE, name, PASSWORD).await?;
-    Ok((login.agent, Told::start(Config::new(nodes, login.token, Party::Agent(login.agent)))))
+async fn wait(person: &Person, seq: u64) -> anyhow::Result<()> {
+    let told = |told: &Told| told.events.iter().any(|event| event.seq == seq).then_some(());
+    person.wait(&format!("seq {seq} is told"), told).await
 }
 
 /// Asks a node to move the session; the status, and what it said.
@@ -96,14 +55,15 @@ async fn a_session_that_is_moved_while_they_talk_and_a_node_dies_has_one_agent_a
     for name in ["ann", "bob", "cyd"] {
         cluster.add_agent(name, PASSWORD).await?;
     }
-    let agents = [agent(&cluster, "ann", 1).await?, agent(&cluster, "bob", 2).await?];
-    let new = http::create_visitor(&cluster.node(1).client, SITE).await?;
+    let agents =
+        [Person::agent(&cluster, "ann", PASSWORD, 1).await?, Person::agent(&cluster, "bob", PASSWORD, 2).await?];
+    let (new, visitor) = Person::visitor(&cluster, 0).await?;
     let (id, session) = (new.session, new.session.to_string());
-    let visitor = Told::start(Config::new(cluster.clients_from(0), new.token.clone(), Party::Visitor(new.visitor)));
     let acked = Mutex::new(vec![(visitor.client.send(id, "0").await?.seq, "0".to_owned())]);
     let first = wait::until("an agent has the session", SOON, async || {
-        (0..2)
-            .find(|at| agents[*at].1.events.lock().iter().any(|event| matches!(event.kind, EventKind::Assigned { .. })))
+        (0..2).find(|at| {
+            agents[*at].1.told.lock().events.iter().any(|event| matches!(event.kind, EventKind::Assigned { .. }))
+        })
     });
     let mut has = first.await?;
 
@@ -131,7 +91,7 @@ async fn a_session_that_is_moved_while_they_talk_and_a_node_dies_has_one_agent_a
         acked.lock().push((ack.seq, text));
         ensure!(view["agent"] == agents[to].0.to_string() && view["state"] == "open", "{view}");
         let from = view["open_from"].as_u64().context("no open_from")?;
-        agents[to].1.wait(from).await.context("the new agent does not follow it")?;
+        wait(&agents[to].1, from).await.context("the new agent does not follow it")?;
         let text = format!("agent {round}");
         let seq = agents[to].1.client.send(id, text.clone()).await.context("the new agent cannot answer")?.seq;
         acked.lock().push((seq, text));
@@ -150,7 +110,7 @@ async fn a_session_that_is_moved_while_they_talk_and_a_node_dies_has_one_agent_a
     ensure!(told.contains(&owner.0.to_string()), "{told}");
     let view: Value =
         serde_json::from_str(&cluster.command(&["admin", "sessions", "show", &session, "--json"], "").await?)?;
-    owner.1.wait(view["open_from"].as_u64().context("no open_from")?).await?;
+    wait(&owner.1, view["open_from"].as_u64().context("no open_from")?).await?;
     let closed = wait::until("the last agent closes it", SOON, async || owner.1.client.close(id).await.ok());
     closed.await?;
     let (status, told) = move_to(&cluster, 1, &session, &agents[0].0.to_string()).await?;
@@ -160,8 +120,8 @@ async fn a_session_that_is_moved_while_they_talk_and_a_node_dies_has_one_agent_a
 
 /// What was acked stands where it was acked, only who has the session writes, and who has it is told of all there is.
 async fn check(
-    visitor: &Told,
-    agents: &[(AgentId, Told)],
+    visitor: &Person,
+    agents: &[(AgentId, Person)],
     session: proto::ids::SessionId,
     acked: &[(u64, String)],
 ) -> anyhow::Result<()> {
@@ -182,7 +142,7 @@ async fn check(
         }
         // The event that takes it away is told to both; what came before the first was assigned, to the first.
         for (agent, told) in agents.iter().filter(|(agent, _)| owner == Some(*agent)) {
-            told.wait(seq).await.with_context(|| format!("{agent} has the session"))?;
+            wait(told, seq).await.with_context(|| format!("{agent} has the session"))?;
         }
     }
     ensure!(moves == MOVES + 1 && owner.is_none(), "{moves} moves, and in the end {owner:?} has it");
@@ -195,9 +155,7 @@ async fn check(
     }
     let messages = history.events.iter().filter(|event| matches!(event.kind, EventKind::Message { .. })).count();
     ensure!(messages == acked.len(), "{messages} messages, {} acked", acked.len());
-    for told in agents.iter().map(|(_, told)| told).chain([visitor]) {
-        ensure!(told.broken.lock().is_none(), "{:?}", told.broken.lock());
-    }
+    agents.iter().map(|(_, told)| told).chain([visitor]).try_for_each(Person::check)?;
     println!("{moves} moves, {messages} messages, {} events", history.events.len());
     Ok(())
 }

@@ -1,0 +1,63 @@
+//! Owns the tests of the desk on real nodes: who is asked, who takes, who waits where, whatever node dies. Does not test the rules
+//! case by case: `chat/src/tests` does. Invariant: each complaint that people have of such systems is a test by its name.
+
+mod complaints;
+mod race;
+
+use anyhow::{Context, ensure};
+use chaos_tests::cluster::{Cluster, SITE};
+use chaos_tests::wait;
+use proto::command::Target;
+use proto::ids::{AgentId, SiteId};
+use serde_json::Value;
+
+const PASSWORD: &str = "correct horse battery staple";
+/// The first site of a cluster.
+const DESK: Target = Target::Desk(SiteId(1));
+
+/// `everdesk admin`, as JSON.
+async fn admin(cluster: &Cluster, args: &[&str]) -> anyhow::Result<Value> {
+    let args = [&["admin"], args, &["--json"]].concat();
+    let text = cluster.command(&args, "").await?;
+    serde_json::from_str(&text).with_context(|| format!("{args:?}: {text}"))
+}
+
+async fn set_team(cluster: &Cluster, team: &str, args: &[&str]) -> anyhow::Result<()> {
+    admin(cluster, &[&["teams", "set", SITE, team, "--name", team], args].concat()).await.map(drop)
+}
+
+async fn set_seat(cluster: &Cluster, agent: AgentId, capacity: u32, args: &[&str]) -> anyhow::Result<()> {
+    let (agent, capacity) = (agent.to_string(), capacity.to_string());
+    admin(cluster, &[&["seats", "set", SITE, &agent, "--capacity", &capacity], args].concat()).await.map(drop)
+}
+
+async fn desk(cluster: &Cluster) -> anyhow::Result<Value> {
+    admin(cluster, &["desks", "show", SITE]).await
+}
+
+/// The node that leads a shard.
+async fn leader(cluster: &Cluster, target: Target) -> anyhow::Result<u64> {
+    let overview = cluster.overview().await?;
+    let shard = target.shard(overview.data_shards().count() as u32).to_string();
+    let found = wait::until("the shard has a leader", wait_within(), async || {
+        let view = admin(cluster, &["shards", "show", &shard]).await.ok()?;
+        view["leader"].as_str()?.trim_start_matches('n').parse::<u64>().ok()
+    });
+    found.await
+}
+
+fn wait_within() -> std::time::Duration {
+    chaos_tests::person::SOON
+}
+
+/// Nobody waits, and nobody has anything.
+async fn is_empty(cluster: &Cluster) -> anyhow::Result<()> {
+    let empty = wait::until("the desk is empty", wait_within(), async || {
+        let view = desk(cluster).await.ok()?;
+        let seats = view["seats"].as_array()?;
+        (view["queued"] == 0 && seats.iter().all(|seat| seat["open"] == 0)).then_some(())
+    });
+    let done = empty.await;
+    ensure!(done.is_ok(), "{}", desk(cluster).await?);
+    Ok(())
+}
