@@ -35,7 +35,7 @@ impl Told {
         let of_session = self.events.iter().filter(|event| event.session == session);
         let holders = of_session.filter_map(|event| match event.kind {
             EventKind::Assigned { agent } => Some(Some(agent)),
-            EventKind::Closed { .. } => Some(None),
+            EventKind::Closed { .. } | EventKind::Queued { .. } => Some(None),
             EventKind::Message { .. } => None,
         });
         holders.last().flatten()

@@ -57,7 +57,7 @@ fn agent_of(events: &[Event<'static>]) -> Option<AgentId> {
     for event in events {
         match event.kind {
             EventKind::Assigned { agent } => owner = Some(agent),
-            EventKind::Closed { .. } => owner = None,
+            EventKind::Closed { .. } | EventKind::Queued { .. } => owner = None,
             EventKind::Message { .. } => {}
         }
     }

@@ -163,6 +163,20 @@ impl Shard {
         Ok(())
     }
 
+    /// The site's rules take back what is open with an agent who is not there.
+    pub(crate) fn agent_absent(&mut self, rows: &dyn Rows, id: AgentId) -> Result<(), ApplyError> {
+        let Some(agent) = self.hold_agent(rows, id)? else { return Ok(()) };
+        if agent.online {
+            return Ok(());
+        }
+        let open = agent.open.clone();
+        drop(agent);
+        for (session, conversation) in open {
+            self.work.mail(Mail::Release { session, conversation, agent: id });
+        }
+        Ok(())
+    }
+
     /// A session says that a conversation is (`theirs`) or is no longer the agent's.
     pub(crate) fn agent_assigned(
         &mut self,

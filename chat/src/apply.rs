@@ -158,6 +158,10 @@ impl Shard {
             Command::AgentState { agent, state } => self.agent_state(rows, agent, state)?,
             Command::Tick => self.do_what_is_due(rows)?,
             Command::About { session, about } => self.about(rows, session, about)?,
+            Command::Release { session, by, seen, team } => self.release_seen(rows, session, by, seen, team)?,
+            Command::Hand { site, agent, session, conversation, to } => {
+                self.desk_hand(rows, site, agent, session, conversation, to)?
+            }
             #[cfg(feature = "next")]
             Command::Tally { session } => self.tally(rows, session)?,
         };
@@ -186,7 +190,9 @@ impl Shard {
             | Command::Reassign { session, .. }
             | Command::About { session, .. } => self.sessions.peek(session).is_some(),
             // Most look at no event, or at those in memory.
-            Command::CloseSeen { session, seen, .. } | Command::ReassignSeen { session, seen, .. } => {
+            Command::CloseSeen { session, seen, .. }
+            | Command::ReassignSeen { session, seen, .. }
+            | Command::Release { session, seen, .. } => {
                 self.sessions.peek(session).is_some_and(|session| session.log.head() <= *seen)
             }
             Command::AgentLogin { agent, .. }
@@ -197,7 +203,8 @@ impl Shard {
             }
             Command::Accept { site, session, .. }
             | Command::Decline { site, session, .. }
-            | Command::Take { site, session, .. } => {
+            | Command::Take { site, session, .. }
+            | Command::Hand { site, session, .. } => {
                 self.wants.peek(&(*site, *session)).is_some() && self.is_desk_warm(*site)
             }
             // What is due names sessions whose wants may be cold.
@@ -208,14 +215,19 @@ impl Shard {
             Command::Inbox { from, seq, message } => {
                 *seq != self.inbox_seen(*from) + 1
                     || match message {
-                        Mail::Assign { session, .. } => self.sessions.peek(session).is_some(),
+                        Mail::Assign { session, .. } | Mail::Handed { session, .. } | Mail::Release { session, .. } => {
+                            self.sessions.peek(session).is_some()
+                        }
                         Mail::Assigned { agent, .. }
                         | Mail::Unassigned { agent, .. }
                         | Mail::Offered { agent, .. }
-                        | Mail::Withdrawn { agent, .. } => self.agents.peek(agent).is_some(),
+                        | Mail::Withdrawn { agent, .. }
+                        | Mail::Absent { agent } => self.agents.peek(agent).is_some(),
                         Mail::Want { site, session, .. }
                         | Mail::Done { site, session, .. }
-                        | Mail::Reassigned { site, session, .. } => {
+                        | Mail::Reassigned { site, session, .. }
+                        | Mail::Returned { site, session, .. }
+                        | Mail::Requeued { site, session, .. } => {
                             self.wants.peek(&(*site, *session)).is_some() && self.is_desk_warm(*site)
                         }
                         Mail::AgentState { site, agent, .. } => {
@@ -276,7 +288,20 @@ impl Shard {
             Mail::Withdrawn { agent, session, offer, missed } => {
                 self.agent_withdrawn(rows, agent, session, offer, missed)?;
             }
-            Mail::Assign { session, conversation, agent } => self.assign(rows, session, conversation, agent)?,
+            Mail::Returned { site, session, turn } => self.desk_returned(rows, site, session, turn)?,
+            Mail::Requeued { site, session, conversation, ask } => {
+                self.desk_requeued(rows, site, session, conversation, &ask)?;
+            }
+            Mail::Absent { agent } => self.agent_absent(rows, agent)?,
+            Mail::Release { session, conversation, agent } => {
+                self.release_absent(rows, session, conversation, agent)?;
+            }
+            Mail::Handed { session, conversation, from, agent, turn } => {
+                self.handed(rows, session, conversation, [from, agent], turn)?;
+            }
+            Mail::Assign { session, conversation, agent, turn } => {
+                self.assign(rows, session, conversation, agent, turn)?;
+            }
             Mail::Assigned { agent, session, conversation } => {
                 self.agent_assigned(rows, agent, session, conversation, true)?;
             }

@@ -96,6 +96,11 @@ impl Journal {
                 self.party(*by);
                 self.number(*conversation);
             }
+            EventBody::Queued { by, conversation } => {
+                self.bytes.push(3);
+                self.party(*by);
+                self.number(*conversation);
+            }
         }
     }
 
@@ -123,7 +128,10 @@ impl Journal {
                 self.number(agent.0);
                 self.bytes.push(*state as u8);
             }
-            Mail::Assign { session, conversation, agent } => self.about_agent(3, *session, *conversation, *agent),
+            Mail::Assign { session, conversation, agent, turn } => {
+                self.about_agent(3, *session, *conversation, *agent);
+                self.number(*turn);
+            }
             Mail::Assigned { agent, session, conversation } => self.about_agent(4, *session, *conversation, *agent),
             Mail::Unassigned { agent, session, conversation } => self.about_agent(5, *session, *conversation, *agent),
             Mail::Reassigned { site, session, conversation, agent } => {
@@ -144,6 +152,29 @@ impl Journal {
                 self.bytes.push(*urgency);
                 self.number(u64::from(*lane));
             }
+            Mail::Returned { site, session, turn } => {
+                self.bytes.push(10);
+                self.session(*session);
+                self.number(u64::from(site.0));
+                self.number(*turn);
+            }
+            Mail::Requeued { site, session, conversation, ask } => {
+                self.bytes.push(11);
+                self.session(*session);
+                self.number(u64::from(site.0));
+                self.number(*conversation);
+                self.text(&proto::codec::encode_bare(ask.as_ref()));
+            }
+            Mail::Handed { session, conversation, from, agent, turn } => {
+                self.about_agent(12, *session, *conversation, *agent);
+                self.number(from.0);
+                self.number(*turn);
+            }
+            Mail::Absent { agent } => {
+                self.bytes.push(13);
+                self.number(agent.0);
+            }
+            Mail::Release { session, conversation, agent } => self.about_agent(14, *session, *conversation, *agent),
         }
     }
 

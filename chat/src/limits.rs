@@ -32,6 +32,8 @@ pub const CHANNEL_MAX: u8 = 15;
 pub const OFFERS_PER_SEAT_MAX: usize = 16;
 /// The longest that an agent may think about an offer, in milliseconds.
 pub const ACCEPT_MS_MAX: u32 = 3_600_000;
+/// An agent without a socket for so long loses open conversations to the queue, unless the site says otherwise, in milliseconds.
+pub const REQUEUE_MS: u64 = 180_000;
 /// A conversation that its only agents declined is offered to them again after this time at the latest, in milliseconds.
 pub const ASIDE_MS_MAX: u64 = 5_000;
 /// Skills and channels of a seat, and skills that a conversation asks for.

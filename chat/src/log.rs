@@ -33,7 +33,7 @@ pub(crate) struct Log {
 pub(crate) fn event_bytes(event: &Event) -> usize {
     let text = match &event.body {
         EventBody::Message { device, cid, text, .. } => device.len() + cid.len() + text.len(),
-        EventBody::Assigned { .. } | EventBody::Closed { .. } => 0,
+        EventBody::Assigned { .. } | EventBody::Closed { .. } | EventBody::Queued { .. } => 0,
     };
     size_of::<Event>() + text
 }

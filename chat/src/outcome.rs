@@ -75,6 +75,10 @@ pub enum Refusal {
     Changed,
     /// The conversation is not offered to this agent any more, or was never.
     OfferGone,
+    /// The agent has as many conversations as the seat allows.
+    SeatFull,
+    /// The agent has no socket.
+    NotThere,
     /// The named part of the rules is empty, too long, unordered, or out of range.
     RulesInvalid(&'static str),
 }
@@ -98,6 +102,8 @@ impl Refusal {
             Refusal::Changed => (13, 0),
             Refusal::OfferGone => (14, 0),
             Refusal::RulesInvalid(_) => (15, 0),
+            Refusal::SeatFull => (16, 0),
+            Refusal::NotThere => (17, 0),
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct SessionView {
     /// The last seq.
     pub head: u64,
     pub open: Option<OpenView>,
+    /// Conversations so far; the number of the last one.
+    pub conversations: u64,
     /// The last agent who had a conversation here.
     pub last_agent: Option<AgentId>,
     pub visitor_cursor: CursorView,
@@ -134,6 +136,7 @@ impl Shard {
                 first_seq: open.first_seq,
                 agent: open.agent,
             }),
+            conversations: session.conversations,
             last_agent: session.last_agent,
             visitor_cursor: session.visitor_cursor.into(),
             agent_cursor: session.agent_cursor.into(),

@@ -187,7 +187,7 @@ impl Reconciliation {
                 continue;
             };
             desk.seat_again(agent, &need);
-            let place = PlaceRow::Assigned { agent, offer: 0 };
+            let place = PlaceRow::Assigned { agent, offer: 0, turn: 0 };
             put_want(out, site, talk.session, WantRow { conversation: talk.number, need, ticket: 0, since_ms, place });
             told.assigned += 1;
         }
@@ -256,6 +256,10 @@ fn is_told_by_rows(mail: &Mail) {
         Mail::Reassigned { .. } => {}
         // What was offered waits again.
         Mail::Offered { .. } | Mail::Withdrawn { .. } | Mail::Onward { .. } => {}
+        // Whose it is, or that it waits, is read off the session.
+        Mail::Returned { .. } | Mail::Requeued { .. } | Mail::Handed { .. } | Mail::Release { .. } => {}
+        // Nobody has been seen yet when a cluster begins anew; who does not come is absent again.
+        Mail::Absent { .. } => {}
     }
 }
 

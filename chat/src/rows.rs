@@ -79,9 +79,12 @@ pub(crate) struct SessionRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct OpenRow {
     pub number: u64,
-    /// The first event of the conversation; once it went from one agent to another, the event that gave it to this one.
+    /// The first event of the conversation; once it went from one agent to another, the event that gave it to this one. While it
+    /// waits again, the event that says so.
     pub first_seq: u64,
     pub agent: Option<AgentId>,
+    /// It was an agent's, and went back to the desk.
+    pub waits_again: bool,
 }
 
 /// How far one side has come; `read <= received <= head`.
@@ -181,6 +184,8 @@ pub(crate) struct SeatRow {
     pub rules: SeatRules,
     /// What is offered to the agent; ascending.
     pub offers: Vec<SessionId>,
+    /// When the agent's last socket went, milliseconds since 1970; 0: there is one.
+    pub gone_ms: u64,
 }
 
 /// Conversations that ask for the same.
@@ -234,8 +239,8 @@ pub(crate) enum PlaceRow {
     Aside { until_ms: u64 },
     /// The agent may accept it until then. An offer has the number of its turn.
     Offered { agent: AgentId, offer: u64, until_ms: u64 },
-    /// `offer`: the one that was accepted, or 0.
-    Assigned { agent: AgentId, offer: u64 },
+    /// `offer`: the one that was accepted, or 0. `turn`: in which the desk gave it; 0: it did not.
+    Assigned { agent: AgentId, offer: u64, turn: u64 },
 }
 
 /// What a desk does about a session at a time.
@@ -245,6 +250,8 @@ pub(crate) enum DueRow {
     Missed { offer: u64 },
     /// Who declined may be asked again.
     Again,
+    /// An agent has been away since then, milliseconds since 1970. It stands under the agent's number in the place of a session's.
+    Absent { since_ms: u64 },
 }
 
 /// The version in force for the shard.

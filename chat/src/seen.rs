@@ -7,12 +7,13 @@ use crate::limits::SEEN_LOOK_MAX;
 use crate::outcome::{ApplyError, Refusal, Reply};
 use crate::rows::Rows;
 use proto::command::{EventBody, Party};
-use proto::ids::{AgentId, SessionId};
+use proto::ids::{AgentId, SessionId, TeamId};
 
 /// What became of a conversation.
 enum Change {
     Closed,
     Assigned(AgentId),
+    Queued,
 }
 
 /// What a caller cannot know who saw no more than that.
@@ -67,6 +68,24 @@ impl Shard {
         }
     }
 
+    /// As a move: one that was done is done, and one that comes after another change is refused.
+    pub(crate) fn release_seen(
+        &mut self,
+        rows: &dyn Rows,
+        id: SessionId,
+        by: Party,
+        seen: u64,
+        team: Option<TeamId>,
+    ) -> Result<Reply, ApplyError> {
+        let since = self.since(rows, id, seen)?;
+        match since.changes.first() {
+            None if since.none_was_open => Ok(Reply::Rejected(Refusal::ConversationClosed)),
+            None => self.release(rows, id, by, team),
+            Some(Change::Queued) => Ok(Reply::Done),
+            Some(_) => Ok(Reply::Rejected(Refusal::Changed)),
+        }
+    }
+
     /// What has come above `seen`; nothing when there is no such session.
     fn since(&self, rows: &dyn Rows, id: SessionId, seen: u64) -> Result<Since, ApplyError> {
         let head = self.with_session(rows, id, |session| session.log.head())?.unwrap_or(0);
@@ -84,7 +103,8 @@ impl Shard {
                 EventBody::Closed { .. } if event.seq <= from => since.none_was_open = true,
                 EventBody::Closed { .. } => since.changes.push(Change::Closed),
                 EventBody::Assigned { agent, .. } if event.seq > from => since.changes.push(Change::Assigned(agent)),
-                EventBody::Assigned { .. } | EventBody::Message { .. } => {}
+                EventBody::Queued { .. } if event.seq > from => since.changes.push(Change::Queued),
+                EventBody::Assigned { .. } | EventBody::Message { .. } | EventBody::Queued { .. } => {}
             }
         }
         Ok(since)

@@ -11,8 +11,8 @@ use crate::log::Log;
 use crate::outcome::{ApplyError, Effect, Refusal, Reply};
 use crate::rows::{self, Changes, CursorRow, OpenRow, Rows, SessionRow};
 use proto::command::{EventBody, Mail, Party, TokenHash};
-use proto::desk::About;
-use proto::ids::{AgentId, SessionId, SiteId, VisitorId};
+use proto::desk::{About, Ask};
+use proto::ids::{AgentId, SessionId, SiteId, TeamId, VisitorId};
 
 /// A visitor's session in memory.
 pub(crate) struct Session {
@@ -40,6 +40,18 @@ impl Weight for Session {
         let about: usize = self.about.facts.iter().map(|(name, value)| 48 + name.len() + value.len()).sum();
         let tokens = self.tokens.capacity() * size_of::<TokenHash>();
         size_of::<Session>() + tokens + about + self.log.bytes() + self.devices.bytes()
+    }
+}
+
+impl OpenRow {
+    /// Who takes a conversation that another agent had begins with the event that says so, or, when it waited in between, behind the
+    /// one that says that: an earlier one would end the subscription.
+    fn given_to(self, agent: AgentId, seq: u64) -> OpenRow {
+        let first_seq = match self.agent {
+            Some(_) => seq,
+            None => self.first_seq + u64::from(self.waits_again),
+        };
+        OpenRow { agent: Some(agent), first_seq, waits_again: false, ..self }
     }
 }
 
@@ -302,10 +314,7 @@ impl Shard {
         let (site, conversation) = (session.site, open.number);
         let session = session.change();
         let event = session.log.append(work.clock_ms, EventBody::Assigned { agent, conversation });
-        // Who takes a conversation that another agent had begins with the event that says so: an earlier one names that agent,
-        // and would end the subscription.
-        let first_seq = if open.agent.is_some() { event.seq } else { open.first_seq };
-        session.open = Some(OpenRow { agent: Some(agent), first_seq, ..open });
+        session.open = Some(open.given_to(agent, event.seq));
         session.last_agent = Some(agent);
         work.event(id, event);
         if let Some(before) = open.agent {
@@ -323,6 +332,7 @@ impl Shard {
         id: SessionId,
         conversation: u64,
         agent: AgentId,
+        turn: u64,
     ) -> Result<(), ApplyError> {
         let work = &mut self.work;
         let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else { return Ok(()) };
@@ -330,13 +340,88 @@ impl Shard {
             Some(open) if open.number == conversation && open.agent == Some(agent) => {}
             Some(open) if open.number == conversation && open.agent.is_none() => {
                 let session = session.change();
-                session.open = Some(OpenRow { agent: Some(agent), ..open });
-                session.last_agent = Some(agent);
                 let event = session.log.append(work.clock_ms, EventBody::Assigned { agent, conversation });
+                session.open = Some(open.given_to(agent, event.seq));
+                session.last_agent = Some(agent);
                 work.event(id, event);
                 work.mail(Mail::Assigned { agent, session: id, conversation });
             }
-            _ => work.mail(Mail::Done { site: session.site, session: id, conversation, agent: Some(agent) }),
+            _ => work.mail(Mail::Returned { site: session.site, session: id, turn }),
+        }
+        Ok(())
+    }
+
+    /// The desk gives the conversation of one agent to another, as that one asked.
+    pub(crate) fn handed(
+        &mut self,
+        rows: &dyn Rows,
+        id: SessionId,
+        conversation: u64,
+        [from, agent]: [AgentId; 2],
+        turn: u64,
+    ) -> Result<(), ApplyError> {
+        let work = &mut self.work;
+        let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else { return Ok(()) };
+        match session.open {
+            Some(open) if open.number == conversation && open.agent == Some(agent) => {}
+            Some(open) if open.number == conversation && open.agent == Some(from) => {
+                let session = session.change();
+                let event = session.log.append(work.clock_ms, EventBody::Assigned { agent, conversation });
+                session.open = Some(open.given_to(agent, event.seq));
+                session.last_agent = Some(agent);
+                work.event(id, event);
+                work.mail(Mail::Unassigned { agent: from, session: id, conversation });
+                work.mail(Mail::Assigned { agent, session: id, conversation });
+            }
+            _ => work.mail(Mail::Returned { site: session.site, session: id, turn }),
+        }
+        Ok(())
+    }
+
+    /// The open conversation goes back to the desk. `team`: for whom it waits now.
+    pub(crate) fn release(
+        &mut self,
+        rows: &dyn Rows,
+        id: SessionId,
+        by: Party,
+        team: Option<TeamId>,
+    ) -> Result<Reply, ApplyError> {
+        let work = &mut self.work;
+        let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else {
+            return Ok(Reply::Rejected(Refusal::UnknownSession));
+        };
+        let Some(open) = session.open else { return Ok(Reply::Rejected(Refusal::ConversationClosed)) };
+        let before = match (by, open.agent) {
+            (Party::Agent(agent), held) if held != Some(agent) => return Ok(Reply::Rejected(Refusal::NotYours)),
+            (Party::Visitor, _) => return Ok(Reply::Rejected(Refusal::NotYours)),
+            (_, None) => return Ok(Reply::Done),
+            (_, Some(before)) => before,
+        };
+        let (site, conversation) = (session.site, open.number);
+        let session = session.change();
+        let event = session.log.append(work.clock_ms, EventBody::Queued { by, conversation });
+        session.open = Some(OpenRow { agent: None, first_seq: event.seq, waits_again: true, ..open });
+        let team = team.or(session.about.team);
+        let ask = Box::new(Ask { team, but: Some(before), ..Ask::of(&session.about, None) });
+        work.event(id, event);
+        work.mail(Mail::Unassigned { agent: before, session: id, conversation });
+        work.mail(Mail::Requeued { site, session: id, conversation, ask });
+        Ok(Reply::Done)
+    }
+
+    /// The agent who has the conversation has been away for too long.
+    pub(crate) fn release_absent(
+        &mut self,
+        rows: &dyn Rows,
+        id: SessionId,
+        conversation: u64,
+        agent: AgentId,
+    ) -> Result<(), ApplyError> {
+        let has_it = |session: &Session| {
+            session.open.is_some_and(|open| (open.number, open.agent) == (conversation, Some(agent)))
+        };
+        if self.with_session(rows, id, has_it)? == Some(true) {
+            self.release(rows, id, Party::System, None)?;
         }
         Ok(())
     }

@@ -80,6 +80,11 @@ pub enum Command {
     Tick,
     /// What is known of the visitor: for routes, and for whoever answers. Takes the place of what was known before.
     About { session: SessionId, about: About },
+    /// The open conversation goes back to the desk, for that team or whichever it was for, unless something became of it after
+    /// event `seen`.
+    Release { session: SessionId, by: Party, seen: u64, team: Option<TeamId> },
+    /// The agent who has the conversation gives it to another of the site who has room. Idempotent.
+    Hand { site: SiteId, agent: AgentId, session: SessionId, conversation: u64, to: AgentId },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -90,12 +95,12 @@ pub enum Command {
 pub enum Mail {
     /// Session to desk: find an agent for this conversation.
     Want { site: SiteId, session: SessionId, conversation: u64, ask: Box<Ask> },
-    /// Session to desk: the conversation ended, or the assignment came too late. `agent`: whose seat becomes free.
+    /// Session to desk: the conversation ended. `agent`: whose seat becomes free.
     Done { site: SiteId, session: SessionId, conversation: u64, agent: Option<AgentId> },
     /// Agent to desk: whether the agent takes conversations.
     AgentState { site: SiteId, agent: AgentId, state: SeatState },
-    /// Desk to session: this agent takes the conversation.
-    Assign { session: SessionId, conversation: u64, agent: AgentId },
+    /// Desk to session: this agent takes the conversation. `turn` counts what the desk gives.
+    Assign { session: SessionId, conversation: u64, agent: AgentId, turn: u64 },
     /// Session to agent: the conversation is now yours.
     Assigned { agent: AgentId, session: SessionId, conversation: u64 },
     /// Session to agent: the conversation is over.
@@ -108,6 +113,16 @@ pub enum Mail {
     Withdrawn { agent: AgentId, session: SessionId, offer: u64, missed: bool },
     /// Desk to itself: go on behind the lane of this urgency and number, where the last command left off.
     Onward { site: SiteId, urgency: u8, lane: u32 },
+    /// Session to desk: what was given in that turn came too late, and goes back.
+    Returned { site: SiteId, session: SessionId, turn: u64 },
+    /// Session to desk: the conversation waits again, wherever it was.
+    Requeued { site: SiteId, session: SessionId, conversation: u64, ask: Box<Ask> },
+    /// Desk to session: the conversation is `agent`'s in place of `from`.
+    Handed { session: SessionId, conversation: u64, from: AgentId, agent: AgentId, turn: u64 },
+    /// Desk to agent: nobody has seen the agent for so long that the site's rules take back what is open.
+    Absent { agent: AgentId },
+    /// Agent to session: the agent is not there; the conversation goes back to the desk.
+    Release { session: SessionId, conversation: u64, agent: AgentId },
 }
 
 /// A numbered event of a session, as stored and as sent between nodes.
@@ -123,9 +138,26 @@ pub struct Event {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum EventBody {
-    Message { from: Party, device: String, n: u64, cid: String, text: String },
-    Assigned { agent: AgentId, conversation: u64 },
-    Closed { by: Party, conversation: u64 },
+    Message {
+        from: Party,
+        device: String,
+        n: u64,
+        cid: String,
+        text: String,
+    },
+    Assigned {
+        agent: AgentId,
+        conversation: u64,
+    },
+    Closed {
+        by: Party,
+        conversation: u64,
+    },
+    /// The conversation waits for an agent again.
+    Queued {
+        by: Party,
+        conversation: u64,
+    },
 }
 
 /// One raft entry of the meta group.
@@ -256,7 +288,8 @@ impl Command {
             | Command::Reassign { session, .. }
             | Command::CloseSeen { session, .. }
             | Command::ReassignSeen { session, .. }
-            | Command::About { session, .. } => Some(Target::Session(*session)),
+            | Command::About { session, .. }
+            | Command::Release { session, .. } => Some(Target::Session(*session)),
             Command::AgentLogin { agent, .. }
             | Command::AgentPresence { agent, .. }
             | Command::AgentState { agent, .. } => Some(Target::Agent(*agent)),
@@ -265,7 +298,8 @@ impl Command {
             | Command::PutSite { site, .. }
             | Command::Accept { site, .. }
             | Command::Decline { site, .. }
-            | Command::Take { site, .. } => Some(Target::Desk(*site)),
+            | Command::Take { site, .. }
+            | Command::Hand { site, .. } => Some(Target::Desk(*site)),
             Command::Inbox { message, .. } => Some(message.target()),
             Command::OutboxAcked { .. } | Command::SetShardVersion { .. } | Command::Tick => None,
             #[cfg(feature = "next")]
@@ -282,12 +316,17 @@ impl Mail {
             | Mail::Done { site, .. }
             | Mail::AgentState { site, .. }
             | Mail::Reassigned { site, .. }
-            | Mail::Onward { site, .. } => Target::Desk(*site),
-            Mail::Assign { session, .. } => Target::Session(*session),
+            | Mail::Onward { site, .. }
+            | Mail::Returned { site, .. }
+            | Mail::Requeued { site, .. } => Target::Desk(*site),
+            Mail::Assign { session, .. } | Mail::Handed { session, .. } | Mail::Release { session, .. } => {
+                Target::Session(*session)
+            }
             Mail::Assigned { agent, .. }
             | Mail::Unassigned { agent, .. }
             | Mail::Offered { agent, .. }
-            | Mail::Withdrawn { agent, .. } => Target::Agent(*agent),
+            | Mail::Withdrawn { agent, .. }
+            | Mail::Absent { agent } => Target::Agent(*agent),
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Ask {
     pub priority: u8,
     /// Who had the conversation before, and when it ended, in milliseconds since 1970.
     pub last: Option<(AgentId, u64)>,
+    /// Who has just given it back: anybody else comes first.
+    pub but: Option<AgentId>,
 }
 
 impl Ask {
@@ -72,6 +74,8 @@ pub struct SiteRules {
     pub routes: Vec<Route>,
     /// For so long after a conversation its agent comes first for the next; 0: never.
     pub sticky_ms: u64,
+    /// An agent without a socket for so long loses the open conversations to the queue; 0: never.
+    pub requeue_ms: u64,
 }
 
 /// Where conversations go that look so.

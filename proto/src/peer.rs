@@ -254,6 +254,8 @@ pub struct SessionState {
     /// First event of the open conversation that its agent follows; `head + 1` if none is open.
     pub open_from: u64,
     pub agent: Option<AgentId>,
+    /// Of the open conversation, or of the last one; 0: there was none.
+    pub conversation: u64,
     /// (received, read) of the visitor and of the agents.
     pub visitor_cursor: (u64, u64),
     pub agent_cursor: (u64, u64),
@@ -342,6 +344,10 @@ pub enum Refused {
     /// The conversation is not offered to this agent any more, or was never.
     OfferGone,
     RulesInvalid,
+    /// The agent has as many conversations as the seat allows.
+    SeatFull,
+    /// The agent has no socket.
+    NotThere,
 }
 
 /// From a shard's leader to a subscribed node; unanswered.

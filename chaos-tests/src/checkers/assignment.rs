@@ -39,6 +39,9 @@ fn illegal(event: &Event, before: Holder<'_>) -> Option<String> {
             Some(format!("seq {seq} assigns to {agent} what it had"))
         }
         (EventKind::Assigned { .. }, _) => None,
+        (EventKind::Queued { by: Party::Agent(agent) }, Holder::Held(holder)) if agent == holder => None,
+        (EventKind::Queued { by: Party::System }, Holder::Held(_)) => None,
+        (EventKind::Queued { by }, _) => Some(format!("{by} gave back at seq {seq} what {} had", name(before))),
         (EventKind::Closed { by }, Holder::Idle) => Some(format!("{by} closed at seq {seq} what was not open")),
         (EventKind::Closed { by: Party::Agent(agent) }, holder) if holder != Holder::Held(agent) => {
             Some(format!("agent {agent} closed at seq {seq}; {} had it", name(holder)))

@@ -48,6 +48,8 @@ pub enum Act {
     AgentClose(Seat),
     /// By the visitor or the system.
     Close,
+    /// It goes back to the desk.
+    Release,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +68,7 @@ impl State {
             (Act::Move(seat), State::Waiting | State::Held(_)) => Some(State::Held(seat)),
             (Act::AgentSend(seat), State::Held(holder)) if seat == holder => Some(self),
             (Act::AgentClose(seat), State::Held(holder)) if seat == holder => Some(State::Idle),
+            (Act::Release, State::Held(_)) => Some(State::Waiting),
             (Act::AgentClose(_), State::Idle) | (Act::Close, _) => Some(State::Idle),
             _ => None,
         }
@@ -159,7 +162,7 @@ impl Changes {
         let seat = |agent: &AgentId| seats.iter().position(|known| *known == agent).map(Seat);
         for (at, event) in session.events.iter().enumerate() {
             let act = match &event.kind {
-                EventKind::Message { .. } => None,
+                EventKind::Message { .. } | EventKind::Queued { .. } => None,
                 EventKind::Assigned { agent } => seat(agent).map(Act::Move),
                 EventKind::Closed { by: Party::Agent(agent) } => seat(agent).map(Act::AgentClose),
                 EventKind::Closed { .. } => Some(Act::Close),
@@ -175,7 +178,7 @@ impl Changes {
     fn of_act(&self, act: Act) -> Effect {
         match act {
             // Their own event is their time.
-            Act::Open | Act::Assign(_) => Effect::Anytime,
+            Act::Open | Act::Assign(_) | Act::Release => Effect::Anytime,
             _ => Effect::Within(self.0.get(&act).cloned().unwrap_or_default()),
         }
     }
@@ -194,6 +197,7 @@ fn describe(call: &Call, seats: &[&AgentId]) -> String {
         Act::AgentSend(seat) => format!("a send of agent {}, {outcome}", seats[seat.0]),
         Act::AgentClose(seat) => format!("a close of agent {}, {outcome}", seats[seat.0]),
         Act::Close => format!("a close, {outcome}"),
+        Act::Release => format!("that it waits again, {outcome}"),
     }
 }
 
@@ -271,8 +275,10 @@ impl<'s> Gather<'s, '_> {
             }
         }
         for (at, event) in session.events.iter().enumerate() {
-            if matches!(event.kind, EventKind::Closed { by: Party::System }) {
-                self.add_event(Act::Close, at);
+            match event.kind {
+                EventKind::Closed { by: Party::System } => self.add_event(Act::Close, at),
+                EventKind::Queued { .. } => self.add_event(Act::Release, at),
+                _ => {}
             }
         }
     }

@@ -76,5 +76,6 @@ pub fn describe(event: &Event) -> String {
         EventKind::Message { from, text } => format!("`{text:.40}` of {from} (ts {ts})"),
         EventKind::Assigned { agent } => format!("assigned to {agent} (ts {ts})"),
         EventKind::Closed { by } => format!("closed by {by} (ts {ts})"),
+        EventKind::Queued { by } => format!("given back by {by} (ts {ts})"),
     }
 }

@@ -119,7 +119,7 @@ pub(super) fn begins_part(session: &Session<'_>, agent: &AgentId, at: usize) -> 
 /// Whether the event at this position ends an agent's part.
 pub(super) fn ends_part(session: &Session<'_>, agent: &AgentId, at: usize) -> bool {
     match &session.events[at].kind {
-        EventKind::Closed { .. } => true,
+        EventKind::Closed { .. } | EventKind::Queued { .. } => true,
         EventKind::Assigned { agent: to } => to != agent,
         EventKind::Message { .. } => false,
     }

@@ -36,6 +36,8 @@ pub struct Conversation {
 
 #[derive(Default)]
 pub struct Talk<'a> {
+    /// The first event for whoever gets the conversation that waits again.
+    again_from: Option<usize>,
     /// The holder just before each event.
     pub before: Vec<Holder<'a>>,
     /// After the last one.
@@ -63,12 +65,19 @@ impl<'a> Talk<'a> {
             EventKind::Message { .. } => self.last,
             EventKind::Assigned { agent } => {
                 let is_moved = self.end_span(at);
-                let first = self.conversations.last().map_or(at, |conversation| conversation.from);
+                let begun = self.conversations.last().map_or(at, |conversation| conversation.from);
+                let first = self.again_from.take().unwrap_or(begun);
                 self.spans.push(Span { agent, from: at, to: None, follows_from: if is_moved { at } else { first } });
                 Holder::Held(agent)
             }
+            EventKind::Queued { .. } => {
+                self.end_span(at);
+                self.again_from = Some(at + 1);
+                Holder::Waiting
+            }
             EventKind::Closed { .. } => {
                 self.end_span(at);
+                self.again_from = None;
                 if let Some(open) = self.conversations.last_mut().filter(|open| open.to.is_none()) {
                     open.to = Some(at);
                 }

@@ -47,7 +47,7 @@ fn check_limits(frame: &ClientFrame<'_>) {
             }
         }
         Verb::Cursor(_) | Verb::Typing(_) | Verb::Close(_) => {}
-        Verb::Accept(_) | Verb::Decline(_) | Verb::Take(_) => {}
+        Verb::Accept(_) | Verb::Decline(_) | Verb::Take(_) | Verb::Transfer(_) => {}
     }
 }
 

@@ -309,9 +309,20 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum EventKind {
-    Message { from: Party, text: Arc<str> },
-    Assigned { agent: AgentId },
-    Closed { by: Party },
+    Message {
+        from: Party,
+        text: Arc<str>,
+    },
+    Assigned {
+        agent: AgentId,
+    },
+    Closed {
+        by: Party,
+    },
+    /// It waits for an agent again.
+    Queued {
+        by: Party,
+    },
 }
 
 #[cfg(test)]

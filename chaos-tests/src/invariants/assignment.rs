@@ -19,7 +19,7 @@ pub fn check_one_agent_at_a_time(histories: &Histories) -> anyhow::Result<usize>
                     owner = Some(agent);
                     count += 1;
                 }
-                EventKind::Closed { .. } => owner = None,
+                EventKind::Closed { .. } | EventKind::Queued { .. } => owner = None,
                 EventKind::Message { from: Party::Agent(agent), .. } => {
                     ensure!(owner == Some(agent), "{session}: {agent} wrote seq {}, owned by {owner:?}", event.seq);
                 }

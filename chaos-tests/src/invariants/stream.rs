@@ -55,7 +55,7 @@ fn ended(history: &[Event<'static>], seq: u64, who: Party) -> bool {
     let Party::Agent(me) = who else { return false };
     let event = usize::try_from(seq).ok().and_then(|seq| history.get(seq.checked_sub(1)?));
     event.is_some_and(|event| match event.kind {
-        EventKind::Closed { .. } => true,
+        EventKind::Closed { .. } | EventKind::Queued { .. } => true,
         EventKind::Assigned { agent } => agent != me,
         EventKind::Message { .. } => false,
     })

@@ -33,7 +33,7 @@ pub(super) async fn run<W: Ways>(room: Arc<Room<W>>, number: usize) -> anyhow::R
     for turn in 1.. {
         tokio::time::sleep(dice.pause(room.shape.pace)).await;
         while let Ok(event) = client.unseen.try_recv() {
-            if matches!(event.kind, EventKind::Closed { .. }) && !dice.once_in(8) {
+            if matches!(event.kind, EventKind::Closed { .. } | EventKind::Queued { .. }) && !dice.once_in(8) {
                 known.remove(&event.session);
             } else {
                 known.insert(event.session, event.seq);
@@ -45,6 +45,12 @@ pub(super) async fn run<W: Ways>(room: Arc<Room<W>>, number: usize) -> anyhow::R
         }
         if room.shape.accept_within.is_some() {
             at_desk(&mut client, &mut dice);
+        }
+        if room.shape.accept_within.is_some()
+            && dice.once_in(60)
+            && let Some(session) = known.keys().next_back()
+        {
+            client.give_back(*session);
         }
         let Some((session, head)) = known.iter().nth(dice.below(known.len())).map(|(session, head)| (*session, *head))
         else {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use node::client::{ChatClient, ClientError, Config, Item, ResumePoint};
 use parking_lot::Mutex;
-use proto::client::{Event, EventKind, HistoryFrom, HistoryPage, Offered, Party, Seat, SeatState};
+use proto::client::{Event, EventKind, HistoryFrom, HistoryPage, Offered, Party, Seat, SeatState, TransferTo};
 use proto::ids::SessionId;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -148,6 +148,15 @@ impl<W: Ways> Client<W> {
         });
     }
 
+    /// Gives a conversation back and does not wait. That it waits again, its events say.
+    pub fn give_back(&mut self, session: SessionId) {
+        let chat = self.chat.clone();
+        self.under_way.spawn(async move {
+            // Refused: somebody else has it.
+            let _ = chat.transfer(session, TransferTo::Queue).await;
+        });
+    }
+
     /// Says whether the agent takes conversations, and does not wait.
     pub fn say_state(&mut self, state: SeatState) {
         let chat = self.chat.clone();
@@ -269,6 +278,7 @@ pub(crate) fn event_of(event: &Event<'_>) -> history::Event {
             history::EventKind::Assigned { agent: history::AgentId::from(agent.to_string().as_str()) }
         }
         EventKind::Closed { by } => history::EventKind::Closed { by: party_of(*by) },
+        EventKind::Queued { by } => history::EventKind::Queued { by: party_of(*by) },
     };
     history::Event { session: name(event.session), seq: Seq(event.seq), ts: event.ts, kind }
 }

@@ -137,7 +137,7 @@ async fn check(
             EventKind::Message { from: Party::Agent(agent), .. } => {
                 ensure!(owner == Some(*agent), "{agent} wrote {seq}")
             }
-            EventKind::Closed { .. } => owner = None,
+            EventKind::Closed { .. } | EventKind::Queued { .. } => owner = None,
             EventKind::Message { .. } => {}
         }
         // The event that takes it away is told to both; what came before the first was assigned, to the first.

@@ -85,6 +85,8 @@ pub(crate) struct Seat {
     last_turn: u64,
     pub rules: SeatRules,
     pub offers: BTreeSet<SessionId>,
+    /// When the last socket went, milliseconds since 1970; 0: there is one.
+    gone_ms: u64,
 }
 
 /// Conversations that any seat can serve that can serve one of them.
@@ -103,6 +105,7 @@ impl Seat {
             last_turn: 0,
             rules: SEAT_DEFAULT,
             offers: BTreeSet::new(),
+            gone_ms: 0,
         }
     }
 

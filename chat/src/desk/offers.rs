@@ -1,6 +1,7 @@
 //! Owns offers: one agent is asked, and accepts, declines, or lets it pass. Does not tell the agent's sockets: the agent's actor
 //! does, by mail. Invariant: a conversation is offered to one agent at a time, and the desk's log says who was first.
 
+use super::Seat;
 use super::work::At;
 use crate::apply::Shard;
 use crate::due::Due;
@@ -22,7 +23,7 @@ impl Shard {
     ) -> Result<Reply, ApplyError> {
         let mut at = self.at_desk(rows, site)?;
         match at.find(session)? {
-            Some(want) if want.place == (PlaceRow::Assigned { agent, offer }) && offer > 0 => Ok(Reply::Done),
+            Some(want) if want.is_accepted_by(agent, offer) => Ok(Reply::Done),
             Some(want) if want.is_offered_to(agent, offer) => {
                 at.leave(session, &want, false)?;
                 at.assign(session, want, agent, offer);
@@ -66,9 +67,9 @@ impl Shard {
             PlaceRow::Assigned { .. } | PlaceRow::Offered { .. } => return Ok(Reply::Rejected(Refusal::OfferGone)),
             PlaceRow::Queued { .. } | PlaceRow::Aside { .. } => {
                 match at.desk.seats.get(&agent).filter(|seat| seat.state != SeatState::Offline) {
-                    None => return Ok(Reply::Rejected(Refusal::UnknownAgent)),
+                    None => return Ok(Reply::Rejected(Refusal::NotThere)),
                     Some(seat) if !seat.has_room(want.need.channel) => {
-                        return Ok(Reply::Rejected(Refusal::LimitReached("capacity")));
+                        return Ok(Reply::Rejected(Refusal::SeatFull));
                     }
                     Some(_) => 0,
                 }
@@ -87,6 +88,10 @@ impl Shard {
         what: DueRow,
     ) -> Result<(), ApplyError> {
         let mut at = self.at_desk(rows, site)?;
+        if let DueRow::Absent { since_ms } = what {
+            at.absent(AgentId(session.0 as u64), since_ms);
+            return Ok(());
+        }
         let Some(want) = at.find(session)? else { return Ok(()) };
         match (what, want.place) {
             (DueRow::Missed { offer: missed }, PlaceRow::Offered { agent, offer, .. }) if missed == offer => {
@@ -109,6 +114,10 @@ impl Shard {
 }
 
 impl WantRow {
+    fn is_accepted_by(&self, agent: AgentId, offer: u64) -> bool {
+        offer > 0 && matches!(self.place, PlaceRow::Assigned { agent: by, offer: of, .. } if (by, of) == (agent, offer))
+    }
+
     fn is_offered_to(&self, agent: AgentId, offer: u64) -> bool {
         matches!(self.place, PlaceRow::Offered { agent: asked, offer: of, .. } if (asked, of) == (agent, offer))
     }
@@ -132,18 +141,46 @@ impl At<'_> {
             self.give(session, want, agent);
             return Ok(());
         }
+        self.enqueue_or_aside(session, want);
+        Ok(())
+    }
+
+    /// Nobody else has room for it: it waits, or is set aside when there is one who could serve it but has just said no.
+    pub(super) fn enqueue_or_aside(&mut self, session: SessionId, want: WantRow) {
         if self.desk.choose(&want.need, None, None).is_none() {
-            self.enqueue(session, want);
-            return Ok(());
+            return self.enqueue(session, want);
         }
-        let aside_ms = self.desk.accept_ms(&want.need).min(ASIDE_MS_MAX);
+        let aside_ms = match self.desk.accept_ms(&want.need) {
+            0 => ASIDE_MS_MAX,
+            accept_ms => accept_ms.min(ASIDE_MS_MAX),
+        };
         let until_ms = self.work.clock_ms.saturating_add(aside_ms);
         self.desk.change().aside += 1;
         self.dues.put(Due { due_ms: until_ms, site: self.site, session }, self.work.tick, DueRow::Again);
         self.note(session, want.conversation, until_ms);
         let want = WantRow { place: PlaceRow::Aside { until_ms }, ..want };
         self.wants.put((self.site, session), self.work.tick, Some(want));
-        Ok(())
+    }
+
+    /// Looks again when an agent who has just gone has been away for as long as the site's rules allow.
+    pub(super) fn watch_absence(&mut self, agent: AgentId) {
+        let (requeue_ms, now_ms) = (self.desk.rules.requeue_ms, self.work.clock_ms);
+        let Some(since_ms) = self.desk.seats.get(&agent).map(|seat| seat.gone_ms).filter(|_| requeue_ms > 0) else {
+            return;
+        };
+        let session = SessionId(agent.0.into());
+        let due = Due { due_ms: now_ms.saturating_add(requeue_ms), site: self.site, session };
+        self.dues.put(due, self.work.tick, DueRow::Absent { since_ms });
+    }
+
+    /// An agent who has been away all that time loses what is open. Asked again as long as the seat counts anything: what was under
+    /// way to the agent comes later.
+    fn absent(&mut self, agent: AgentId, since_ms: u64) {
+        let is_away = |seat: &Seat| seat.state == SeatState::Offline && seat.gone_ms == since_ms && seat.open > 0;
+        if self.desk.seats.get(&agent).is_some_and(is_away) {
+            self.work.mail(Mail::Absent { agent });
+            self.watch_absence(agent);
+        }
     }
 
     /// Passes on whatever is offered to the agent, who takes nothing now.

@@ -80,6 +80,14 @@ impl Shard {
         }
         at.note_rules(&(2_u8, &rules));
         at.desk.change().rules = rules;
+        let gone: Vec<AgentId> = at
+            .desk
+            .seats
+            .iter()
+            .filter(|(_, seat)| seat.gone_ms > 0 && seat.open > 0)
+            .map(|(agent, _)| *agent)
+            .collect();
+        gone.into_iter().for_each(|agent| at.watch_absence(agent));
         Ok(Reply::Done)
     }
 }

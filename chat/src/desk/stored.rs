@@ -5,7 +5,7 @@ use super::lane::{Gap, Waiting};
 use super::places::{Pace, Spread};
 use super::{Desk, EVERYBODY, HELPERS, Lane, Part, Seat};
 use crate::keys;
-use crate::limits::{AGENTS_PER_SITE_MAX, LANES_PER_SITE_MAX, TEAMS_PER_SITE_MAX};
+use crate::limits::{AGENTS_PER_SITE_MAX, LANES_PER_SITE_MAX, REQUEUE_MS, TEAMS_PER_SITE_MAX};
 use crate::outcome::ApplyError;
 use crate::rows::{self, Changes, DeskRow, LaneRow, Rows, SeatRow, TeamRow, corrupt};
 use proto::codec::Frozen;
@@ -75,7 +75,8 @@ impl Desk {
 
     /// The desk of a site that nobody has asked anything of.
     pub(crate) fn empty_row() -> DeskRow {
-        DeskRow { rules: SiteRules::default(), aside: 0, turn: 0, next_ticket: 1, nudged: false, paces: Vec::new() }
+        let rules = SiteRules { requeue_ms: REQUEUE_MS, ..SiteRules::default() };
+        DeskRow { rules, aside: 0, turn: 0, next_ticket: 1, nudged: false, paces: Vec::new() }
     }
 
     pub(crate) fn save(&mut self, site: SiteId, out: &mut Changes) {
@@ -124,9 +125,9 @@ impl Desk {
 
 impl Seat {
     fn of_row(row: SeatRow) -> Seat {
-        let SeatRow { state, open, channels, last_turn, rules, offers } = row;
+        let SeatRow { state, open, channels, last_turn, rules, offers, gone_ms } = row;
         let (channels, offers) = (channels.into_iter().collect(), offers.into_iter().collect());
-        Seat { state, open, channels, last_turn, rules, offers }
+        Seat { state, open, channels, last_turn, rules, offers, gone_ms }
     }
 
     fn row(&self) -> SeatRow {
@@ -137,6 +138,7 @@ impl Seat {
             last_turn: self.last_turn,
             rules: self.rules.clone(),
             offers: self.offers.iter().copied().collect(),
+            gone_ms: self.gone_ms,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::due::{Due, Dues};
 use crate::journal::Note;
 use crate::keys;
 use crate::limits::{ASSIGN_PER_COMMAND_MAX, LANES_PER_SITE_MAX};
-use crate::outcome::ApplyError;
+use crate::outcome::{ApplyError, Refusal, Reply};
 use crate::rows::{self, NeedRow, PlaceRow, QueuedRow, Rows, WantRow, corrupt};
 use proto::command::Mail;
 use proto::desk::{Ask, SeatState};
@@ -73,22 +73,81 @@ impl Shard {
             Some(want) => at.forget(session, want)?,
             None => {}
         }
-        let need = at.desk.need(ask, session);
-        let since_ms = at.work.clock_ms;
-        let sticky = at.desk.sticky(ask, at.work.clock_ms);
-        let desk = at.desk.change();
-        let ticket = desk.next_ticket;
-        desk.next_ticket += 1;
-        let want = WantRow { conversation, need, ticket, since_ms, place: PlaceRow::Queued { lane: 0 } };
-        // While the desk serves those who wait, whoever comes waits behind them.
-        match at.desk.choose(&want.need, sticky, None).filter(|_| !at.desk.nudged) {
-            Some(agent) => at.give(session, want, agent),
-            None => at.enqueue(session, want),
-        }
+        let ticket = at.desk.change().draw_ticket();
+        at.begin(session, conversation, ask, ticket);
         before.map_or(Ok(()), |want| at.serve_freed(&want))
     }
 
-    /// A conversation ended, or its session sent `agent` back.
+    /// A conversation needs an agent again. It keeps its age.
+    pub(crate) fn desk_requeued(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        session: SessionId,
+        conversation: u64,
+        ask: &Ask,
+    ) -> Result<(), ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        let before = at.find(session)?;
+        let ticket = match &before {
+            Some(want) if want.conversation > conversation => return Ok(()),
+            Some(want) => {
+                at.forget(session, want)?;
+                want.ticket
+            }
+            None => at.desk.change().draw_ticket(),
+        };
+        at.begin(session, conversation, ask, ticket);
+        before.map_or(Ok(()), |want| at.serve_freed(&want))
+    }
+
+    /// The agent who has a conversation gives it to another.
+    pub(crate) fn desk_hand(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        from: AgentId,
+        session: SessionId,
+        conversation: u64,
+        to: AgentId,
+    ) -> Result<Reply, ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        let want = at.find(session)?.filter(|want| want.conversation == conversation);
+        let Some(want) = want else { return Ok(Reply::Rejected(Refusal::OfferGone)) };
+        match want.place {
+            PlaceRow::Assigned { agent, .. } if agent == to => return Ok(Reply::Done),
+            PlaceRow::Assigned { agent, .. } if agent == from => {}
+            _ => return Ok(Reply::Rejected(Refusal::OfferGone)),
+        }
+        match at.desk.seats.get(&to).filter(|seat| seat.state != SeatState::Offline) {
+            None => return Ok(Reply::Rejected(Refusal::NotThere)),
+            Some(seat) if !seat.has_room(want.need.channel) => return Ok(Reply::Rejected(Refusal::SeatFull)),
+            Some(_) => {}
+        }
+        at.leave(session, &want, false)?;
+        let turn = at.desk.turn + 1;
+        at.seat(session, WantRow { place: PlaceRow::Assigned { agent: to, offer: 0, turn }, ..want }, to);
+        at.work.mail(Mail::Handed { session, conversation, from, agent: to, turn });
+        at.serve(from)?;
+        Ok(Reply::Done)
+    }
+
+    /// What the desk gave in that turn came too late.
+    pub(crate) fn desk_returned(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        session: SessionId,
+        returned: u64,
+    ) -> Result<(), ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        let is_it = |want: &WantRow| matches!(want.place, PlaceRow::Assigned { turn, .. } if turn == returned);
+        let Some(want) = at.find(session)?.filter(is_it) else { return Ok(()) };
+        at.forget(session, &want)?;
+        at.serve_freed(&want)
+    }
+
+    /// A conversation ended, and whoever had it has room.
     pub(crate) fn desk_done(
         &mut self,
         rows: &dyn Rows,
@@ -123,7 +182,7 @@ impl Shard {
         let mut at = self.at_desk(rows, site)?;
         let Some(want) = at.find(session)?.filter(|want| want.conversation == conversation) else { return Ok(()) };
         at.forget(session, &want)?;
-        at.seat(session, WantRow { place: PlaceRow::Assigned { agent, offer: 0 }, ..want.clone() }, agent);
+        at.seat(session, WantRow { place: PlaceRow::Assigned { agent, offer: 0, turn: 0 }, ..want.clone() }, agent);
         at.serve_freed(&want)
     }
 
@@ -139,8 +198,21 @@ impl Shard {
         if !at.desk.seats.contains_key(&agent) && !at.desk.change().make_room() {
             return Ok(());
         }
-        at.desk.change().change_seat(agent, |seat| seat.state = state);
+        let now_ms = at.work.clock_ms;
+        let was_gone = at.desk.change().change_seat(agent, |seat| {
+            let was_gone = seat.gone_ms;
+            seat.state = state;
+            seat.gone_ms = match state {
+                SeatState::Offline if was_gone > 0 => was_gone,
+                SeatState::Offline => now_ms,
+                _ => 0,
+            };
+            was_gone
+        });
         at.work.journal.note(Note::Roster, &[u64::from(site.0), agent.0, state as u64]);
+        if state == SeatState::Offline && was_gone == 0 {
+            at.watch_absence(agent);
+        }
         if state == SeatState::Online { at.serve(agent) } else { at.withdraw_all(agent) }
     }
 
@@ -225,8 +297,26 @@ impl At<'_> {
     /// Assigns a conversation, and tells its session. `offer`: the one that was accepted, or 0.
     pub(super) fn assign(&mut self, session: SessionId, want: WantRow, agent: AgentId, offer: u64) {
         let conversation = want.conversation;
-        self.seat(session, WantRow { place: PlaceRow::Assigned { agent, offer }, ..want }, agent);
-        self.work.mail(Mail::Assign { session, conversation, agent });
+        let turn = self.desk.turn + 1;
+        self.seat(session, WantRow { place: PlaceRow::Assigned { agent, offer, turn }, ..want }, agent);
+        self.work.mail(Mail::Assign { session, conversation, agent, turn });
+    }
+
+    /// A conversation that nobody has is given to whom the desk chooses, or waits.
+    fn begin(&mut self, session: SessionId, conversation: u64, ask: &Ask, ticket: u64) {
+        let need = self.desk.need(ask, session);
+        let sticky = self.desk.sticky(ask, self.work.clock_ms);
+        let since_ms = self.work.clock_ms;
+        let want = WantRow { conversation, need, ticket, since_ms, place: PlaceRow::Queued { lane: 0 } };
+        // While the desk serves those who wait, whoever comes waits behind them.
+        if self.desk.nudged {
+            return self.enqueue(session, want);
+        }
+        match self.desk.choose(&want.need, sticky, ask.but) {
+            Some(agent) => self.give(session, want, agent),
+            None if ask.but.is_some() => self.enqueue_or_aside(session, want),
+            None => self.enqueue(session, want),
+        }
     }
 
     /// Counts a conversation as the agent's.
@@ -385,10 +475,15 @@ impl Desk {
         self.change_seat(agent, |seat| seat.count(need.channel, 1));
     }
 
-    /// The next waits: its lane, what it needs by that, and its ticket.
-    pub(crate) fn line_up(&mut self, need: NeedRow) -> (u32, NeedRow, u64) {
+    fn draw_ticket(&mut self) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
+        ticket
+    }
+
+    /// The next waits: its lane, what it needs by that, and its ticket.
+    pub(crate) fn line_up(&mut self, need: NeedRow) -> (u32, NeedRow, u64) {
+        let ticket = self.draw_ticket();
         let (lane, need) = self.put_into_lane(need, ticket);
         (lane, need, ticket)
     }

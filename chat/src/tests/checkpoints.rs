@@ -224,7 +224,10 @@ impl Pair {
                         Mail::Want { site: SITE, session, conversation, ask: Box::default() }
                     }
                     1 => Mail::Done { site: SITE, session: SessionId(99 + id), conversation, agent: None },
-                    _ => Mail::Assign { session: SessionId(id % SESSIONS), conversation, agent: AgentId(conversation) },
+                    _ => {
+                        let (session, agent) = (SessionId(id % SESSIONS), AgentId(conversation));
+                        Mail::Assign { session, conversation, agent, turn: 1 }
+                    }
                 };
                 let seq = self.model.shard.inbox_seen(ShardId(9)) + 1;
                 self.apply(Command::Inbox { from: ShardId(9), seq, message });

@@ -33,7 +33,7 @@ fn session_row() -> SessionRow {
         head: 70_000,
         block_first: 69_990,
         conversations: 3,
-        open: Some(OpenRow { number: 3, first_seq: 69_000, agent: Some(AGENT) }),
+        open: Some(OpenRow { number: 3, first_seq: 69_000, agent: Some(AGENT), waits_again: false }),
         last_agent: Some(AGENT),
         closed_ms: 1_763_700_000_000,
         visitor_cursor: CursorRow { received: 69_999, read: 69_998 },
@@ -63,7 +63,7 @@ fn seat_row() -> SeatRow {
         skills: vec!["en".into(), "zh".into()],
     };
     let (channels, offers) = (vec![(Channel(3), 1)], vec![SESSION]);
-    SeatRow { state: SeatState::Online, open: 1, channels, last_turn: 40, rules, offers }
+    SeatRow { state: SeatState::Online, open: 1, channels, last_turn: 40, rules, offers, gone_ms: 9 }
 }
 
 fn team_row() -> TeamRow {
@@ -75,7 +75,7 @@ fn desk_row() -> DeskRow {
         [Test::Is(vec!["de".into(), "fr".into()]), Test::StartsWith("/shop".into()), Test::Contains("x".into())];
     let when = tests.map(|test| Condition { fact: "page".into(), test }).to_vec();
     let route = Route { when, team: Some(TeamId(2)), skills: vec!["zh".into()], priority: 1 };
-    let rules = SiteRules { routes: vec![route], sticky_ms: 86_400_000 };
+    let rules = SiteRules { routes: vec![route], sticky_ms: 86_400_000, requeue_ms: 180_000 };
     let paces = vec![PaceRow { team: TeamId(2), last_ms: 1_763_700_000_000, every_ms: 9_000 }];
     DeskRow { rules, aside: 2, turn: 41, next_ticket: 1_000, nudged: true, paces }
 }
@@ -125,10 +125,11 @@ fn golden_text() -> String {
         ("want queued", want(PlaceRow::Queued { lane: 5 })),
         ("want aside", want(PlaceRow::Aside { until_ms: 1_763_700_000_000 })),
         ("want offered", want(PlaceRow::Offered { agent: AGENT, offer: 41, until_ms: 1_763_700_000_000 })),
-        ("want assigned", want(PlaceRow::Assigned { agent: AGENT, offer: 41 })),
+        ("want assigned", want(PlaceRow::Assigned { agent: AGENT, offer: 41, turn: 42 })),
         ("due key", keys::due(1_763_700_000_000, SiteId(7), SESSION)),
         ("due missed", encode(&DueRow::Missed { offer: 41 })),
         ("due again", encode(&DueRow::Again)),
+        ("due absent", encode(&DueRow::Absent { since_ms: 9 })),
         ("mail key", keys::mail(ShardId(2), 6)),
         ("version key", keys::VERSION.to_vec()),
         ("version", encode(&VersionRow { version: 300 })),
@@ -162,7 +163,7 @@ fn the_state_hash_of_a_known_history_stays_the_same() {
     world.apply(say(2, Party::System, 1, "bot"));
     assert!(matches!(world.reply(close(1, Party::Visitor)), Reply::Closed { seq: Some(4) }));
     world.settle();
-    assert_eq!(world.shard.state_hash(), 0xf955_bf17_2a06_2a60, "{:#x}", world.shard.state_hash());
+    assert_eq!(world.shard.state_hash(), 0xc660_2287_bc4d_22bf, "{:#x}", world.shard.state_hash());
 }
 
 fn round_trips<T: Frozen + PartialEq + Debug>(row: &T) {
@@ -209,7 +210,7 @@ proptest! {
         open in prop::option::of((any::<(u64, u64)>(), agents())),
         (last_agent, visitor_cursor, agent_cursor) in (agents(), cursors(), cursors()),
     ) {
-        let open = open.map(|((number, first_seq), agent)| OpenRow { number, first_seq, agent });
+        let open = open.map(|((number, first_seq), agent)| OpenRow { number, first_seq, agent, waits_again: number % 2 == 0 });
         round_trips(&SessionRow {
             site: SiteId(site), visitor: VisitorId(visitor), tokens, head, block_first: head / 2, conversations, open,
             last_agent, closed_ms: head / 3, visitor_cursor, agent_cursor, devices, about: About::default(),
@@ -259,7 +260,7 @@ proptest! {
         round_trips(&DeskRow { turn, next_ticket, nudged, ..desk_row() });
         round_trips(&QueuedRow { session: SessionId(session), conversation, since_ms: queued });
         let agent = AgentId(u64::from(place));
-        let place = if assigned { PlaceRow::Assigned { agent, offer: turn } } else { PlaceRow::Queued { lane: place } };
+        let place = if assigned { PlaceRow::Assigned { agent, offer: turn, turn: front } } else { PlaceRow::Queued { lane: place } };
         round_trips(&WantRow { conversation, need, ticket: front, since_ms: queued, place });
         round_trips(&DueRow::Missed { offer: turn });
     }

@@ -158,7 +158,7 @@ fn routes_look_at_facts_and_the_rest_is_spread_by_hash() {
         priority: 3,
     };
     let gone = Route { team: Some(TeamId(9)), ..Route::default() };
-    let rules = SiteRules { routes: vec![gone, route], sticky_ms: 0 };
+    let rules = SiteRules { routes: vec![gone, route], ..SiteRules::default() };
     assert_eq!(desk.world.reply(Command::PutSite { site: SITE, rules }), Reply::Done);
     desk.seat(1, 500, &[SALES], &["shoes"]);
     desk.seat(2, 500, &[CARE], &[]);
@@ -298,8 +298,8 @@ fn an_agent_takes_who_waits_as_long_as_there_is_room() {
     assert_eq!((desk.given(), desk.queued()), (vec![], 2));
     assert_eq!(desk.answer(take, 1, 2), Reply::Done);
     assert_eq!(desk.answer(take, 1, 2), Reply::Done, "said again");
-    assert_eq!(desk.answer(take, 1, 1), Reply::Rejected(Refusal::LimitReached("capacity")));
-    assert_eq!(desk.answer(take, 9, 1), Reply::Rejected(Refusal::UnknownAgent));
+    assert_eq!(desk.answer(take, 1, 1), Reply::Rejected(Refusal::SeatFull));
+    assert_eq!(desk.answer(take, 9, 1), Reply::Rejected(Refusal::NotThere));
     assert_eq!((desk.given(), desk.queued()), (vec![(2, 1, true)], 1));
 }
 
@@ -317,7 +317,7 @@ fn rules_that_make_no_sense_are_refused_and_change_nothing() {
         site: SITE,
         rules: SiteRules {
             routes: vec![Route { when: vec![Condition { fact: "page".into(), test }], ..Route::default() }],
-            sticky_ms: 0,
+            ..SiteRules::default()
         },
     };
     for command in [

@@ -136,7 +136,7 @@ fn a_mail_is_applied_once_and_in_order() {
     let mut world = World::alone();
     world.apply(open(1));
     world.apply(say(1, Party::Visitor, 1, "a"));
-    let assign = |agent| Mail::Assign { session: session(1), conversation: 1, agent: AgentId(agent) };
+    let assign = |agent| Mail::Assign { session: session(1), conversation: 1, agent: AgentId(agent), turn: agent };
     let inbox = |seq, message| Command::Inbox { from: ShardId(9), seq, message };
     assert_eq!(world.reply(inbox(2, assign(4))), Reply::Rejected(Refusal::InboxGap { expected: 1 }));
     assert_eq!(event_count(&world.apply(inbox(1, assign(4))).effects), 1);
@@ -144,7 +144,7 @@ fn a_mail_is_applied_once_and_in_order() {
     assert_eq!((again.reply, again.effects), (Reply::Done, Vec::new()));
     // Another agent comes too late: the seat goes back to the desk.
     world.apply(inbox(2, assign(5)));
-    let back = Mail::Done { site: SITE, session: session(1), conversation: 1, agent: Some(AgentId(5)) };
+    let back = Mail::Returned { site: SITE, session: session(1), turn: 5 };
     assert_eq!(waiting_mails(&world, ONE).last(), Some(&back));
     assert_eq!(world.shard.inbox_seen(ShardId(9)), 2);
 }
@@ -202,7 +202,7 @@ fn counters_that_nobody_counted_are_corrupt_and_no_panic() {
     }
     for first_seq in [0, 2, max] {
         (row.head, row.block_first) = (1, 2);
-        row.open = Some(OpenRow { number: 1, first_seq, agent: None });
+        row.open = Some(OpenRow { number: 1, first_seq, agent: None, waits_again: false });
         let mut rows = TestRows::default();
         rows.map.insert(keys::session(session(1)), encode(&row));
         let found = World::alone().shard.session(&rows, session(1));

@@ -205,6 +205,8 @@ fn refused(refusal: chat::Refusal) -> Refused {
         R::Changed => Refused::Changed,
         R::OfferGone => Refused::OfferGone,
         R::RulesInvalid(_) => Refused::RulesInvalid,
+        R::SeatFull => Refused::SeatFull,
+        R::NotThere => Refused::NotThere,
     }
 }
 

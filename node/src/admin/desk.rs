@@ -96,7 +96,7 @@ pub struct SeatView {
 }
 
 /// How a site routes conversations.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
     /// The first whose conditions all hold is taken.
@@ -106,6 +106,14 @@ pub struct Rules {
     /// For so long after a conversation its agent comes first for the visitor's next one, in seconds; 0: never.
     #[serde(default)]
     pub sticky_s: u32,
+    /// An agent without a socket for so long loses open conversations to the queue, in seconds; 0: never.
+    #[serde(default = "requeue_s")]
+    pub requeue_s: u32,
+}
+
+/// Unless a site says otherwise.
+fn requeue_s() -> u32 {
+    (chat::limits::REQUEUE_MS / 1_000) as u32
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -224,6 +232,7 @@ impl Rules {
         Rules {
             routes: rules.routes.into_iter().map(route).collect(),
             sticky_s: u32::try_from(rules.sticky_ms / 1_000).unwrap_or(u32::MAX),
+            requeue_s: u32::try_from(rules.requeue_ms / 1_000).unwrap_or(u32::MAX),
         }
     }
 
@@ -233,7 +242,8 @@ impl Rules {
             let when = when.into_iter().map(ConditionView::condition).collect::<Result<_, _>>()?;
             routes.push(Route { when, team, skills: sorted(skills), priority });
         }
-        Ok(SiteRules { routes, sticky_ms: u64::from(self.sticky_s) * 1_000 })
+        let [sticky_ms, requeue_ms] = [self.sticky_s, self.requeue_s].map(|seconds| u64::from(seconds) * 1_000);
+        Ok(SiteRules { routes, sticky_ms, requeue_ms })
     }
 }
 

@@ -108,6 +108,7 @@ pub async fn trace(app: Data<App>, path: Path<(String, String)>) -> Answer<Messa
         EventBody::Message { from, .. } => ("message", Some(party_text(*from))),
         EventBody::Assigned { .. } => ("assigned", None),
         EventBody::Closed { .. } => ("closed", None),
+        EventBody::Queued { .. } => ("queued", None),
     };
     let told: Vec<(NodeId, Vec<StepView>)> = ask_all(&app, || Ask::Trace { session, seq }).await;
     let mut steps: Vec<StepView> = told.into_iter().flat_map(|(_, steps)| steps).collect();

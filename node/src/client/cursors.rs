@@ -80,7 +80,7 @@ impl Cursors {
     pub fn on_event(&mut self, event: &Event<'_>) -> Verdict {
         let verdict = self.step(event.session, event.seq, event.ts, false);
         let ends = match (&event.kind, self.me) {
-            (EventKind::Closed { .. }, Party::Agent(_)) => true,
+            (EventKind::Closed { .. } | EventKind::Queued { .. }, Party::Agent(_)) => true,
             (EventKind::Assigned { agent }, Party::Agent(me)) => *agent != me,
             _ => false,
         };

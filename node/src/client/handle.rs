@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use proto::client::{
     About, Ack, Close, Cursor, CursorState, ErrorInfo, Event, History, HistoryFrom, HistoryPage, Offer, Offered, Party,
-    Place, Presence, Queue, QueueAsk, Seat, SeatSaid, SeatState, Take, Typing, TypingNotice, Verb,
+    Place, Presence, Queue, QueueAsk, Seat, SeatSaid, SeatState, Take, Transfer, TransferTo, Typing, TypingNotice,
+    Verb,
 };
 use proto::ids::SessionId;
 use tokio::sync::{mpsc, oneshot};
@@ -256,6 +257,13 @@ impl ChatClient {
     /// `Refused`: somebody else has it, or our seat is full; or `Stopped`.
     pub async fn take(&self, session: SessionId, conversation: u64) -> Result<(), ClientError> {
         self.ask(Verb::Take(Take { session, conversation })).await.map(drop)
+    }
+
+    /// Gives a conversation of our agent to another agent, to a team, or back to the queue.
+    /// # Errors
+    /// `Refused`: it is not ours, or the other is not there or has no room; or `Stopped`.
+    pub async fn transfer(&self, session: SessionId, to: TransferTo) -> Result<(), ClientError> {
+        self.ask(Verb::Transfer(Transfer { session, to, seen: None })).await.map(drop)
     }
 
     /// Says whether our agent takes conversations.

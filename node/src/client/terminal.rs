@@ -252,6 +252,7 @@ fn human(event: &Event<'_>) -> String {
         }
         EventKind::Assigned { agent } => format!("{place} -- {agent} takes the conversation"),
         EventKind::Closed { by } => format!("{place} -- closed by {}", party(*by)),
+        EventKind::Queued { by } => format!("{place} -- given back by {}, waits again", party(*by)),
     }
 }
 

@@ -146,6 +146,7 @@ impl Subscription {
             EventBody::Message { .. } => self.heard_own(seq),
             EventBody::Assigned { .. } => self.stands_as(seq, Stands::Assigned),
             EventBody::Closed { .. } => self.stands_as(seq, Stands::Closed),
+            EventBody::Queued { .. } => self.stands_as(seq, Stands::Waits { told: None }),
         }
     }
 

@@ -331,10 +331,10 @@ impl State {
     }
 }
 
-/// An agent's subscription ends with the conversation, or when it goes to somebody else.
+/// An agent's subscription ends with the conversation, or when it goes to somebody else or back to the queue.
 fn ends_for(who: Option<Who>, body: &EventBody) -> bool {
     match (who, body) {
-        (Some(Who::Agent { .. }), EventBody::Closed { .. }) => true,
+        (Some(Who::Agent { .. }), EventBody::Closed { .. } | EventBody::Queued { .. }) => true,
         (Some(Who::Agent { agent: me, .. }), EventBody::Assigned { agent, .. }) => *agent != me,
         _ => false,
     }
@@ -358,6 +358,7 @@ pub fn client_event(session: SessionId, visitor: VisitorId, event: &proto::comma
         },
         EventBody::Assigned { agent, .. } => EventKind::Assigned { agent: *agent },
         EventBody::Closed { by, .. } => EventKind::Closed { by: client_party(*by, visitor) },
+        EventBody::Queued { by, .. } => EventKind::Queued { by: client_party(*by, visitor) },
     };
     Event { session, seq: event.seq, ts: event.ts_ms, kind }
 }
@@ -381,6 +382,8 @@ pub fn error_of(reply: &ShardReply) -> ErrorInfo<'static> {
             Refused::LimitReached => ErrorInfo::new(C::RateLimited, "a limit of this session or seat is reached"),
             Refused::Changed => ErrorInfo::new(C::Closed, "the conversation has changed meanwhile"),
             Refused::OfferGone => ErrorInfo::new(C::Closed, "this is not to be had any more"),
+            Refused::SeatFull => ErrorInfo::new(C::Closed, "the seat has as many conversations as it may"),
+            Refused::NotThere => ErrorInfo::new(C::Closed, "that agent is not there"),
             Refused::RulesInvalid => ErrorInfo::new(C::BadRequest, "these rules cannot be set"),
             Refused::InboxGap { .. } => ErrorInfo::new(C::Internal, "a fault of the node"),
         },

@@ -77,6 +77,7 @@ fn carry_out(socket: &Arc<Socket>, frame: ClientFrame<'_>) {
             at_desk::carry_out(socket, who, id, &frame.verb);
         }
         Verb::About(ask) => at_desk::about(socket, who, id, ask),
+        Verb::Transfer(ask) => at_desk::transfer(socket, who, id, ask),
     }
 }
 

@@ -184,6 +184,7 @@ async fn attach(here: &SessionArguments, caller: NodeId, token: Option<TokenHash
                 head: view.head,
                 open_from,
                 agent: view.open.and_then(|open| open.agent),
+                conversation: view.conversations,
                 visitor_cursor: (view.visitor_cursor.received, view.visitor_cursor.read),
                 agent_cursor: (view.agent_cursor.received, view.agent_cursor.read),
                 events: page

@@ -93,6 +93,10 @@ fn push_event(event: &Event<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(b",\"kind\":\"closed\",\"by\":");
             push_party(*by, out);
         }
+        EventKind::Queued { by } => {
+            out.extend_from_slice(b",\"kind\":\"queued\",\"by\":");
+            push_party(*by, out);
+        }
     }
     out.extend_from_slice(b",\"ts\":");
     push_u64(event.ts, out);

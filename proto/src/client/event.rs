@@ -43,6 +43,11 @@ pub enum EventKind<'a> {
         /// Who ended it.
         by: Party,
     },
+    /// The open conversation waits for an agent again.
+    Queued {
+        /// Who gave it back.
+        by: Party,
+    },
 }
 
 impl Event<'_> {
@@ -56,6 +61,7 @@ impl Event<'_> {
             },
             EventKind::Assigned { agent } => EventKind::Assigned { agent },
             EventKind::Closed { by } => EventKind::Closed { by },
+            EventKind::Queued { by } => EventKind::Queued { by },
         };
         Event { session: self.session, seq: self.seq, ts: self.ts, kind }
     }
@@ -81,6 +87,10 @@ impl Serialize for Event<'_> {
             }
             EventKind::Closed { by } => {
                 map.serialize_entry("kind", "closed")?;
+                map.serialize_entry("by", by)?;
+            }
+            EventKind::Queued { by } => {
+                map.serialize_entry("kind", "queued")?;
                 map.serialize_entry("by", by)?;
             }
         }
@@ -123,7 +133,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Event<'a> {
                 EventKind::Assigned { agent: agent.parse().map_err(Error::custom)? }
             }
             "closed" => EventKind::Closed { by: any.by.ok_or_else(|| Error::missing_field("by"))? },
-            other => return Err(Error::unknown_variant(other, &["message", "assigned", "closed"])),
+            "queued" => EventKind::Queued { by: any.by.ok_or_else(|| Error::missing_field("by"))? },
+            other => return Err(Error::unknown_variant(other, &["message", "assigned", "closed", "queued"])),
         };
         Ok(Event { session: any.session, seq: any.seq, ts: any.ts, kind })
     }

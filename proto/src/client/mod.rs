@@ -23,7 +23,7 @@ pub use reply::{
 };
 pub use request::{
     About, ClientFrame, Close, Cursor, Hello, History, HistoryFrom, Offer, Ping, QueueAsk, SeatSaid, Send, Take,
-    Typing, Verb,
+    Transfer, TransferTo, Typing, Verb,
 };
 
 #[cfg(test)]

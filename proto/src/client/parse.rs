@@ -82,6 +82,7 @@ fn body<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Verb<'a>, Fault> {
         "take" => take(reader),
         "seat" => seat(reader),
         "queue" => queue(reader),
+        "transfer" => transfer(reader),
         "about" => about(reader),
         _ => ping(reader),
     }
@@ -250,6 +251,24 @@ fn queue<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
         return Err(Fault::bad("queue.limit: must be 1 to 200"));
     }
     Ok(Verb::Queue(QueueAsk { limit }))
+}
+
+fn transfer<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let (mut session, mut agent, mut team, mut seen) = (None, None, None, None);
+    reader.object("transfer", |reader, key| match key {
+        "session" => once(&mut session, "transfer.session", session_id(reader, "transfer.session")?),
+        "agent" => once(&mut agent, "transfer.agent", reader.parsed("transfer.agent", "an agent id, e.g. a17")?),
+        "team" => once(&mut team, "transfer.team", reader.parsed("transfer.team", "a team id, e.g. t2")?),
+        "seen" => once(&mut seen, "transfer.seen", reader.u64("transfer.seen")?),
+        _ => Ok(false),
+    })?;
+    let to = match (agent, team) {
+        (Some(_), Some(_)) => return Err(Fault::bad("transfer: agent and team exclude each other")),
+        (Some(agent), None) => TransferTo::Agent(agent),
+        (None, Some(team)) => TransferTo::Team(team),
+        (None, None) => TransferTo::Queue,
+    };
+    Ok(Verb::Transfer(Transfer { session: need(session, "transfer.session")?, to, seen }))
 }
 
 fn about<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::party::{SeatState, SessionSeq, text_id, text_id_option};
-use crate::ids::{SessionId, TeamId};
+use crate::ids::{AgentId, SessionId, TeamId};
 
 /// One frame from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,14 +44,16 @@ pub enum Verb<'a> {
     Seat(SeatSaid),
     /// An agent looks at who waits; answered by `queue`.
     Queue(QueueAsk),
+    /// The agent who has a conversation gives it to an agent, to a team, or back to the queue; answered by `ok`.
+    Transfer(Transfer),
     /// A visitor's page says what is known of the visitor; answered by `ok`.
     About(About<'a>),
 }
 
 /// The verbs' names on the wire, in the order of [`Verb`].
-pub const VERBS: [&str; 13] = [
+pub const VERBS: [&str; 14] = [
     "hello", "send", "history", "cursor", "typing", "close", "ping", "accept", "decline", "take", "seat", "queue",
-    "about",
+    "transfer", "about",
 ];
 
 /// See [`Verb::Hello`].
@@ -182,6 +184,44 @@ pub struct QueueAsk {
     pub limit: Option<u64>,
 }
 
+/// See [`Verb::Transfer`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Transfer {
+    /// The session whose open conversation goes.
+    pub session: SessionId,
+    /// Where to.
+    pub to: TransferTo,
+    /// The last event that the client has: what was given to somebody later stays there. Left out, it is what this socket was told.
+    pub seen: Option<u64>,
+}
+
+/// Where a conversation goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferTo {
+    /// To this agent, who must be there and have room.
+    Agent(AgentId),
+    /// To whoever of the team has room.
+    Team(TeamId),
+    /// To whoever has room, as when it came.
+    Queue,
+}
+
+impl Serialize for Transfer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("session", &format_args!("{}", self.session))?;
+        match self.to {
+            TransferTo::Agent(agent) => map.serialize_entry("agent", &format_args!("{agent}"))?,
+            TransferTo::Team(team) => map.serialize_entry("team", &format_args!("{team}"))?,
+            TransferTo::Queue => {}
+        }
+        if let Some(seen) = self.seen {
+            map.serialize_entry("seen", &seen)?;
+        }
+        map.end()
+    }
+}
+
 /// See [`Verb::About`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct About<'a> {
@@ -224,6 +264,7 @@ impl Serialize for ClientFrame<'_> {
             Verb::Take(body) => map.serialize_entry("take", body)?,
             Verb::Seat(body) => map.serialize_entry("seat", body)?,
             Verb::Queue(body) => map.serialize_entry("queue", body)?,
+            Verb::Transfer(body) => map.serialize_entry("transfer", body)?,
             Verb::About(body) => map.serialize_entry("about", body)?,
         }
         map.end()

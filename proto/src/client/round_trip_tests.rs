@@ -39,6 +39,7 @@ fn event() -> impl Strategy<Value = Event<'static>> {
         }),
         any::<u64>().prop_map(|agent| EventKind::Assigned { agent: AgentId(agent) }),
         party().prop_map(|by| EventKind::Closed { by }),
+        party().prop_map(|by| EventKind::Queued { by }),
     ];
     (session(), any::<u64>(), any::<u64>(), kind).prop_map(|(session, seq, ts, kind)| Event { session, seq, ts, kind })
 }
@@ -71,6 +72,16 @@ fn verb() -> impl Strategy<Value = Verb<'static>> {
         (session(), any::<u64>()).prop_map(|(session, conversation)| Verb::Take(Take { session, conversation })),
         prop_oneof![Just(SeatState::Online), Just(SeatState::Busy), Just(SeatState::Away)]
             .prop_map(|state| Verb::Seat(SeatSaid { state })),
+        (session(), 0..3_u8, any::<u32>(), proptest::option::of(any::<u64>())).prop_map(
+            |(session, to, number, seen)| {
+                let to = match to {
+                    0 => TransferTo::Agent(AgentId(u64::from(number))),
+                    1 => TransferTo::Team(TeamId(number)),
+                    _ => TransferTo::Queue,
+                };
+                Verb::Transfer(Transfer { session, to, seen })
+            }
+        ),
         proptest::option::of(1..=200u64).prop_map(|limit| Verb::Queue(QueueAsk { limit })),
         (session(), proptest::option::of(any::<u32>()), proptest::collection::btree_map(name(), name(), 0..8))
             .prop_map(|(session, team, facts)| Verb::About(About { session, team: team.map(TeamId), facts })),

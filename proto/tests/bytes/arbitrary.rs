@@ -97,11 +97,9 @@ pub fn mail() -> impl Strategy<Value = Mail> {
         (site(), session(), conversation(), option::of(agent()))
             .prop_map(|(site, session, conversation, agent)| Mail::Done { site, session, conversation, agent }),
         (site(), agent(), desk::seat_state()).prop_map(|(site, agent, state)| Mail::AgentState { site, agent, state }),
-        (session(), conversation(), agent()).prop_map(|(session, conversation, agent)| Mail::Assign {
-            session,
-            conversation,
-            agent
-        }),
+        (session(), conversation(), agent(), any::<u64>())
+            .prop_map(|(session, conversation, agent, turn)| { Mail::Assign { session, conversation, agent, turn } }),
+        desk::mail(),
         (agent(), session(), conversation()).prop_map(|(agent, session, conversation)| Mail::Assigned {
             agent,
             session,
@@ -128,6 +126,7 @@ pub fn event() -> impl Strategy<Value = Event> {
         message.prop_map(|(from, device, n, cid, text)| EventBody::Message { from, device, n, cid, text }),
         (agent(), any::<u64>()).prop_map(|(agent, conversation)| EventBody::Assigned { agent, conversation }),
         (party(), any::<u64>()).prop_map(|(by, conversation)| EventBody::Closed { by, conversation }),
+        (party(), any::<u64>()).prop_map(|(by, conversation)| EventBody::Queued { by, conversation }),
     ];
     (any::<(u64, u64)>(), body).prop_map(|((seq, ts_ms), body)| Event { seq, ts_ms, body })
 }
@@ -380,16 +379,19 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
 
 pub fn session_state() -> impl Strategy<Value = SessionState> {
     let cursors = any::<((u64, u64), (u64, u64))>();
-    (site(), any::<(u128, u64, u64)>(), option::of(agent()), cursors, vec(event(), 0..4)).prop_map(
-        |(site, (visitor, head, open_from), agent, (visitor_cursor, agent_cursor), events)| SessionState {
-            site,
-            visitor: VisitorId(visitor),
-            head,
-            open_from,
-            agent,
-            visitor_cursor,
-            agent_cursor,
-            events,
+    (site(), any::<(u128, u64, u64, u64)>(), option::of(agent()), cursors, vec(event(), 0..4)).prop_map(
+        |(site, (visitor, head, open_from, conversation), agent, (visitor_cursor, agent_cursor), events)| {
+            SessionState {
+                conversation,
+                site,
+                visitor: VisitorId(visitor),
+                head,
+                open_from,
+                agent,
+                visitor_cursor,
+                agent_cursor,
+                events,
+            }
         },
     )
 }

@@ -1,10 +1,10 @@
 //! Owns arbitrary commands of the desk, and what they carry. Invariant: every variant and every field can come.
 
-use super::arbitrary::{agent, session, site, text, word};
+use super::arbitrary::{agent, party, session, site, text, word};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proto::command::Command;
+use proto::command::{Command, Mail};
 use proto::desk::*;
 use proto::ids::*;
 use proto::peer::{PlaceInQueue, Waiting};
@@ -28,6 +28,36 @@ pub fn command() -> impl Strategy<Value = Command> {
         Just(Command::Tick),
         (session(), option::of(team()), vec((word(), word()), 0..4))
             .prop_map(|(session, team, facts)| Command::About { session, about: About { team, facts } }),
+        (session(), party(), any::<u64>(), option::of(team())).prop_map(|(session, by, seen, team)| Command::Release {
+            session,
+            by,
+            seen,
+            team
+        }),
+        (site(), agent(), session(), any::<u64>(), agent()).prop_map(|(site, agent, session, conversation, to)| {
+            Command::Hand { site, agent, session, conversation, to }
+        }),
+    ]
+}
+
+pub fn mail() -> impl Strategy<Value = Mail> {
+    prop_oneof![
+        (site(), session(), any::<u64>()).prop_map(|(site, session, turn)| Mail::Returned { site, session, turn }),
+        (site(), session(), any::<u64>(), ask()).prop_map(|(site, session, conversation, ask)| Mail::Requeued {
+            site,
+            session,
+            conversation,
+            ask
+        }),
+        (session(), any::<(u64, u64)>(), agent(), agent()).prop_map(|(session, (conversation, turn), from, agent)| {
+            Mail::Handed { session, conversation, from, agent, turn }
+        }),
+        agent().prop_map(|agent| Mail::Absent { agent }),
+        (session(), any::<u64>(), agent()).prop_map(|(session, conversation, agent)| Mail::Release {
+            session,
+            conversation,
+            agent
+        }),
     ]
 }
 
@@ -64,7 +94,11 @@ fn site_rules() -> impl Strategy<Value = SiteRules> {
     let route = (when, option::of(team()), vec(word(), 0..4), any::<u8>());
     let route = route.prop_map(|(when, team, skills, priority)| Route { when, team, skills, priority });
     let routes = vec(route, 0..4);
-    (routes, any::<u64>()).prop_map(|(routes, sticky_ms)| SiteRules { routes, sticky_ms })
+    (routes, any::<(u64, u64)>()).prop_map(|(routes, (sticky_ms, requeue_ms))| SiteRules {
+        routes,
+        sticky_ms,
+        requeue_ms,
+    })
 }
 
 pub fn waiting() -> impl Strategy<Value = Waiting> {
@@ -90,8 +124,8 @@ pub fn place() -> impl Strategy<Value = PlaceInQueue> {
 pub fn ask() -> impl Strategy<Value = Box<Ask>> {
     let facts = vec((word(), word()), 0..4);
     let last = option::of((agent(), any::<u64>()));
-    let whole = (option::of(team()), facts, vec(word(), 0..4), any::<u8>(), any::<u8>(), last);
-    whole.prop_map(|(team, facts, skills, channel, priority, last)| {
-        Box::new(Ask { team, facts, skills, channel: Channel(channel), priority, last })
+    let whole = (option::of(team()), facts, vec(word(), 0..4), any::<u8>(), any::<u8>(), last, option::of(agent()));
+    whole.prop_map(|(team, facts, skills, channel, priority, last, but)| {
+        Box::new(Ask { team, facts, skills, channel: Channel(channel), priority, last, but })
     })
 }

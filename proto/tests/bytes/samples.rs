@@ -95,6 +95,8 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         ("agent state", Command::AgentState { agent: AGENT, state: SeatState::Away }),
         ("tick", Command::Tick),
         ("about", Command::About { session: SESSION, about: about() }),
+        ("release", Command::Release { session: SESSION, by: Party::Agent(AGENT), seen: 250, team: Some(TeamId(2)) }),
+        ("hand", Command::Hand { site: SITE, agent: AGENT, session: SESSION, conversation: 3, to: AGENT }),
     ]
 }
 
@@ -115,7 +117,7 @@ fn site_rules() -> SiteRules {
     let tests = [Test::Is(vec!["de".into()]), Test::StartsWith("/shop".into()), Test::Contains("x".into())];
     let when = tests.map(|test| Condition { fact: "page".into(), test }).to_vec();
     let route = Route { when, team: Some(TeamId(2)), skills: vec!["zh".into()], priority: 1 };
-    SiteRules { routes: vec![route], sticky_ms: 86_400_000 }
+    SiteRules { routes: vec![route], sticky_ms: 86_400_000, requeue_ms: 180_000 }
 }
 
 fn ask() -> Box<Ask> {
@@ -126,6 +128,7 @@ fn ask() -> Box<Ask> {
         channel: Channel(3),
         priority: 1,
         last: Some((AGENT, NOW_MS)),
+        but: Some(AGENT),
     })
 }
 
@@ -135,13 +138,18 @@ pub fn mails() -> Vec<(&'static str, Mail)> {
         ("want", Mail::Want { site, session, conversation, ask: ask() }),
         ("done", Mail::Done { site, session, conversation, agent: Some(agent) }),
         ("agent state", Mail::AgentState { site, agent, state: SeatState::Busy }),
-        ("assign", Mail::Assign { session, conversation, agent }),
+        ("assign", Mail::Assign { session, conversation, agent, turn: 41 }),
         ("assigned", Mail::Assigned { agent, session, conversation }),
         ("unassigned", Mail::Unassigned { agent, session, conversation }),
         ("reassigned", Mail::Reassigned { site, session, conversation, agent }),
         ("offered", Mail::Offered { agent, session, offer: 41, until_ms: NOW_MS }),
         ("withdrawn", Mail::Withdrawn { agent, session, offer: 41, missed: true }),
         ("onward", Mail::Onward { site, urgency: 1, lane: 300 }),
+        ("returned", Mail::Returned { site, session, turn: 41 }),
+        ("requeued", Mail::Requeued { site, session, conversation, ask: ask() }),
+        ("handed", Mail::Handed { session, conversation, from: agent, agent, turn: 41 }),
+        ("absent", Mail::Absent { agent }),
+        ("release", Mail::Release { session, conversation, agent }),
     ]
 }
 
@@ -151,6 +159,7 @@ pub fn bodies() -> Vec<(&'static str, EventBody)> {
         ("message", EventBody::Message { from: Party::Visitor, device, n: 9, cid, text }),
         ("assigned", EventBody::Assigned { agent: AGENT, conversation: 2 }),
         ("closed", EventBody::Closed { by: Party::Agent(AGENT), conversation: 2 }),
+        ("queued", EventBody::Queued { by: Party::System, conversation: 2 }),
     ]
 }
 
@@ -295,6 +304,8 @@ pub fn refusals() -> Vec<(&'static str, Refused)> {
         ("changed", Refused::Changed),
         ("offer gone", Refused::OfferGone),
         ("rules invalid", Refused::RulesInvalid),
+        ("seat full", Refused::SeatFull),
+        ("not there", Refused::NotThere),
     ]
 }
 
@@ -343,6 +354,7 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
         head: 70_000,
         open_from: 69_990,
         agent: Some(AGENT),
+        conversation: 3,
         visitor_cursor: (251, 250),
         agent_cursor: (1, 0),
         events: events.clone(),

@@ -65,6 +65,12 @@ impl Talk {
         (self.has, self.last_agent) = (Has::Agent(agent), Some(agent));
     }
 
+    /// It waits again: for whoever gets it then, the part begins behind this.
+    pub fn give_back(&mut self, by: Party) {
+        self.opened_at = self.append(EventKind::Queued { by }) + 1;
+        self.has = Has::Waiting;
+    }
+
     pub fn close(&mut self, by: Party) {
         self.append(EventKind::Closed { by });
         self.has = Has::Nobody;

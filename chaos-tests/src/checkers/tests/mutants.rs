@@ -42,6 +42,7 @@ const KINDS: &[(&str, Mutation, &[&str], usize)] = &[
     ("the holder is refused", refuse_holder, &["refusals", "linearizable-holder"], 100),
     ("moves have no operations", drop_moves, &["assignment"], 100),
     ("closes have no operations", drop_closes, &["assignment"], 100),
+    ("another agent gave back what one had, in all finals", change_giver, &["assignment"], 100),
     ("an agent's send is told to be another agent's", change_sender, &["authors", "acked-once"], 100),
 ];
 
@@ -205,6 +206,13 @@ fn change_agent(lines: &mut Lines, dice: &mut Dice) -> bool {
     };
     change_finals(lines, dice, is_so, |events, at| {
         events[at].kind = EventKind::Assigned { agent: AgentId::from("a9") };
+    })
+}
+
+fn change_giver(lines: &mut Lines, dice: &mut Dice) -> bool {
+    let is_so = |event: &Event| matches!(event.kind, EventKind::Queued { .. });
+    change_finals(lines, dice, is_so, |events, at| {
+        events[at].kind = EventKind::Queued { by: Party::Agent(AgentId::from("a9")) };
     })
 }
 

@@ -53,6 +53,7 @@ fn calls(dice: &mut Dice) -> Vec<One> {
                     Act::AgentSend(seat),
                     Act::AgentClose(seat),
                     Act::Close,
+                    Act::Release,
                 ];
                 calls.push((One { act: acts[dice.roll(acts.len())], invoked: now, returned: None }, None));
             }

@@ -165,6 +165,7 @@ impl World {
             96..98 => self.tell_cursor(),
             98 => self.reconnect(),
             _ if self.dice.roll(50) == 0 => self.fault(false),
+            _ if self.dice.roll(2) == 0 => self.give_back(),
             _ => self.close_by_system(),
         }
     }
@@ -326,6 +327,14 @@ impl World {
         }
     }
 
+    fn give_back(&mut self) {
+        let talk = self.dice.roll(self.talks.len());
+        if let Has::Agent(agent) = self.talks[talk].has {
+            let by = if self.dice.roll(2) == 0 { Party::System } else { Party::Agent(agent_id(agent)) };
+            self.talks[talk].give_back(by);
+        }
+    }
+
     /// The holder's clients follow the session, those connected at once.
     fn follow(&mut self, talk: usize) {
         let Has::Agent(agent) = self.talks[talk].has else { return };
@@ -403,7 +412,7 @@ impl World {
         let ends = match &event.kind {
             EventKind::Message { .. } => false,
             EventKind::Assigned { agent: to } => to != agent,
-            EventKind::Closed { .. } => true,
+            EventKind::Closed { .. } | EventKind::Queued { .. } => true,
         };
         let mut sub = if ends { Sub::Ended(seq) } else { Sub::Next(seq + 1) };
         if ends && self.talks[talk].has == Has::Agent(agent_number(agent)) {

@@ -101,7 +101,7 @@ async fn who_waits_sees_the_position_and_is_served_as_soon_as_capacity_frees() -
     let last = |told: &chaos_tests::person::Told| told.places.last().filter(|place| place.position == 1).map(drop);
     visitors[3].1.wait("the last is the next", last).await?;
     let late = ann.client.take(visitors[3].0, 1).await;
-    ensure!(matches!(&late, Err(ClientError::Refused(error)) if error.code == ErrorCode::RateLimited), "{late:?}");
+    ensure!(matches!(&late, Err(ClientError::Refused(error)) if error.code == ErrorCode::Closed), "{late:?}");
     Ok(())
 }
 

@@ -4,10 +4,10 @@
 use super::{ask_shard, ask_target, forbidden};
 use crate::connection::socket::{Socket, Who};
 use proto::client::limits::QUEUE_LIMIT_DEFAULT;
-use proto::client::{About, Queue, Reply, SeatState, Verb, Waiting};
-use proto::command::{Command, Target};
+use proto::client::{About, Queue, Reply, SeatState, Transfer, TransferTo, Verb, Waiting};
+use proto::command::{Command, Party, Target};
 use proto::ids::TeamId;
-use proto::peer::{ShardCall, ShardReply};
+use proto::peer::{Refused, ShardCall, ShardReply};
 use std::sync::Arc;
 
 /// Carries out a verb that only agents have.
@@ -57,6 +57,47 @@ fn client_waiting(one: proto::peer::Waiting) -> Waiting {
     let proto::peer::Waiting { session, conversation, team, priority, since_ms } = one;
     let team = (team != TeamId(0)).then_some(team);
     Waiting { session, conversation, team, priority, since: since_ms }
+}
+
+/// The conversation goes to somebody else: by way of its session, which knows whose it is, or to an agent by way of the desk, which
+/// knows who has room.
+pub fn transfer(socket: &Arc<Socket>, who: Who, id: u64, ask: Transfer) {
+    let Who::Agent { agent, site } = who else { return socket.error(Some(id), forbidden()) };
+    let Transfer { session, to, seen } = ask;
+    let to = match to {
+        TransferTo::Agent(to) => to,
+        TransferTo::Team(_) | TransferTo::Queue => {
+            let team = if let TransferTo::Team(team) = to { Some(team) } else { None };
+            let seen = seen.unwrap_or_else(|| socket.with(|state| state.known(session)));
+            let call = ShardCall::Propose(Command::Release { session, by: Party::Agent(agent), seen, team });
+            return ask_shard(socket, who, id, session, call, |_| Reply::Ok);
+        }
+    };
+    ask_target(socket, id, Target::Session(session), |router, shard| {
+        // Which conversation it is, the desk must be told: a later one stays where it is.
+        let look = router.call(shard, ShardCall::Attach { session, token: None, after: Some(u64::MAX) });
+        let hub = socket.hub.clone();
+        async move {
+            let state = match look.await {
+                ShardReply::Attached(state) => state,
+                other => return Err(other),
+            };
+            if !hub.follows(session) {
+                hub.unfollow(session);
+            }
+            match state.agent {
+                // Said again.
+                Some(holder) if holder == to && state.site == site => return Ok(Reply::Ok),
+                Some(holder) if holder == agent => {}
+                _ => return Err(ShardReply::Refused(Refused::NotYours)),
+            }
+            let hand = Command::Hand { site, agent, session, conversation: state.conversation, to };
+            match router.call(router.shard_of(Target::Desk(site)), ShardCall::Propose(hand)).await {
+                ShardReply::Done => Ok(Reply::Ok),
+                other => Err(other),
+            }
+        }
+    });
 }
 
 /// What a page says of its visitor.
