@@ -4,6 +4,9 @@
 /// What happens to a conversation, step by step.
 mod work;
 
+/// Who waits, to who has room.
+mod serve;
+
 /// Who gets a conversation, and which one a seat takes.
 mod choose;
 

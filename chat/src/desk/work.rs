@@ -1,7 +1,6 @@
 //! Owns what happens to a conversation at its desk: wanted, given, queued, done. Does not choose. Invariant: when a command ends
 //! and no wake-up is under way, nothing waits in a lane that a seat with room could serve.
 
-use super::choose::Rank;
 use super::lane::{Queue, Waiting};
 use super::places::Spread;
 use super::{Desk, Lane, Part, Seat};
@@ -10,14 +9,13 @@ use crate::cache::{Hold, Table, Weight};
 use crate::due::{Due, Dues};
 use crate::journal::Note;
 use crate::keys;
-use crate::limits::{ASSIGN_PER_COMMAND_MAX, LANES_PER_SITE_MAX};
+use crate::limits::LANES_PER_SITE_MAX;
 use crate::outcome::{ApplyError, Refusal, Reply};
 use crate::rows::{self, NeedRow, PlaceRow, QueuedRow, Rows, WantRow, corrupt};
 use proto::command::Mail;
 use proto::desk::{Ask, SeatState};
 use proto::ids::{AgentId, SessionId, SiteId};
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 
 pub(crate) type Wants = Table<(SiteId, SessionId), Option<WantRow>>;
 
@@ -332,127 +330,8 @@ impl At<'_> {
         self.wants.put((self.site, session), self.work.tick, Some(want));
     }
 
-    /// A seat may have room again: whoever had this.
-    pub(super) fn serve_freed(&mut self, want: &WantRow) -> Result<(), ApplyError> {
-        match want.place {
-            PlaceRow::Offered { agent, .. } | PlaceRow::Assigned { agent, .. } => self.serve(agent),
-            PlaceRow::Queued { .. } | PlaceRow::Aside { .. } => Ok(()),
-        }
-    }
-
-    /// Gives a seat what waits for it, as long as it has room. What is too much for one command waits for a mail to itself,
-    /// so that no command takes long and other commands come in between.
-    pub(super) fn serve(&mut self, agent: AgentId) -> Result<(), ApplyError> {
-        let mut heads = Heads::new();
-        for given in 0.. {
-            let Some(next) = self.next_for(agent, &mut heads)? else { return Ok(()) };
-            if given == ASSIGN_PER_COMMAND_MAX {
-                self.nudge((Reverse(u8::MAX), 0));
-                return Ok(());
-            }
-            self.give_queued(next, agent)?;
-        }
-        Ok(())
-    }
-
-    /// Gives whatever waits in any lane to whom the desk chooses: the urgent lanes first.
-    pub(super) fn serve_all(&mut self) -> Result<(), ApplyError> {
-        self.serve_from((Reverse(u8::MAX), 0))
-    }
-
-    /// As `serve_all`, from that lane on.
-    fn serve_from(&mut self, from: (Reverse<u8>, u32)) -> Result<(), ApplyError> {
-        let mut lanes: Vec<(Reverse<u8>, u32)> =
-            self.desk.lanes.iter().map(|(number, lane)| (Reverse(lane.need.priority), *number)).collect();
-        lanes.retain(|lane| *lane >= from);
-        lanes.sort_unstable();
-        let mut budget = ASSIGN_PER_COMMAND_MAX;
-        for place in lanes {
-            // A look at a lane that nobody can serve costs as much as one that gives: it looks at all who are idle.
-            while let Some(lane) = self.desk.lanes.get(&place.1) {
-                if budget == 0 {
-                    self.nudge(place);
-                    return Ok(());
-                }
-                budget -= 1;
-                let Some(agent) = self.desk.choose(&lane.need, None, None) else { break };
-                let (ticket, queued) = self.head(place.1)?;
-                self.give_queued((place.1, ticket, queued), agent)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn give_queued(&mut self, next: (u32, u64, QueuedRow), agent: AgentId) -> Result<(), ApplyError> {
-        let (lane, ticket, QueuedRow { session, conversation, since_ms }) = next;
-        // Its own row says the same, and may be cold.
-        let need = self.desk.lanes[&lane].need.clone();
-        let want = WantRow { conversation, need, ticket, since_ms, place: PlaceRow::Queued { lane } };
-        self.leave(session, &want, false)?;
-        self.desk.change().served(want.need.team, self.work.clock_ms);
-        self.give(session, want, agent);
-        Ok(())
-    }
-
-    fn nudge(&mut self, (Reverse(urgency), lane): (Reverse<u8>, u32)) {
-        if self.desk.queued > 0 && !self.desk.nudged {
-            self.desk.change().nudged = true;
-            self.work.mail(Mail::Onward { site: self.site, urgency, lane });
-        }
-    }
-
-    /// The first of a lane.
-    fn head(&mut self, lane: u32) -> Result<(u64, QueuedRow), ApplyError> {
-        let known = self.desk.change().lanes.get_mut(&lane).expect("a lane that was just listed");
-        known.waiting.first(self.queue, self.rows, (self.site, lane), self.work.tick)
-    }
-
-    /// What the seat would take next: the best of the heads of its lanes. `heads`: what an earlier look of this command found.
-    fn next_for(&mut self, agent: AgentId, heads: &mut Heads) -> Result<Option<(u32, u64, QueuedRow)>, ApplyError> {
-        let Some(seat) = self.desk.seats.get(&agent).filter(|seat| seat.takes()) else { return Ok(None) };
-        if heads.is_unread {
-            heads.is_unread = false;
-            let ranks = self.desk.lanes.iter().filter_map(|(lane, of)| Some((self.desk.rank(seat, of)?, *lane)));
-            heads.unseen = ranks.collect();
-        }
-        loop {
-            // Only lanes of the best rank are looked into.
-            while let Some((rank, lane)) = heads.unseen.first().copied() {
-                if heads.seen.first().is_some_and(|(best, ..)| *best < rank) {
-                    break;
-                }
-                heads.unseen.pop_first();
-                heads.seen.insert((rank, self.head(lane)?.0, lane));
-            }
-            let Some((rank, ticket, lane)) = heads.seen.pop_first() else { return Ok(None) };
-            // What it was given meanwhile may have filled a channel.
-            let Some(seat) = self.desk.seats.get(&agent) else { return Ok(None) };
-            let Some(of) = self.desk.lanes.get(&lane).filter(|of| self.desk.rank(seat, of).is_some()) else { continue };
-            let more = of.waiting.queued > 1;
-            let (_, queued) = self.head(lane)?;
-            if more {
-                heads.unseen.insert((rank, lane));
-            }
-            return Ok(Some((lane, ticket, queued)));
-        }
-    }
-
     pub(super) fn note(&mut self, session: SessionId, conversation: u64, place: u64) {
         self.work.journal.note_session(Note::Queue, session, &[u64::from(self.site.0), conversation, place]);
-    }
-}
-
-/// Lanes that a seat may take from, looked at as far as was needed.
-struct Heads {
-    is_unread: bool,
-    unseen: BTreeSet<(Rank, u32)>,
-    /// With the first ticket of each.
-    seen: BTreeSet<(Rank, u64, u32)>,
-}
-
-impl Heads {
-    fn new() -> Heads {
-        Heads { is_unread: true, unseen: BTreeSet::new(), seen: BTreeSet::new() }
     }
 }
 

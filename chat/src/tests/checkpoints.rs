@@ -177,6 +177,23 @@ impl Pair {
         assert_eq!(self.model.shard.state_hash(), self.real.shard.state_hash());
     }
 
+    /// A mail of an actor elsewhere.
+    fn foreign(&mut self, id: u128, conversation: u64) {
+        let message = match id % 3 {
+            0 => {
+                let (session, conversation) = (SessionId(100 + id), conversation + 1);
+                Mail::Want { site: SITE, session, conversation, ask: Box::default() }
+            }
+            1 => Mail::Done { site: SITE, session: SessionId(99 + id), conversation, agent: None },
+            _ => {
+                let (session, agent) = (SessionId(id % SESSIONS), AgentId(conversation));
+                Mail::Assign { session, conversation, agent, turn: 1 }
+            }
+        };
+        let seq = self.model.shard.inbox_seen(ShardId(9)) + 1;
+        self.apply(Command::Inbox { from: ShardId(9), seq, message });
+    }
+
     fn step(&mut self, step: Step) {
         match step {
             Step::Open(id, token) => {
@@ -217,21 +234,7 @@ impl Pair {
                 self.apply(Command::AgentLogin { agent, site: SITE, name, token: [token; 32] });
             }
             Step::Presence(id, online) => drop(self.apply(presence(id, online))),
-            Step::Foreign(id, conversation) => {
-                let message = match id % 3 {
-                    0 => {
-                        let (session, conversation) = (SessionId(100 + id), conversation + 1);
-                        Mail::Want { site: SITE, session, conversation, ask: Box::default() }
-                    }
-                    1 => Mail::Done { site: SITE, session: SessionId(99 + id), conversation, agent: None },
-                    _ => {
-                        let (session, agent) = (SessionId(id % SESSIONS), AgentId(conversation));
-                        Mail::Assign { session, conversation, agent, turn: 1 }
-                    }
-                };
-                let seq = self.model.shard.inbox_seen(ShardId(9)) + 1;
-                self.apply(Command::Inbox { from: ShardId(9), seq, message });
-            }
+            Step::Foreign(id, conversation) => self.foreign(id, conversation),
             Step::Desk(command) => drop(self.apply(command)),
             Step::Wait(ms) => {
                 self.model.now_ms += ms;

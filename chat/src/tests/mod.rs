@@ -10,4 +10,5 @@ mod places;
 mod reconcile;
 mod routing;
 mod sessions;
+mod transfers;
 pub(crate) mod world;
