@@ -38,7 +38,7 @@ impl Told {
             EventKind::Closed { .. } | EventKind::Queued { .. } => Some(None),
             EventKind::Message { .. } => None,
         });
-        holders.last().flatten()
+        { holders }.next_back().flatten()
     }
 
     /// What is offered of a session.

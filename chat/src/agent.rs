@@ -141,7 +141,12 @@ impl Shard {
             if missed {
                 changed.state = SeatState::Away;
             }
+            let (site, state) = (agent.site, seat_state(&agent));
             drop(agent);
+            if missed {
+                // The person may have said something else in between, which the desk has heard by now.
+                self.work.mail(Mail::AgentState { site, agent: id, state });
+            }
             return self.offers_changed(rows, id, session, [offer, u64::from(missed)]);
         }
         Ok(())

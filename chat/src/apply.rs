@@ -159,8 +159,8 @@ impl Shard {
             Command::Tick => self.do_what_is_due(rows)?,
             Command::About { session, about } => self.about(rows, session, about)?,
             Command::Release { session, by, seen, team } => self.release_seen(rows, session, by, seen, team)?,
-            Command::Hand { site, agent, session, conversation, to } => {
-                self.desk_hand(rows, site, agent, session, conversation, to)?
+            Command::Hand { site, agent, session, conversation, part, to } => {
+                self.desk_hand(rows, site, agent, session, (conversation, part), to)?
             }
             #[cfg(feature = "next")]
             Command::Tally { session } => self.tally(rows, session)?,
@@ -274,11 +274,9 @@ impl Shard {
             Mail::Want { site, session, conversation, ask } => {
                 self.desk_want(rows, site, session, conversation, &ask)?;
             }
-            Mail::Done { site, session, conversation, agent } => {
-                self.desk_done(rows, site, session, conversation, agent)?;
-            }
-            Mail::Reassigned { site, session, conversation, agent } => {
-                self.desk_reassigned(rows, site, session, conversation, agent)?;
+            Mail::Done { site, session, conversation, .. } => self.desk_done(rows, site, session, conversation)?,
+            Mail::Reassigned { site, session, conversation, part, agent } => {
+                self.desk_reassigned(rows, site, session, (conversation, part), agent)?;
             }
             Mail::AgentState { site, agent, state } => self.desk_agent_state(rows, site, agent, state)?,
             Mail::Onward { site, urgency, lane } => self.desk_onward(rows, site, urgency, lane)?,
@@ -289,18 +287,18 @@ impl Shard {
                 self.agent_withdrawn(rows, agent, session, offer, missed)?;
             }
             Mail::Returned { site, session, turn } => self.desk_returned(rows, site, session, turn)?,
-            Mail::Requeued { site, session, conversation, ask } => {
-                self.desk_requeued(rows, site, session, conversation, &ask)?;
+            Mail::Requeued { site, session, conversation, part, ask } => {
+                self.desk_requeued(rows, site, session, (conversation, part), &ask)?;
             }
             Mail::Absent { agent } => self.agent_absent(rows, agent)?,
             Mail::Release { session, conversation, agent } => {
                 self.release_absent(rows, session, conversation, agent)?;
             }
-            Mail::Handed { session, conversation, from, agent, turn } => {
-                self.handed(rows, session, conversation, [from, agent], turn)?;
+            Mail::Handed { session, conversation, part, from, agent, turn } => {
+                self.handed(rows, session, (conversation, part), [from, agent], turn)?;
             }
-            Mail::Assign { session, conversation, agent, turn } => {
-                self.assign(rows, session, conversation, agent, turn)?;
+            Mail::Assign { session, conversation, part, agent, turn } => {
+                self.assign(rows, session, (conversation, part), agent, turn)?;
             }
             Mail::Assigned { agent, session, conversation } => {
                 self.agent_assigned(rows, agent, session, conversation, true)?;

@@ -128,14 +128,16 @@ impl Journal {
                 self.number(agent.0);
                 self.bytes.push(*state as u8);
             }
-            Mail::Assign { session, conversation, agent, turn } => {
+            Mail::Assign { session, conversation, part, agent, turn } => {
                 self.about_agent(3, *session, *conversation, *agent);
+                self.number(*part);
                 self.number(*turn);
             }
             Mail::Assigned { agent, session, conversation } => self.about_agent(4, *session, *conversation, *agent),
             Mail::Unassigned { agent, session, conversation } => self.about_agent(5, *session, *conversation, *agent),
-            Mail::Reassigned { site, session, conversation, agent } => {
+            Mail::Reassigned { site, session, conversation, part, agent } => {
                 self.about_agent(6, *session, *conversation, *agent);
+                self.number(*part);
                 self.number(u64::from(site.0));
             }
             Mail::Offered { agent, session, offer, until_ms } => {
@@ -152,21 +154,33 @@ impl Journal {
                 self.bytes.push(*urgency);
                 self.number(u64::from(*lane));
             }
+            Mail::Release { session, conversation, agent } => self.about_agent(14, *session, *conversation, *agent),
+            Mail::Returned { .. } | Mail::Requeued { .. } | Mail::Handed { .. } | Mail::Absent { .. } => {
+                self.mail_of_parts(mail);
+            }
+        }
+    }
+
+    /// Mails about a conversation that leaves an agent before it ends.
+    fn mail_of_parts(&mut self, mail: &Mail) {
+        match mail {
             Mail::Returned { site, session, turn } => {
                 self.bytes.push(10);
                 self.session(*session);
                 self.number(u64::from(site.0));
                 self.number(*turn);
             }
-            Mail::Requeued { site, session, conversation, ask } => {
+            Mail::Requeued { site, session, conversation, part, ask } => {
                 self.bytes.push(11);
+                self.number(*part);
                 self.session(*session);
                 self.number(u64::from(site.0));
                 self.number(*conversation);
                 self.text(&proto::codec::encode_bare(ask.as_ref()));
             }
-            Mail::Handed { session, conversation, from, agent, turn } => {
+            Mail::Handed { session, conversation, part, from, agent, turn } => {
                 self.about_agent(12, *session, *conversation, *agent);
+                self.number(*part);
                 self.number(from.0);
                 self.number(*turn);
             }
@@ -174,7 +188,8 @@ impl Journal {
                 self.bytes.push(13);
                 self.number(agent.0);
             }
-            Mail::Release { session, conversation, agent } => self.about_agent(14, *session, *conversation, *agent),
+            // The others are noted by the caller.
+            _ => {}
         }
     }
 

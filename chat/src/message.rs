@@ -77,7 +77,8 @@ impl Shard {
         if from == Party::Visitor && session.open.is_none() {
             session.conversations += 1;
             let conversation = session.conversations;
-            session.open = Some(OpenRow { number: conversation, first_seq: sent.seq, agent: None, waits_again: false });
+            session.open =
+                Some(OpenRow { number: conversation, first_seq: sent.seq, agent: None, waits_again: false, part: 0 });
             let last = session.last_agent.map(|agent| (agent, session.closed_ms));
             let ask = Box::new(Ask::of(&session.about, last));
             work.mail(Mail::Want { site: session.site, session: id, conversation, ask });

@@ -41,6 +41,8 @@ pub struct OpenView {
     /// The first event that its agent follows.
     pub first_seq: u64,
     pub agent: Option<AgentId>,
+    /// How often it has gone from one agent to another, or back to the desk.
+    pub part: u64,
 }
 
 /// Seqs up to which a party has received and read.
@@ -135,6 +137,7 @@ impl Shard {
                 number: open.number,
                 first_seq: open.first_seq,
                 agent: open.agent,
+                part: open.part,
             }),
             conversations: session.conversations,
             last_agent: session.last_agent,

@@ -38,6 +38,7 @@ struct Talk {
     agent: Option<AgentId>,
     /// When it was opened; only of one that waits.
     since_ms: u64,
+    part: u64,
     about: About,
 }
 
@@ -82,7 +83,14 @@ impl Reconciliation {
             self.sessions += 1;
             let Some(open) = row.open else { return Ok(()) };
             let session = keys::last_session(key).ok_or_else(|| rows::corrupt("session", "its key is too short"))?;
-            let talk = Talk { session, number: open.number, agent: open.agent, since_ms: 0, about: row.about };
+            let talk = Talk {
+                session,
+                number: open.number,
+                agent: open.agent,
+                since_ms: 0,
+                part: open.part,
+                about: row.about,
+            };
             match talk.agent {
                 None => waiting.push((row.site, open.first_seq, talk)),
                 Some(_) => self.talks.entry(row.site).or_default().push(talk),
@@ -183,26 +191,31 @@ impl Reconciliation {
             let (ticket, since_ms, need) =
                 known.unwrap_or_else(|| (u64::MAX, talk.since_ms, desk.need(&ask(), talk.session)));
             let Some(agent) = talk.agent else {
-                line.push((ticket, since_ms, talk.session, talk.number, need));
+                line.push((ticket, since_ms, talk.session, (talk.number, talk.part), need));
                 continue;
             };
             desk.seat_again(agent, &need);
             let place = PlaceRow::Assigned { agent, offer: 0, turn: 0 };
-            put_want(out, site, talk.session, WantRow { conversation: talk.number, need, ticket: 0, since_ms, place });
+            let (conversation, part, ticket) = (talk.number, talk.part, desk.draw_ticket());
+            put_want(out, site, talk.session, WantRow { conversation, need, ticket, since_ms, part, place });
             told.assigned += 1;
         }
         line.sort_unstable();
         told.waiting += line.len() as u64;
-        for (_, since_ms, session, conversation, need) in line {
+        for (_, since_ms, session, (conversation, part), need) in line {
             let (lane, need, ticket) = desk.line_up(need);
-            let queued = QueuedRow { session, conversation, since_ms };
+            let queued = QueuedRow { session, conversation, since_ms, part };
             out.insert(keys::queued(site, lane, ticket), Some(proto::codec::encode(&queued)));
             put_want(
                 out,
                 site,
                 session,
-                WantRow { conversation, need, ticket, since_ms, place: PlaceRow::Queued { lane } },
+                WantRow { conversation, need, ticket, since_ms, part, place: PlaceRow::Queued { lane } },
             );
+        }
+        let now_ms = rows::read::<HeaderRow>(rows, "header", keys::HEADER)?.map_or(0, |header| header.clock_ms);
+        for (due_ms, agent, due) in desk.nobody_is_here(now_ms) {
+            out.insert(keys::due(due_ms, site, SessionId(agent.0.into())), Some(proto::codec::encode(&due)));
         }
         let mut changes = Changes::new();
         desk.save(site, &mut changes);

@@ -85,6 +85,8 @@ pub(crate) struct OpenRow {
     pub agent: Option<AgentId>,
     /// It was an agent's, and went back to the desk.
     pub waits_again: bool,
+    /// How often it has gone from one agent to another, or back to the desk.
+    pub part: u64,
 }
 
 /// How far one side has come; `read <= received <= head`.
@@ -151,6 +153,8 @@ pub(crate) struct DeskRow {
     pub next_ticket: u64,
     /// A wake-up mail of the desk to itself is under way.
     pub nudged: bool,
+    /// Somebody came, or had room, while that mail was under way.
+    pub again: bool,
     /// Ascending by team.
     pub paces: Vec<PaceRow>,
 }
@@ -216,6 +220,7 @@ pub(crate) struct QueuedRow {
     pub conversation: u64,
     /// As in its `WantRow`.
     pub since_ms: u64,
+    pub part: u64,
 }
 
 /// A conversation the desk knows of.
@@ -227,6 +232,8 @@ pub(crate) struct WantRow {
     pub ticket: u64,
     /// When it came, milliseconds since 1970.
     pub since_ms: u64,
+    /// As its session counts.
+    pub part: u64,
     pub place: PlaceRow,
 }
 

@@ -314,14 +314,15 @@ impl Shard {
         let (site, conversation) = (session.site, open.number);
         let session = session.change();
         let event = session.log.append(work.clock_ms, EventBody::Assigned { agent, conversation });
-        session.open = Some(open.given_to(agent, event.seq));
+        let part = open.part + 1;
+        session.open = Some(OpenRow { part, ..open.given_to(agent, event.seq) });
         session.last_agent = Some(agent);
         work.event(id, event);
         if let Some(before) = open.agent {
             work.mail(Mail::Unassigned { agent: before, session: id, conversation });
         }
         work.mail(Mail::Assigned { agent, session: id, conversation });
-        work.mail(Mail::Reassigned { site, session: id, conversation, agent });
+        work.mail(Mail::Reassigned { site, session: id, conversation, part, agent });
         Ok(Reply::Done)
     }
 
@@ -330,15 +331,14 @@ impl Shard {
         &mut self,
         rows: &dyn Rows,
         id: SessionId,
-        conversation: u64,
+        (conversation, part): (u64, u64),
         agent: AgentId,
         turn: u64,
     ) -> Result<(), ApplyError> {
         let work = &mut self.work;
         let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else { return Ok(()) };
         match session.open {
-            Some(open) if open.number == conversation && open.agent == Some(agent) => {}
-            Some(open) if open.number == conversation && open.agent.is_none() => {
+            Some(open) if (open.number, open.part) == (conversation, part) && open.agent.is_none() => {
                 let session = session.change();
                 let event = session.log.append(work.clock_ms, EventBody::Assigned { agent, conversation });
                 session.open = Some(open.given_to(agent, event.seq));
@@ -356,18 +356,17 @@ impl Shard {
         &mut self,
         rows: &dyn Rows,
         id: SessionId,
-        conversation: u64,
+        (conversation, part): (u64, u64),
         [from, agent]: [AgentId; 2],
         turn: u64,
     ) -> Result<(), ApplyError> {
         let work = &mut self.work;
         let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else { return Ok(()) };
         match session.open {
-            Some(open) if open.number == conversation && open.agent == Some(agent) => {}
-            Some(open) if open.number == conversation && open.agent == Some(from) => {
+            Some(open) if (open.number, open.part + 1, open.agent) == (conversation, part, Some(from)) => {
                 let session = session.change();
                 let event = session.log.append(work.clock_ms, EventBody::Assigned { agent, conversation });
-                session.open = Some(open.given_to(agent, event.seq));
+                session.open = Some(OpenRow { part, ..open.given_to(agent, event.seq) });
                 session.last_agent = Some(agent);
                 work.event(id, event);
                 work.mail(Mail::Unassigned { agent: from, session: id, conversation });
@@ -400,12 +399,12 @@ impl Shard {
         let (site, conversation) = (session.site, open.number);
         let session = session.change();
         let event = session.log.append(work.clock_ms, EventBody::Queued { by, conversation });
-        session.open = Some(OpenRow { agent: None, first_seq: event.seq, waits_again: true, ..open });
-        let team = team.or(session.about.team);
+        let part = open.part + 1;
+        session.open = Some(OpenRow { agent: None, first_seq: event.seq, waits_again: true, part, ..open });
         let ask = Box::new(Ask { team, but: Some(before), ..Ask::of(&session.about, None) });
         work.event(id, event);
         work.mail(Mail::Unassigned { agent: before, session: id, conversation });
-        work.mail(Mail::Requeued { site, session: id, conversation, ask });
+        work.mail(Mail::Requeued { site, session: id, conversation, part, ask });
         Ok(Reply::Done)
     }
 

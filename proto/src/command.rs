@@ -84,7 +84,8 @@ pub enum Command {
     /// event `seen`.
     Release { session: SessionId, by: Party, seen: u64, team: Option<TeamId> },
     /// The agent who has the conversation gives it to another of the site who has room. Idempotent.
-    Hand { site: SiteId, agent: AgentId, session: SessionId, conversation: u64, to: AgentId },
+    /// `part`: as the session counted when it was looked at.
+    Hand { site: SiteId, agent: AgentId, session: SessionId, conversation: u64, part: u64, to: AgentId },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -99,14 +100,15 @@ pub enum Mail {
     Done { site: SiteId, session: SessionId, conversation: u64, agent: Option<AgentId> },
     /// Agent to desk: whether the agent takes conversations.
     AgentState { site: SiteId, agent: AgentId, state: SeatState },
-    /// Desk to session: this agent takes the conversation. `turn` counts what the desk gives.
-    Assign { session: SessionId, conversation: u64, agent: AgentId, turn: u64 },
+    /// Desk to session: this agent takes the conversation, if it is still in that part: parts count each time that it goes from one
+    /// agent to another or back to the desk. `turn` counts what the desk gives.
+    Assign { session: SessionId, conversation: u64, part: u64, agent: AgentId, turn: u64 },
     /// Session to agent: the conversation is now yours.
     Assigned { agent: AgentId, session: SessionId, conversation: u64 },
     /// Session to agent: the conversation is over.
     Unassigned { agent: AgentId, session: SessionId, conversation: u64 },
     /// Session to desk: the conversation is this agent's now, wherever it was.
-    Reassigned { site: SiteId, session: SessionId, conversation: u64, agent: AgentId },
+    Reassigned { site: SiteId, session: SessionId, conversation: u64, part: u64, agent: AgentId },
     /// Desk to agent: accept this until then, milliseconds since 1970.
     Offered { agent: AgentId, session: SessionId, offer: u64, until_ms: u64 },
     /// Desk to agent: that is offered no longer. `missed`: the agent let it pass, and is away now.
@@ -116,9 +118,9 @@ pub enum Mail {
     /// Session to desk: what was given in that turn came too late, and goes back.
     Returned { site: SiteId, session: SessionId, turn: u64 },
     /// Session to desk: the conversation waits again, wherever it was.
-    Requeued { site: SiteId, session: SessionId, conversation: u64, ask: Box<Ask> },
-    /// Desk to session: the conversation is `agent`'s in place of `from`.
-    Handed { session: SessionId, conversation: u64, from: AgentId, agent: AgentId, turn: u64 },
+    Requeued { site: SiteId, session: SessionId, conversation: u64, part: u64, ask: Box<Ask> },
+    /// Desk to session: the conversation is `agent`'s in place of `from`, and in that part from now on.
+    Handed { session: SessionId, conversation: u64, part: u64, from: AgentId, agent: AgentId, turn: u64 },
     /// Desk to agent: nobody has seen the agent for so long that the site's rules take back what is open.
     Absent { agent: AgentId },
     /// Agent to session: the agent is not there; the conversation goes back to the desk.

@@ -256,6 +256,8 @@ pub struct SessionState {
     pub agent: Option<AgentId>,
     /// Of the open conversation, or of the last one; 0: there was none.
     pub conversation: u64,
+    /// How often the open conversation has gone from one agent to another, or back to the desk.
+    pub part: u64,
     /// (received, read) of the visitor and of the agents.
     pub visitor_cursor: (u64, u64),
     pub agent_cursor: (u64, u64),

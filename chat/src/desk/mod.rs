@@ -61,6 +61,8 @@ pub(crate) struct Desk {
     next_ticket: u64,
     /// A wake-up mail to itself is under way.
     nudged: bool,
+    /// Somebody came, or had room, while it was: once it has gone through the lanes, it begins anew.
+    again: bool,
     /// Of teams that had a queue.
     paces: BTreeMap<TeamId, Pace>,
     /// What the next checkpoint writes beside the desk's own row, and what the one under way does.

@@ -1,8 +1,8 @@
 //! Owns offers: one agent is asked, and accepts, declines, or lets it pass. Does not tell the agent's sockets: the agent's actor
 //! does, by mail. Invariant: a conversation is offered to one agent at a time, and the desk's log says who was first.
 
-use super::Seat;
 use super::work::At;
+use super::{Desk, Seat};
 use crate::apply::Shard;
 use crate::due::Due;
 use crate::limits::ASIDE_MS_MAX;
@@ -27,6 +27,8 @@ impl Shard {
             Some(want) if want.is_offered_to(agent, offer) => {
                 at.leave(session, &want, false)?;
                 at.assign(session, want, agent, offer);
+                // There is room for one more offer.
+                at.serve(agent)?;
                 Ok(Reply::Done)
             }
             _ => Ok(Reply::Rejected(Refusal::OfferGone)),
@@ -77,6 +79,7 @@ impl Shard {
         };
         at.leave(session, &want, false)?;
         at.assign(session, want, agent, offer);
+        at.serve(agent)?;
         Ok(Reply::Done)
     }
 
@@ -110,6 +113,20 @@ impl Shard {
             }
             _ => Ok(()),
         }
+    }
+}
+
+impl Desk {
+    /// Everybody with something open has gone just now. Returns when to look again, after whom, and at what.
+    pub(crate) fn nobody_is_here(&mut self, now_ms: u64) -> Vec<(u64, AgentId, DueRow)> {
+        let busy: Vec<AgentId> = self.seats.iter().filter(|(_, seat)| seat.open > 0).map(|(agent, _)| *agent).collect();
+        let since_ms = now_ms.max(1);
+        for agent in &busy {
+            self.change_seat(*agent, |seat| seat.gone_ms = since_ms);
+        }
+        let requeue_ms = self.rules.requeue_ms;
+        let due = |agent| (since_ms.saturating_add(requeue_ms), agent, DueRow::Absent { since_ms });
+        busy.into_iter().filter(|_| requeue_ms > 0).map(due).collect()
     }
 }
 
@@ -162,25 +179,32 @@ impl At<'_> {
         self.wants.put((self.site, session), self.work.tick, Some(want));
     }
 
-    /// Looks again when an agent who has just gone has been away for as long as the site's rules allow.
+    /// Looks again when an agent who has gone has been away for as long as the site's rules allow, and again after each such time.
     pub(super) fn watch_absence(&mut self, agent: AgentId) {
         let (requeue_ms, now_ms) = (self.desk.rules.requeue_ms, self.work.clock_ms);
         let Some(since_ms) = self.desk.seats.get(&agent).map(|seat| seat.gone_ms).filter(|_| requeue_ms > 0) else {
             return;
         };
+        // All looks fall on the same times, whenever they were asked for: there is one of each.
+        let times = now_ms.saturating_sub(since_ms) / requeue_ms + 1;
+        let due_ms = since_ms.saturating_add(requeue_ms.saturating_mul(times));
         let session = SessionId(agent.0.into());
-        let due = Due { due_ms: now_ms.saturating_add(requeue_ms), site: self.site, session };
-        self.dues.put(due, self.work.tick, DueRow::Absent { since_ms });
+        self.dues.put(Due { due_ms, site: self.site, session }, self.work.tick, DueRow::Absent { since_ms });
     }
 
     /// An agent who has been away all that time loses what is open. Asked again as long as the seat counts anything: what was under
     /// way to the agent comes later.
     fn absent(&mut self, agent: AgentId, since_ms: u64) {
+        let requeue_ms = self.desk.rules.requeue_ms;
         let is_away = |seat: &Seat| seat.state == SeatState::Offline && seat.gone_ms == since_ms && seat.open > 0;
-        if self.desk.seats.get(&agent).is_some_and(is_away) {
-            self.work.mail(Mail::Absent { agent });
-            self.watch_absence(agent);
+        if requeue_ms == 0 || !self.desk.seats.get(&agent).is_some_and(is_away) {
+            return;
         }
+        // The rules may have changed since.
+        if self.work.clock_ms.saturating_sub(since_ms) >= requeue_ms {
+            self.work.mail(Mail::Absent { agent });
+        }
+        self.watch_absence(agent);
     }
 
     /// Passes on whatever is offered to the agent, who takes nothing now.

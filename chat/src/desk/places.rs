@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 /// Tickets of one stretch.
 const STRETCH: u64 = 256;
+/// Of a lane that is not in memory so many of the first are looked at.
+const EXACT: usize = 32;
 /// A new interval counts for one part of so many.
 const PACE_PARTS: u64 = 8;
 /// Longest interval that counts, in milliseconds: a night is no pace.
@@ -176,10 +178,10 @@ impl Shard {
             let known = self.queue.range((site, number, from)).take_while(|(key, _)| **key < (site, number, ticket));
             return Ok(Some(known.filter(|(_, queued)| queued.is_some()).count() as u64));
         }
-        if lane.waiting.front / STRETCH != ticket / STRETCH {
+        if ticket > lane.waiting.front + EXACT as u64 {
             return Ok(None);
         }
-        let first = self.first_of(rows, (site, number), lane, STRETCH as usize)?;
+        let first = self.first_of(rows, (site, number), lane, EXACT)?;
         Ok(Some(first.range(..ticket).count() as u64))
     }
 
@@ -203,7 +205,7 @@ impl Shard {
                 }
             }
             let waiting = first.into_iter().map(|((Reverse(priority), _), (team, queued))| {
-                let QueuedRow { session, conversation, since_ms } = queued;
+                let QueuedRow { session, conversation, since_ms, .. } = queued;
                 Waiting { session, conversation, team, priority, since_ms }
             });
             Ok((waiting.collect(), desk.queued + desk.aside))
@@ -219,13 +221,6 @@ impl Shard {
         limit: usize,
     ) -> Result<BTreeMap<u64, QueuedRow>, ApplyError> {
         let front = lane.waiting.front;
-        let in_lane = |key: &(SiteId, u32, u64)| (key.0, key.1) == (site, number);
-        let known: BTreeMap<u64, Option<QueuedRow>> = self
-            .queue
-            .range((site, number, front))
-            .take_while(|(key, _)| in_lane(key))
-            .map(|(key, queued)| (key.2, *queued))
-            .collect();
         let mut found = BTreeMap::new();
         if !lane.waiting.gap.is_closed() {
             let mut broken = None;
@@ -235,7 +230,8 @@ impl Shard {
                 false,
                 &mut |key, value| {
                     let ticket = keys::last_number(key).unwrap_or(u64::MAX);
-                    if !known.contains_key(&ticket) {
+                    // What is in memory is newer.
+                    if self.queue.peek(&(site, number, ticket)).is_none() {
                         match rows::decode("queue", value) {
                             Ok(queued) => drop(found.insert(ticket, queued)),
                             Err(error) => broken = Some(error),
@@ -246,7 +242,8 @@ impl Shard {
             )?;
             broken.map_or(Ok(()), Err)?;
         }
-        found.extend(known.into_iter().filter_map(|(ticket, queued)| Some((ticket, queued?))).take(limit));
+        let in_lane = self.queue.range((site, number, front)).take_while(|(key, _)| (key.0, key.1) == (site, number));
+        found.extend(in_lane.filter_map(|(key, queued)| Some((key.2, (*queued)?))).take(limit));
         while found.len() > limit {
             found.pop_last();
         }

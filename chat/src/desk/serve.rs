@@ -64,18 +64,28 @@ impl At<'_> {
     }
 
     fn give_queued(&mut self, next: (u32, u64, QueuedRow), agent: AgentId) -> Result<(), ApplyError> {
-        let (lane, ticket, QueuedRow { session, conversation, since_ms }) = next;
+        let (lane, ticket, QueuedRow { session, conversation, since_ms, part }) = next;
         // Its own row says the same, and may be cold.
         let need = self.desk.lanes[&lane].need.clone();
-        let want = WantRow { conversation, need, ticket, since_ms, place: PlaceRow::Queued { lane } };
+        let want = WantRow { conversation, need, ticket, since_ms, part, place: PlaceRow::Queued { lane } };
         self.leave(session, &want, false)?;
         self.desk.change().served(want.need.team, self.work.clock_ms);
         self.give(session, want, agent);
         Ok(())
     }
 
+    /// Goes through the lanes once more, from the beginning.
+    pub(super) fn once_more(&mut self) {
+        if !self.desk.nudged && self.desk.again {
+            self.desk.change().again = false;
+            self.nudge((Reverse(u8::MAX), 0));
+        }
+    }
+
     fn nudge(&mut self, (Reverse(urgency), lane): (Reverse<u8>, u32)) {
-        if self.desk.queued > 0 && !self.desk.nudged {
+        if self.desk.nudged {
+            self.desk.change().again = true;
+        } else if self.desk.queued > 0 {
             self.desk.change().nudged = true;
             self.work.mail(Mail::Onward { site: self.site, urgency, lane });
         }

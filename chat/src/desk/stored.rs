@@ -5,7 +5,7 @@ use super::lane::{Gap, Waiting};
 use super::places::{Pace, Spread};
 use super::{Desk, EVERYBODY, HELPERS, Lane, Part, Seat};
 use crate::keys;
-use crate::limits::{AGENTS_PER_SITE_MAX, LANES_PER_SITE_MAX, REQUEUE_MS, TEAMS_PER_SITE_MAX};
+use crate::limits::{LANES_PER_SITE_MAX, REQUEUE_MS, TEAMS_PER_SITE_MAX};
 use crate::outcome::ApplyError;
 use crate::rows::{self, Changes, DeskRow, LaneRow, Rows, SeatRow, TeamRow, corrupt};
 use proto::codec::Frozen;
@@ -28,6 +28,7 @@ impl Desk {
             turn: row.turn,
             next_ticket: row.next_ticket,
             nudged: row.nudged,
+            again: row.again,
             paces: row.paces.into_iter().map(|pace| (pace.team, Pace::of_row(pace))).collect(),
             changed: BTreeMap::new(),
         };
@@ -39,7 +40,8 @@ impl Desk {
             desk.teams.insert(team, row.rules);
             Ok(())
         })?;
-        each(rows, "seat", &keys::seats(site), AGENTS_PER_SITE_MAX, |key, row: SeatRow| {
+        // An operator may give a conversation to an agent for whom there was no place on the roster.
+        each(rows, "seat", &keys::seats(site), usize::MAX, |key, row: SeatRow| {
             rows::counted("seat", &[row.last_turn])?;
             desk.seats.insert(AgentId(keys::last_number(key).unwrap_or(0)), Seat::of_row(row));
             Ok(())
@@ -76,7 +78,7 @@ impl Desk {
     /// The desk of a site that nobody has asked anything of.
     pub(crate) fn empty_row() -> DeskRow {
         let rules = SiteRules { requeue_ms: REQUEUE_MS, ..SiteRules::default() };
-        DeskRow { rules, aside: 0, turn: 0, next_ticket: 1, nudged: false, paces: Vec::new() }
+        DeskRow { rules, aside: 0, turn: 0, next_ticket: 1, nudged: false, again: false, paces: Vec::new() }
     }
 
     pub(crate) fn save(&mut self, site: SiteId, out: &mut Changes) {
@@ -86,6 +88,7 @@ impl Desk {
             turn: self.turn,
             next_ticket: self.next_ticket,
             nudged: self.nudged,
+            again: self.again,
             paces: self.paces.iter().map(|(team, pace)| pace.row(*team)).collect(),
         };
         rows::save(out, keys::desk(site), &row);

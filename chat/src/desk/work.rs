@@ -19,6 +19,13 @@ use std::cmp::Reverse;
 
 pub(crate) type Wants = Table<(SiteId, SessionId), Option<WantRow>>;
 
+impl WantRow {
+    /// Not placed yet.
+    fn new(conversation: u64, part: u64, need: NeedRow, ticket: u64) -> WantRow {
+        WantRow { conversation, need, ticket, since_ms: 0, part, place: PlaceRow::Queued { lane: 0 } }
+    }
+}
+
 impl Weight for WantRow {
     fn bytes(&self) -> usize {
         size_of::<WantRow>() + self.need.skills.len() * 32
@@ -72,7 +79,8 @@ impl Shard {
             None => {}
         }
         let ticket = at.desk.change().draw_ticket();
-        at.begin(session, conversation, ask, ticket);
+        let need = at.desk.need(ask, session);
+        at.begin(session, WantRow::new(conversation, 0, need, ticket), ask);
         before.map_or(Ok(()), |want| at.serve_freed(&want))
     }
 
@@ -82,20 +90,23 @@ impl Shard {
         rows: &dyn Rows,
         site: SiteId,
         session: SessionId,
-        conversation: u64,
+        (conversation, part): (u64, u64),
         ask: &Ask,
     ) -> Result<(), ApplyError> {
         let mut at = self.at_desk(rows, site)?;
         let before = at.find(session)?;
-        let ticket = match &before {
+        let asked = at.desk.need(ask, session);
+        let (ticket, need) = match &before {
             Some(want) if want.conversation > conversation => return Ok(()),
             Some(want) => {
                 at.forget(session, want)?;
-                want.ticket
+                // For another team only when one was named.
+                let is_named = ask.team.is_some_and(|team| at.desk.teams.contains_key(&team));
+                (want.ticket, if is_named { asked } else { want.need.clone() })
             }
-            None => at.desk.change().draw_ticket(),
+            None => (at.desk.change().draw_ticket(), asked),
         };
-        at.begin(session, conversation, ask, ticket);
+        at.begin(session, WantRow::new(conversation, part, need, ticket), ask);
         before.map_or(Ok(()), |want| at.serve_freed(&want))
     }
 
@@ -106,15 +117,17 @@ impl Shard {
         site: SiteId,
         from: AgentId,
         session: SessionId,
-        conversation: u64,
+        (conversation, part): (u64, u64),
         to: AgentId,
     ) -> Result<Reply, ApplyError> {
         let mut at = self.at_desk(rows, site)?;
         let want = at.find(session)?.filter(|want| want.conversation == conversation);
         let Some(want) = want else { return Ok(Reply::Rejected(Refusal::OfferGone)) };
         match want.place {
-            PlaceRow::Assigned { agent, .. } if agent == to => return Ok(Reply::Done),
-            PlaceRow::Assigned { agent, .. } if agent == from => {}
+            PlaceRow::Assigned { agent, .. } if agent == to && (from == to || want.part == part + 1) => {
+                return Ok(Reply::Done);
+            }
+            PlaceRow::Assigned { agent, .. } if agent == from && want.part == part => {}
             _ => return Ok(Reply::Rejected(Refusal::OfferGone)),
         }
         match at.desk.seats.get(&to).filter(|seat| seat.state != SeatState::Offline) {
@@ -123,9 +136,9 @@ impl Shard {
             Some(_) => {}
         }
         at.leave(session, &want, false)?;
-        let turn = at.desk.turn + 1;
-        at.seat(session, WantRow { place: PlaceRow::Assigned { agent: to, offer: 0, turn }, ..want }, to);
-        at.work.mail(Mail::Handed { session, conversation, from, agent: to, turn });
+        let (turn, part) = (at.desk.turn + 1, part + 1);
+        at.seat(session, WantRow { part, place: PlaceRow::Assigned { agent: to, offer: 0, turn }, ..want }, to);
+        at.work.mail(Mail::Handed { session, conversation, part, from, agent: to, turn });
         at.serve(from)?;
         Ok(Reply::Done)
     }
@@ -152,20 +165,12 @@ impl Shard {
         site: SiteId,
         session: SessionId,
         conversation: u64,
-        agent: Option<AgentId>,
     ) -> Result<(), ApplyError> {
         let mut at = self.at_desk(rows, site)?;
         let Some(want) = at.find(session)?.filter(|want| want.conversation == conversation) else { return Ok(()) };
-        let matches = match (want.place, agent) {
-            (_, None) => true,
-            (PlaceRow::Assigned { agent: given, .. }, Some(agent)) => given == agent,
-            (_, Some(_)) => false,
-        };
-        if matches {
-            at.forget(session, &want)?;
-            at.serve_freed(&want)?;
-        }
-        Ok(())
+        // Whatever is under way to the session comes back, to nothing.
+        at.forget(session, &want)?;
+        at.serve_freed(&want)
     }
 
     /// An operator gave a conversation to `agent`: the seat counts there now, and the queue holds it no longer.
@@ -174,13 +179,17 @@ impl Shard {
         rows: &dyn Rows,
         site: SiteId,
         session: SessionId,
-        conversation: u64,
+        (conversation, part): (u64, u64),
         agent: AgentId,
     ) -> Result<(), ApplyError> {
         let mut at = self.at_desk(rows, site)?;
         let Some(want) = at.find(session)?.filter(|want| want.conversation == conversation) else { return Ok(()) };
         at.forget(session, &want)?;
-        at.seat(session, WantRow { place: PlaceRow::Assigned { agent, offer: 0, turn: 0 }, ..want.clone() }, agent);
+        at.seat(
+            session,
+            WantRow { part, place: PlaceRow::Assigned { agent, offer: 0, turn: 0 }, ..want.clone() },
+            agent,
+        );
         at.serve_freed(&want)
     }
 
@@ -224,7 +233,9 @@ impl Shard {
     ) -> Result<(), ApplyError> {
         let mut at = self.at_desk(rows, site)?;
         at.desk.change().nudged = false;
-        at.serve_from((Reverse(urgency), lane))
+        at.serve_from((Reverse(urgency), lane))?;
+        at.once_more();
+        Ok(())
     }
 }
 
@@ -276,7 +287,7 @@ impl At<'_> {
         let desk = self.desk.change();
         desk.queue_begins(want.need.team, self.work.clock_ms);
         let (lane, need) = desk.put_into_lane(want.need, want.ticket);
-        let queued = QueuedRow { session, conversation: want.conversation, since_ms: want.since_ms };
+        let queued = QueuedRow { session, conversation: want.conversation, since_ms: want.since_ms, part: want.part };
         self.queue.put((self.site, lane, want.ticket), self.work.tick, Some(queued));
         self.note(session, want.conversation, want.ticket);
         self.work.journal.note_bytes(Note::Lane, u64::from(lane), &proto::codec::encode_bare(&need));
@@ -294,20 +305,19 @@ impl At<'_> {
 
     /// Assigns a conversation, and tells its session. `offer`: the one that was accepted, or 0.
     pub(super) fn assign(&mut self, session: SessionId, want: WantRow, agent: AgentId, offer: u64) {
-        let conversation = want.conversation;
+        let (conversation, part) = (want.conversation, want.part);
         let turn = self.desk.turn + 1;
         self.seat(session, WantRow { place: PlaceRow::Assigned { agent, offer, turn }, ..want }, agent);
-        self.work.mail(Mail::Assign { session, conversation, agent, turn });
+        self.work.mail(Mail::Assign { session, conversation, part, agent, turn });
     }
 
     /// A conversation that nobody has is given to whom the desk chooses, or waits.
-    fn begin(&mut self, session: SessionId, conversation: u64, ask: &Ask, ticket: u64) {
-        let need = self.desk.need(ask, session);
+    fn begin(&mut self, session: SessionId, want: WantRow, ask: &Ask) {
+        let want = WantRow { since_ms: self.work.clock_ms, ..want };
         let sticky = self.desk.sticky(ask, self.work.clock_ms);
-        let since_ms = self.work.clock_ms;
-        let want = WantRow { conversation, need, ticket, since_ms, place: PlaceRow::Queued { lane: 0 } };
         // While the desk serves those who wait, whoever comes waits behind them.
         if self.desk.nudged {
+            self.desk.change().again = true;
             return self.enqueue(session, want);
         }
         match self.desk.choose(&want.need, sticky, ask.but) {
@@ -354,7 +364,7 @@ impl Desk {
         self.change_seat(agent, |seat| seat.count(need.channel, 1));
     }
 
-    fn draw_ticket(&mut self) -> u64 {
+    pub(crate) fn draw_ticket(&mut self) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         ticket

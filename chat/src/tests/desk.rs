@@ -119,8 +119,8 @@ fn a_want_or_a_done_twice_counts_once() {
         tell(&mut world, want(1, 1));
     }
     assert_eq!(counts(&world), (vec![(1, 1)], 0));
-    tell(&mut world, done(1, 1, Some(2)));
-    assert_eq!(counts(&world), (vec![(1, 1)], 0), "agent 2 never had it");
+    tell(&mut world, Mail::Returned { site: SITE, session: session(1), turn: 7 });
+    assert_eq!(counts(&world), (vec![(1, 1)], 0), "that was given in another turn");
     tell(&mut world, done(1, 2, None));
     assert_eq!(counts(&world), (vec![(1, 1)], 0), "another conversation");
     for _ in 0..3 {
@@ -200,6 +200,7 @@ fn a_reassigned_conversation_leaves_the_queue_or_the_seat_it_had_and_the_next_on
         site: SITE,
         session: session(id),
         conversation,
+        part: 1,
         agent: AgentId(agent),
     };
     for id in 1..=3 {
@@ -212,7 +213,7 @@ fn a_reassigned_conversation_leaves_the_queue_or_the_seat_it_had_and_the_next_on
     tell(&mut world, moved(1, 1, 9));
     assert_eq!(counts(&world), (vec![(1, 1), (9, 2)], 0));
     // Too late: agent 1 had it before, and of another conversation nothing is known.
-    tell(&mut world, done(1, 1, Some(1)));
+    tell(&mut world, Mail::Returned { site: SITE, session: session(1), turn: 1 });
     tell(&mut world, moved(1, 7, 1));
     assert_eq!(counts(&world), (vec![(1, 1), (9, 2)], 0));
     tell(&mut world, done(1, 1, Some(9)));

@@ -272,7 +272,9 @@ impl Cluster {
         else {
             return;
         };
-        let command = Command::Hand { site, agent, session, conversation, to };
+        let world = self.at(Target::Session(session));
+        let part = world.shard.session(&world.rows, session).unwrap().unwrap().open.unwrap().part;
+        let command = Command::Hand { site, agent, session, conversation, part, to };
         let first = self.apply(command.clone());
         let again = self.apply(command);
         assert!(first.reply == again.reply && again.effects.is_empty(), "said again: {first:?} {again:?}");

@@ -3,7 +3,7 @@
 
 use super::world::*;
 use crate::desk::SEAT_DEFAULT;
-use crate::limits::ASIDE_MS_MAX;
+use crate::limits::{ASIDE_MS_MAX, OFFERS_PER_SEAT_MAX};
 use crate::{Refusal, Reply};
 use proto::command::{Command, Mail};
 use proto::desk::{Ask, Channel, Condition, Route, SeatRules, SeatState, SiteRules, TeamRules, Test};
@@ -342,4 +342,30 @@ fn rules_that_make_no_sense_are_refused_and_change_nothing() {
     }
     let view = desk.world.shard.desk(&desk.world.rows, SITE).unwrap();
     assert_eq!((view.seats.len(), view.teams.len()), (0, 0));
+}
+
+#[test]
+fn who_accepts_is_asked_for_more_at_once() {
+    let mut desk = Desk::new();
+    desk.team(SALES, TeamRules { accept_ms: 30_000, ..TeamRules::default() });
+    desk.seat(1, 100, &[SALES], &[]);
+    (1..=18).for_each(|id| desk.want(id, of(SALES)));
+    assert_eq!((desk.given().len(), desk.queued()), (OFFERS_PER_SEAT_MAX, 2));
+    assert_eq!(desk.answer(accept, 1, 5), Reply::Done);
+    assert_eq!((desk.given(), desk.queued()), (vec![(5, 1, true), (17, 1, false)], 1));
+}
+
+#[test]
+fn who_comes_while_the_desk_is_busy_with_a_long_queue_is_not_left_behind() {
+    let mut desk = Desk::new();
+    (1..=700).for_each(|id| desk.want(id, Ask::default()));
+    desk.seat(1, 2_000, &[], &[]);
+    // The desk's mails to itself are played as they come; between them somebody urgent asks.
+    for id in 701..=710 {
+        desk.want(id, Ask { priority: 9, ..Ask::default() });
+        desk.world.deliver_one();
+    }
+    desk.world.settle();
+    assert_eq!(desk.queued(), 0);
+    desk.world.shard.check_desk(SITE, &std::collections::BTreeSet::new());
 }

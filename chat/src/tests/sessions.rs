@@ -136,7 +136,8 @@ fn a_mail_is_applied_once_and_in_order() {
     let mut world = World::alone();
     world.apply(open(1));
     world.apply(say(1, Party::Visitor, 1, "a"));
-    let assign = |agent| Mail::Assign { session: session(1), conversation: 1, agent: AgentId(agent), turn: agent };
+    let assign =
+        |agent| Mail::Assign { session: session(1), conversation: 1, part: 0, agent: AgentId(agent), turn: agent };
     let inbox = |seq, message| Command::Inbox { from: ShardId(9), seq, message };
     assert_eq!(world.reply(inbox(2, assign(4))), Reply::Rejected(Refusal::InboxGap { expected: 1 }));
     assert_eq!(event_count(&world.apply(inbox(1, assign(4))).effects), 1);
@@ -202,7 +203,7 @@ fn counters_that_nobody_counted_are_corrupt_and_no_panic() {
     }
     for first_seq in [0, 2, max] {
         (row.head, row.block_first) = (1, 2);
-        row.open = Some(OpenRow { number: 1, first_seq, agent: None, waits_again: false });
+        row.open = Some(OpenRow { number: 1, first_seq, agent: None, waits_again: false, part: 0 });
         let mut rows = TestRows::default();
         rows.map.insert(keys::session(session(1)), encode(&row));
         let found = World::alone().shard.session(&rows, session(1));

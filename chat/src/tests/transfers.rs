@@ -62,9 +62,9 @@ fn release(world: &mut World, by: Party, seen: u64, team: Option<TeamId>) -> Rep
     reply
 }
 
-fn hand(world: &mut World, from: u64, to: u64) -> Reply {
+fn hand(world: &mut World, from: u64, to: u64, part: u64) -> Reply {
     let (agent, to) = (AgentId(from), AgentId(to));
-    let reply = world.reply(Command::Hand { site: SITE, agent, session: session(1), conversation: 1, to });
+    let reply = world.reply(Command::Hand { site: SITE, agent, session: session(1), conversation: 1, part, to });
     world.settle();
     reply
 }
@@ -109,16 +109,20 @@ fn a_colleague_gets_a_conversation_only_with_room_and_only_once() {
     let mut world = with_talk(3);
     come(&mut world, 2);
     assert_eq!(holder(&world, 2), Some(2));
-    assert_eq!(hand(&mut world, 1, 2), Reply::Rejected(Refusal::SeatFull));
-    assert_eq!(hand(&mut world, 1, 9), Reply::Rejected(Refusal::NotThere));
-    assert_eq!(hand(&mut world, 2, 3), Reply::Rejected(Refusal::OfferGone), "it is not theirs to give");
-    assert_eq!(hand(&mut world, 1, 3), Reply::Done);
-    assert_eq!(hand(&mut world, 1, 3), Reply::Done, "said again");
+    assert_eq!(hand(&mut world, 1, 2, 0), Reply::Rejected(Refusal::SeatFull));
+    assert_eq!(hand(&mut world, 1, 9, 0), Reply::Rejected(Refusal::NotThere));
+    assert_eq!(hand(&mut world, 2, 3, 0), Reply::Rejected(Refusal::OfferGone), "it is not theirs to give");
+    assert_eq!(hand(&mut world, 1, 3, 0), Reply::Done);
+    assert_eq!(hand(&mut world, 1, 3, 0), Reply::Done, "said again");
     assert_eq!((holder(&world, 1), counts(&world)), (Some(3), vec![(1, 0), (2, 1), (3, 1)]));
+    // It comes back, and the first command comes once more.
+    assert_eq!(hand(&mut world, 3, 1, 1), Reply::Done);
+    assert_eq!(hand(&mut world, 1, 3, 0), Reply::Rejected(Refusal::OfferGone), "that was for another part");
+    assert_eq!(hand(&mut world, 1, 3, 2), Reply::Done);
     let page = world.shard.history(&world.rows, session(1), crate::HistoryRange::After(0), 9, 9_999).unwrap().unwrap();
     let bodies: Vec<&EventBody> = page.events.iter().map(|event| &event.body).collect();
     assert!(
-        matches!(bodies[1..], [EventBody::Assigned { .. }, EventBody::Assigned { agent: AgentId(3), .. }]),
+        matches!(bodies[1..3], [EventBody::Assigned { .. }, EventBody::Assigned { agent: AgentId(3), .. }]),
         "{bodies:?}"
     );
     world.apply(say(1, Party::Visitor, 2, "who are you?"));

@@ -41,10 +41,10 @@ impl Places {
             let Some(socket) = socket.upgrade() else { return false };
             let (who, closed) = socket.with(|state| (state.who, state.closed));
             match who {
-                _ if closed => return false,
+                _ if closed => false,
                 // The welcome is not out yet.
-                None => return true,
-                Some(Who::Agent { .. }) => return false,
+                None => true,
+                Some(Who::Agent { .. }) => false,
                 Some(Who::Visitor { session, site, .. }) => {
                     let waits = socket.with(|state| state.subscription(session).is_some_and(|sub| sub.waits()));
                     if waits {

@@ -185,6 +185,7 @@ async fn attach(here: &SessionArguments, caller: NodeId, token: Option<TokenHash
                 open_from,
                 agent: view.open.and_then(|open| open.agent),
                 conversation: view.conversations,
+                part: view.open.map_or(0, |open| open.part),
                 visitor_cursor: (view.visitor_cursor.received, view.visitor_cursor.read),
                 agent_cursor: (view.agent_cursor.received, view.agent_cursor.read),
                 events: page

@@ -97,8 +97,9 @@ pub fn mail() -> impl Strategy<Value = Mail> {
         (site(), session(), conversation(), option::of(agent()))
             .prop_map(|(site, session, conversation, agent)| Mail::Done { site, session, conversation, agent }),
         (site(), agent(), desk::seat_state()).prop_map(|(site, agent, state)| Mail::AgentState { site, agent, state }),
-        (session(), conversation(), agent(), any::<u64>())
-            .prop_map(|(session, conversation, agent, turn)| { Mail::Assign { session, conversation, agent, turn } }),
+        (session(), conversation(), agent(), any::<(u64, u64)>()).prop_map(
+            |(session, conversation, agent, (part, turn))| Mail::Assign { session, conversation, part, agent, turn }
+        ),
         desk::mail(),
         (agent(), session(), conversation()).prop_map(|(agent, session, conversation)| Mail::Assigned {
             agent,
@@ -110,8 +111,9 @@ pub fn mail() -> impl Strategy<Value = Mail> {
             session,
             conversation
         }),
-        (site(), session(), conversation(), agent())
-            .prop_map(|(site, session, conversation, agent)| Mail::Reassigned { site, session, conversation, agent }),
+        (site(), session(), any::<(u64, u64)>(), agent()).prop_map(|(site, session, (conversation, part), agent)| {
+            Mail::Reassigned { site, session, conversation, part, agent }
+        }),
         (agent(), session(), conversation(), any::<u64>())
             .prop_map(|(agent, session, offer, until_ms)| { Mail::Offered { agent, session, offer, until_ms } }),
         (agent(), session(), conversation(), any::<bool>())
@@ -379,10 +381,11 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
 
 pub fn session_state() -> impl Strategy<Value = SessionState> {
     let cursors = any::<((u64, u64), (u64, u64))>();
-    (site(), any::<(u128, u64, u64, u64)>(), option::of(agent()), cursors, vec(event(), 0..4)).prop_map(
-        |(site, (visitor, head, open_from, conversation), agent, (visitor_cursor, agent_cursor), events)| {
+    (site(), any::<(u128, u64, u64, (u64, u64))>(), option::of(agent()), cursors, vec(event(), 0..4)).prop_map(
+        |(site, (visitor, head, open_from, (conversation, part)), agent, (visitor_cursor, agent_cursor), events)| {
             SessionState {
                 conversation,
+                part,
                 site,
                 visitor: VisitorId(visitor),
                 head,

@@ -34,24 +34,25 @@ pub fn command() -> impl Strategy<Value = Command> {
             seen,
             team
         }),
-        (site(), agent(), session(), any::<u64>(), agent()).prop_map(|(site, agent, session, conversation, to)| {
-            Command::Hand { site, agent, session, conversation, to }
-        }),
+        (site(), agent(), session(), any::<(u64, u64)>(), agent()).prop_map(
+            |(site, agent, session, (conversation, part), to)| {
+                Command::Hand { site, agent, session, conversation, part, to }
+            }
+        ),
     ]
 }
 
 pub fn mail() -> impl Strategy<Value = Mail> {
     prop_oneof![
         (site(), session(), any::<u64>()).prop_map(|(site, session, turn)| Mail::Returned { site, session, turn }),
-        (site(), session(), any::<u64>(), ask()).prop_map(|(site, session, conversation, ask)| Mail::Requeued {
-            site,
-            session,
-            conversation,
-            ask
+        (site(), session(), any::<(u64, u64)>(), ask()).prop_map(|(site, session, (conversation, part), ask)| {
+            Mail::Requeued { site, session, conversation, part, ask }
         }),
-        (session(), any::<(u64, u64)>(), agent(), agent()).prop_map(|(session, (conversation, turn), from, agent)| {
-            Mail::Handed { session, conversation, from, agent, turn }
-        }),
+        (session(), any::<(u64, u64, u64)>(), agent(), agent()).prop_map(
+            |(session, (conversation, part, turn), from, agent)| {
+                Mail::Handed { session, conversation, part, from, agent, turn }
+            }
+        ),
         agent().prop_map(|agent| Mail::Absent { agent }),
         (session(), any::<u64>(), agent()).prop_map(|(session, conversation, agent)| Mail::Release {
             session,

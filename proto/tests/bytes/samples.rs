@@ -96,7 +96,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         ("tick", Command::Tick),
         ("about", Command::About { session: SESSION, about: about() }),
         ("release", Command::Release { session: SESSION, by: Party::Agent(AGENT), seen: 250, team: Some(TeamId(2)) }),
-        ("hand", Command::Hand { site: SITE, agent: AGENT, session: SESSION, conversation: 3, to: AGENT }),
+        ("hand", Command::Hand { site: SITE, agent: AGENT, session: SESSION, conversation: 3, part: 1, to: AGENT }),
     ]
 }
 
@@ -138,16 +138,16 @@ pub fn mails() -> Vec<(&'static str, Mail)> {
         ("want", Mail::Want { site, session, conversation, ask: ask() }),
         ("done", Mail::Done { site, session, conversation, agent: Some(agent) }),
         ("agent state", Mail::AgentState { site, agent, state: SeatState::Busy }),
-        ("assign", Mail::Assign { session, conversation, agent, turn: 41 }),
+        ("assign", Mail::Assign { session, conversation, part: 1, agent, turn: 41 }),
         ("assigned", Mail::Assigned { agent, session, conversation }),
         ("unassigned", Mail::Unassigned { agent, session, conversation }),
-        ("reassigned", Mail::Reassigned { site, session, conversation, agent }),
+        ("reassigned", Mail::Reassigned { site, session, conversation, part: 1, agent }),
         ("offered", Mail::Offered { agent, session, offer: 41, until_ms: NOW_MS }),
         ("withdrawn", Mail::Withdrawn { agent, session, offer: 41, missed: true }),
         ("onward", Mail::Onward { site, urgency: 1, lane: 300 }),
         ("returned", Mail::Returned { site, session, turn: 41 }),
-        ("requeued", Mail::Requeued { site, session, conversation, ask: ask() }),
-        ("handed", Mail::Handed { session, conversation, from: agent, agent, turn: 41 }),
+        ("requeued", Mail::Requeued { site, session, conversation, part: 1, ask: ask() }),
+        ("handed", Mail::Handed { session, conversation, part: 1, from: agent, agent, turn: 41 }),
         ("absent", Mail::Absent { agent }),
         ("release", Mail::Release { session, conversation, agent }),
     ]
@@ -355,6 +355,7 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
         open_from: 69_990,
         agent: Some(AGENT),
         conversation: 3,
+        part: 1,
         visitor_cursor: (251, 250),
         agent_cursor: (1, 0),
         events: events.clone(),

@@ -6,7 +6,7 @@ use super::*;
 use chaos_tests::person::{Person, SOON};
 use node::client::ClientError;
 use proto::client::limits::PRESENCE_GRACE;
-use proto::client::{About, ErrorCode, SeatState};
+use proto::client::{About, ErrorCode, EventKind, SeatState, TransferTo};
 use proto::ids::TeamId;
 
 async fn people<const N: usize>(cluster: &Cluster, names: [&str; N]) -> anyhow::Result<Vec<(AgentId, Person)>> {
@@ -187,4 +187,64 @@ async fn two_tabs_that_write_at_once_open_one_conversation() -> anyhow::Result<(
         .await
     };
     texts().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_chat_is_transferred_and_nobody_keeps_it_who_does_not_come_back() -> anyhow::Result<()> {
+    let cluster = Cluster::start(3).await?;
+    let mut agents = people(&cluster, ["ann", "bob", "cyd"]).await?;
+    set_team(&cluster, "t1", &[]).await?;
+    set_seat(&cluster, agents[2].0, 1, &["--teams", "t1"]).await?;
+    set_seat(&cluster, agents[1].0, 1, &[]).await?;
+    admin(&cluster, &["desks", "set-rules", SITE, "--requeue-s", "2"]).await?;
+    agents[1].1.client.seat(SeatState::Busy).await?;
+    agents[2].1.client.seat(SeatState::Busy).await?;
+    let (new, visitor) = Person::visitor(&cluster, 2).await?;
+    let session = new.session;
+    visitor.client.send(session, "hello").await?;
+    let held_by = async |agent: AgentId| {
+        let told = |told: &chaos_tests::person::Told| (told.holder(session) == Some(agent)).then_some(());
+        visitor.wait("the visitor is told who has it", told).await
+    };
+    held_by(agents[0].0).await?;
+    agents[0].1.wait("ann follows it", |told| told.holder(session)).await?;
+
+    // To a colleague: one who is not there or has no room does not get it.
+    let nobody = agents[0].1.client.transfer(session, TransferTo::Agent(AgentId(999))).await;
+    ensure!(matches!(&nobody, Err(ClientError::Refused(error)) if error.code == ErrorCode::Closed), "{nobody:?}");
+    agents[0].1.client.transfer(session, TransferTo::Agent(agents[1].0)).await?;
+    held_by(agents[1].0).await?;
+    let late = agents[0].1.client.send(session, "one more thing").await;
+    ensure!(matches!(&late, Err(ClientError::Refused(error)) if error.code == ErrorCode::Forbidden), "{late:?}");
+    agents[1].1.wait("bob follows it", |told| told.holder(session)).await?;
+    agents[1].1.client.send(session, "bob here").await?;
+
+    // To a team: it waits for one of them.
+    agents[1].1.client.transfer(session, TransferTo::Team(TeamId(1))).await?;
+    let waits = |told: &chaos_tests::person::Told| {
+        told.events.last().filter(|event| matches!(event.kind, EventKind::Queued { .. })).map(drop)
+    };
+    visitor.wait("the visitor is told that it waits", waits).await?;
+    visitor.client.send(session, "still here").await?;
+    agents[2].1.client.seat(SeatState::Online).await?;
+    held_by(agents[2].0).await?;
+    agents[2]
+        .1
+        .wait("cyd is told what was said since", |told| told.events.iter().any(said("still here")).then_some(()))
+        .await?;
+    agents[2].1.client.send(session, "cyd here").await?;
+
+    // Cyd's machine is gone, and does not come back.
+    set_seat(&cluster, agents[1].0, 1, &["--teams", "t1"]).await?;
+    agents[1].1.client.seat(SeatState::Online).await?;
+    drop(agents.remove(2));
+    let found = |told: &chaos_tests::person::Told| (told.holder(session) == Some(agents[1].0)).then_some(());
+    visitor.wait_for("somebody else has it", PRESENCE_GRACE + SOON, found).await?;
+    agents[1].1.client.send(session, "bob again").await?;
+    visitor.client.close(session).await?;
+    is_empty(&cluster).await
+}
+
+fn said(words: &str) -> impl Fn(&proto::client::Event<'static>) -> bool {
+    move |event| matches!(&event.kind, EventKind::Message { text, .. } if text == words)
 }

@@ -5,7 +5,7 @@ use super::{ask_shard, ask_target, forbidden};
 use crate::connection::socket::{Socket, Who};
 use proto::client::limits::QUEUE_LIMIT_DEFAULT;
 use proto::client::{About, Queue, Reply, SeatState, Transfer, TransferTo, Verb, Waiting};
-use proto::command::{Command, Party, Target};
+use proto::command::{Command, EventBody, Party, Target};
 use proto::ids::TeamId;
 use proto::peer::{Refused, ShardCall, ShardReply};
 use std::sync::Arc;
@@ -75,7 +75,8 @@ pub fn transfer(socket: &Arc<Socket>, who: Who, id: u64, ask: Transfer) {
     };
     ask_target(socket, id, Target::Session(session), |router, shard| {
         // Which conversation it is, the desk must be told: a later one stays where it is.
-        let look = router.call(shard, ShardCall::Attach { session, token: None, after: Some(u64::MAX) });
+        let seen = seen.unwrap_or_else(|| socket.with(|state| state.known(session)));
+        let look = router.call(shard, ShardCall::Attach { session, token: None, after: Some(seen) });
         let hub = socket.hub.clone();
         async move {
             let state = match look.await {
@@ -91,7 +92,12 @@ pub fn transfer(socket: &Arc<Socket>, who: Who, id: u64, ask: Transfer) {
                 Some(holder) if holder == agent => {}
                 _ => return Err(ShardReply::Refused(Refused::NotYours)),
             }
-            let hand = Command::Hand { site, agent, session, conversation: state.conversation, to };
+            // It went and came back since: that part was not meant.
+            if state.events.iter().any(|event| !matches!(event.body, EventBody::Message { .. })) {
+                return Err(ShardReply::Refused(Refused::Changed));
+            }
+            let (conversation, part) = (state.conversation, state.part);
+            let hand = Command::Hand { site, agent, session, conversation, part, to };
             match router.call(router.shard_of(Target::Desk(site)), ShardCall::Propose(hand)).await {
                 ShardReply::Done => Ok(Reply::Ok),
                 other => Err(other),
