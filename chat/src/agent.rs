@@ -120,7 +120,7 @@ impl Shard {
         if let Err(at) = agent.offers.binary_search_by_key(&(session, offer), |known| (known.0, known.1)) {
             agent.change().offers.insert(at, (session, offer, until_ms));
             drop(agent);
-            return self.offers_changed(rows, id, session, [offer, until_ms]);
+            return self.set_changed(rows, id, session, [offer, until_ms]);
         }
         Ok(())
     }
@@ -147,12 +147,13 @@ impl Shard {
                 // The person may have said something else in between, which the desk has heard by now.
                 self.work.mail(Mail::AgentState { site, agent: id, state });
             }
-            return self.offers_changed(rows, id, session, [offer, u64::from(missed)]);
+            return self.set_changed(rows, id, session, [offer, u64::from(missed)]);
         }
         Ok(())
     }
 
-    fn offers_changed(
+    /// What is open with the agent or offered to them has changed.
+    fn set_changed(
         &mut self,
         rows: &dyn Rows,
         id: AgentId,
@@ -203,11 +204,7 @@ impl Shard {
                 agent.open.remove(at);
             }
         }
-        agent.version += 1;
-        let version = agent.version;
         drop(held);
-        self.work.journal.note_session(Note::Open, session, &[conversation, id.0, version, u64::from(theirs)]);
-        self.work.effect(Effect::AgentSessions { agent: id, version });
-        Ok(())
+        self.set_changed(rows, id, session, [conversation, u64::from(theirs)])
     }
 }

@@ -205,10 +205,7 @@ impl Shard {
             aside: desk.aside,
             rules: desk.rules.clone(),
         };
-        match self.desks.peek(&site) {
-            Some(desk) => Ok(view(desk)),
-            None => Ok(view(&Desk::load(rows, site)?)),
-        }
+        self.read_desk(rows, site, |desk| Ok(view(desk)))
     }
 
     /// The seq and time of a send that was applied before; `n` 0: by `cid`.

@@ -3,8 +3,9 @@
 
 use super::{Desk, EVERYBODY, HELPERS, Lane, Seat};
 use crate::limits::{CHANNEL_MAX, FACTS_MAX, NAME_BYTES_MAX, SKILLS_MAX};
+use crate::outcome::Refusal;
 use crate::rows::NeedRow;
-use proto::desk::{Ask, Channel, Condition, Route, Test};
+use proto::desk::{Ask, Channel, Condition, Route, SeatState, Test};
 use proto::ids::{AgentId, SessionId, TeamId};
 use std::cmp::Reverse;
 
@@ -66,6 +67,14 @@ impl Desk {
             idle.iter().map(|(.., agent)| *agent).find(can)
         };
         sticky.or_else(|| first(self.serving(need))).or_else(|| first(HELPERS))
+    }
+
+    /// Why an agent who asks for it cannot have one more of this channel, busy or away as they may be.
+    pub(super) fn no_place(&self, agent: AgentId, channel: Channel) -> Option<Refusal> {
+        match self.seats.get(&agent).filter(|seat| seat.state != SeatState::Offline) {
+            None => Some(Refusal::NotThere),
+            Some(seat) => (!seat.has_room(channel)).then_some(Refusal::SeatFull),
+        }
     }
 
     /// The agent who had the visitor's last conversation, when that is not too long ago.

@@ -67,15 +67,10 @@ impl Shard {
             PlaceRow::Assigned { agent: holder, .. } if holder == agent => return Ok(Reply::Done),
             PlaceRow::Offered { agent: asked, offer, .. } if asked == agent => offer,
             PlaceRow::Assigned { .. } | PlaceRow::Offered { .. } => return Ok(Reply::Rejected(Refusal::OfferGone)),
-            PlaceRow::Queued { .. } | PlaceRow::Aside { .. } => {
-                match at.desk.seats.get(&agent).filter(|seat| seat.state != SeatState::Offline) {
-                    None => return Ok(Reply::Rejected(Refusal::NotThere)),
-                    Some(seat) if !seat.has_room(want.need.channel) => {
-                        return Ok(Reply::Rejected(Refusal::SeatFull));
-                    }
-                    Some(_) => 0,
-                }
-            }
+            PlaceRow::Queued { .. } | PlaceRow::Aside { .. } => match at.desk.no_place(agent, want.need.channel) {
+                Some(refusal) => return Ok(Reply::Rejected(refusal)),
+                None => 0,
+            },
         };
         at.leave(session, &want, false)?;
         at.assign(session, want, agent, offer);

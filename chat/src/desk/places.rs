@@ -103,7 +103,7 @@ impl Desk {
 }
 
 impl Shard {
-    fn read_desk<T>(
+    pub(crate) fn read_desk<T>(
         &self,
         rows: &dyn Rows,
         site: SiteId,

@@ -130,10 +130,8 @@ impl Shard {
             PlaceRow::Assigned { agent, .. } if agent == from && want.part == part => {}
             _ => return Ok(Reply::Rejected(Refusal::OfferGone)),
         }
-        match at.desk.seats.get(&to).filter(|seat| seat.state != SeatState::Offline) {
-            None => return Ok(Reply::Rejected(Refusal::NotThere)),
-            Some(seat) if !seat.has_room(want.need.channel) => return Ok(Reply::Rejected(Refusal::SeatFull)),
-            Some(_) => {}
+        if let Some(refusal) = at.desk.no_place(to, want.need.channel) {
+            return Ok(Reply::Rejected(refusal));
         }
         at.leave(session, &want, false)?;
         let (turn, part) = (at.desk.turn + 1, part + 1);
