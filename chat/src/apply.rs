@@ -295,10 +295,10 @@ impl Shard {
                 self.release_absent(rows, session, conversation, agent)?;
             }
             Mail::Handed { session, conversation, part, from, agent, turn } => {
-                self.handed(rows, session, (conversation, part), [from, agent], turn)?;
+                self.assign(rows, session, (conversation, part), Some(from), agent, turn)?;
             }
             Mail::Assign { session, conversation, part, agent, turn } => {
-                self.assign(rows, session, (conversation, part), agent, turn)?;
+                self.assign(rows, session, (conversation, part), None, agent, turn)?;
             }
             Mail::Assigned { agent, session, conversation } => {
                 self.agent_assigned(rows, agent, session, conversation, true)?;

@@ -1,7 +1,7 @@
 //! Owns a visitor's session: its conversations, cursors and tokens. Does not know agents' seats or queues, only the agent
 //! it was given. Invariant: at most one conversation is open, with at most one agent.
 
-use crate::apply::Shard;
+use crate::apply::{Shard, Work};
 use crate::cache::{Hold, Table, Weight};
 use crate::device::{Devices, Known};
 use crate::journal::Note;
@@ -40,6 +40,20 @@ impl Weight for Session {
         let about: usize = self.about.facts.iter().map(|(name, value)| 48 + name.len() + value.len()).sum();
         let tokens = self.tokens.capacity() * size_of::<TokenHash>();
         size_of::<Session>() + tokens + about + self.log.bytes() + self.devices.bytes()
+    }
+}
+
+impl Session {
+    /// The open conversation is the agent's from now on, and in that part.
+    fn give(&mut self, work: &mut Work, id: SessionId, open: OpenRow, agent: AgentId, part: u64) {
+        let event = self.log.append(work.clock_ms, EventBody::Assigned { agent, conversation: open.number });
+        self.open = Some(OpenRow { part, ..open.given_to(agent, event.seq) });
+        self.last_agent = Some(agent);
+        work.event(id, event);
+        if let Some(before) = open.agent {
+            work.mail(Mail::Unassigned { agent: before, session: id, conversation: open.number });
+        }
+        work.mail(Mail::Assigned { agent, session: id, conversation: open.number });
     }
 }
 
@@ -311,68 +325,32 @@ impl Shard {
         if open.agent == Some(agent) {
             return Ok(Reply::Done);
         }
-        let (site, conversation) = (session.site, open.number);
-        let session = session.change();
-        let event = session.log.append(work.clock_ms, EventBody::Assigned { agent, conversation });
-        let part = open.part + 1;
-        session.open = Some(OpenRow { part, ..open.given_to(agent, event.seq) });
-        session.last_agent = Some(agent);
-        work.event(id, event);
-        if let Some(before) = open.agent {
-            work.mail(Mail::Unassigned { agent: before, session: id, conversation });
-        }
-        work.mail(Mail::Assigned { agent, session: id, conversation });
+        let (site, conversation, part) = (session.site, open.number, open.part + 1);
+        session.change().give(work, id, open, agent, part);
         work.mail(Mail::Reassigned { site, session: id, conversation, part, agent });
         Ok(Reply::Done)
     }
 
-    /// The desk gives this conversation an agent. Whatever comes too late goes back, so that the seat becomes free.
+    /// The desk gives this conversation an agent, in place of `from` who asked for it, or of nobody. Whatever comes too late goes
+    /// back, so that the seat becomes free.
     pub(crate) fn assign(
         &mut self,
         rows: &dyn Rows,
         id: SessionId,
         (conversation, part): (u64, u64),
+        from: Option<AgentId>,
         agent: AgentId,
         turn: u64,
     ) -> Result<(), ApplyError> {
         let work = &mut self.work;
         let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else { return Ok(()) };
-        match session.open {
-            Some(open) if (open.number, open.part) == (conversation, part) && open.agent.is_none() => {
-                let session = session.change();
-                let event = session.log.append(work.clock_ms, EventBody::Assigned { agent, conversation });
-                session.open = Some(open.given_to(agent, event.seq));
-                session.last_agent = Some(agent);
-                work.event(id, event);
-                work.mail(Mail::Assigned { agent, session: id, conversation });
-            }
-            _ => work.mail(Mail::Returned { site: session.site, session: id, turn }),
-        }
-        Ok(())
-    }
-
-    /// The desk gives the conversation of one agent to another, as that one asked.
-    pub(crate) fn handed(
-        &mut self,
-        rows: &dyn Rows,
-        id: SessionId,
-        (conversation, part): (u64, u64),
-        [from, agent]: [AgentId; 2],
-        turn: u64,
-    ) -> Result<(), ApplyError> {
-        let work = &mut self.work;
-        let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else { return Ok(()) };
-        match session.open {
-            Some(open) if (open.number, open.part + 1, open.agent) == (conversation, part, Some(from)) => {
-                let session = session.change();
-                let event = session.log.append(work.clock_ms, EventBody::Assigned { agent, conversation });
-                session.open = Some(OpenRow { part, ..open.given_to(agent, event.seq) });
-                session.last_agent = Some(agent);
-                work.event(id, event);
-                work.mail(Mail::Unassigned { agent: from, session: id, conversation });
-                work.mail(Mail::Assigned { agent, session: id, conversation });
-            }
-            _ => work.mail(Mail::Returned { site: session.site, session: id, turn }),
+        // It begins a part of its own when it goes from one agent to another.
+        let is_it = |open: &OpenRow| {
+            (open.number, open.part + u64::from(from.is_some()), open.agent) == (conversation, part, from)
+        };
+        match session.open.filter(is_it) {
+            Some(open) => session.change().give(work, id, open, agent, part),
+            None => work.mail(Mail::Returned { site: session.site, session: id, turn }),
         }
         Ok(())
     }

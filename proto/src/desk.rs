@@ -3,6 +3,7 @@
 
 use crate::ids::{AgentId, TeamId};
 use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
 
 /// By which way a visitor writes. 0 is the web.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -104,8 +105,9 @@ pub enum Test {
     Contains(String),
 }
 
-/// Whether a seat is given conversations.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+/// Whether a seat is given conversations. Clients know it by the same words, in lower case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SeatState {
     /// No socket.
     #[default]

@@ -65,6 +65,8 @@ pub struct State {
     next_key: u64,
     /// Requests other than sends that are under way.
     pub asking: usize,
+    /// The hub looks after the visitor's place in the queue.
+    pub place_watched: bool,
 }
 
 /// One socket, shared by its actor, the hub and answers under way.
@@ -289,6 +291,11 @@ impl State {
 
     pub fn subscription(&mut self, session: SessionId) -> Option<&mut Subscription> {
         self.sessions.iter_mut().find(|sub| sub.session == session)
+    }
+
+    /// Whether the session's conversation waits for an agent, as far as this socket has heard.
+    pub fn waits(&self, session: SessionId) -> bool {
+        self.sessions.iter().any(|sub| sub.session == session && sub.waits())
     }
 
     fn put(&mut self, index: usize, seq: u64, item: Item) -> Pumped {

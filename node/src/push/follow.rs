@@ -5,7 +5,6 @@ use super::hub::{Hub, RETRY_AFTER};
 use crate::connection::Socket;
 use proto::client::{Offered, Reply, Seat, ServerFrame};
 use proto::command::Target;
-use proto::desk::SeatState;
 use proto::ids::{AgentId, SessionId};
 use proto::peer::{AgentState, SessionState, ShardCall, ShardReply};
 use std::sync::Arc;
@@ -19,21 +18,11 @@ fn tell_seat(seat: Option<&Seat>, socket: &Socket) {
     }
 }
 
-/// As clients know it.
-pub fn client_state(state: SeatState) -> proto::client::SeatState {
-    match state {
-        SeatState::Offline => proto::client::SeatState::Offline,
-        SeatState::Online => proto::client::SeatState::Online,
-        SeatState::Busy => proto::client::SeatState::Busy,
-        SeatState::Away => proto::client::SeatState::Away,
-    }
-}
-
 impl Hub {
     pub fn agent_changed(self: &Arc<Self>, agent: AgentId, state: AgentState) {
         let AgentState { version, open, offers, state, .. } = state;
         let offers = offers.into_iter().map(|(session, offer, until)| Offered { session, offer, until });
-        let seat = Seat { state: client_state(state), offers: offers.collect() };
+        let seat = Seat { state, offers: offers.collect() };
         let sockets = {
             let mut maps = self.maps.lock();
             let Some(entry) = maps.agents.get_mut(&agent) else { return };
@@ -129,7 +118,7 @@ impl Hub {
                 for event in &found.events {
                     socket.deliver(session, event);
                 }
-                self.places.watch(socket, session);
+                self.watch_place(socket, session);
                 self.unfollow_if_left(session);
                 Ok(found)
             }

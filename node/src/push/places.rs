@@ -23,48 +23,42 @@ pub struct Places {
 }
 
 impl Places {
-    /// Looks from now on, if the visitor waits.
-    pub fn watch(&self, socket: &Arc<Socket>, session: SessionId) {
-        let waits = socket.with(|state| {
-            let is_agent = matches!(state.who, Some(Who::Agent { .. }));
-            !is_agent && state.subscription(session).is_some_and(|sub| sub.waits())
-        });
-        if waits {
-            self.sockets.lock().insert(socket.number, Arc::downgrade(socket));
-        }
-    }
-
     /// Those who wait, by site; the others are forgotten.
     fn waiting(&self) -> BTreeMap<SiteId, Vec<(SessionId, Arc<Socket>)>> {
         let mut by_site: BTreeMap<SiteId, Vec<(SessionId, Arc<Socket>)>> = BTreeMap::new();
         self.sockets.lock().retain(|_, socket| {
             let Some(socket) = socket.upgrade() else { return false };
-            let (who, closed) = socket.with(|state| (state.who, state.closed));
-            match who {
-                _ if closed => false,
-                // The welcome is not out yet.
-                None => true,
-                Some(Who::Agent { .. }) => false,
-                Some(Who::Visitor { session, site, .. }) => {
-                    let waits = socket.with(|state| state.subscription(session).is_some_and(|sub| sub.waits()));
-                    if waits {
-                        by_site.entry(site).or_default().push((session, socket));
-                    }
-                    waits
-                }
+            let (stays, found) = socket.with(|state| {
+                let found = match state.who {
+                    Some(Who::Visitor { session, site, .. }) if state.waits(session) => Some((site, session)),
+                    _ => None,
+                };
+                // Until the welcome is out nobody knows whose it is.
+                let stays = !state.closed && (found.is_some() || state.who.is_none());
+                // Under this lock: who begins to wait a moment later is put here again.
+                state.place_watched = stays;
+                (stays, found)
+            });
+            if let Some((site, session)) = found.filter(|_| stays) {
+                by_site.entry(site).or_default().push((session, socket));
             }
+            stays
         });
         by_site
     }
 }
 
 impl Hub {
-    /// The visitor of the socket may wait now.
+    /// Looks from now on, if the visitor of the socket waits.
     pub fn watch_place(&self, socket: &Socket, session: SessionId) {
-        if socket.with(|state| state.subscription(session).is_some_and(|sub| sub.waits()))
-            && let Some(socket) = socket.arc()
-        {
-            self.places.watch(&socket, session);
+        let begins = socket.with(|state| {
+            let is_agent = matches!(state.who, Some(Who::Agent { .. }));
+            let begins = !state.place_watched && !is_agent && state.waits(session);
+            state.place_watched |= begins;
+            begins
+        });
+        if begins && let Some(socket) = socket.arc() {
+            self.places.sockets.lock().insert(socket.number, Arc::downgrade(&socket));
         }
     }
 

@@ -13,10 +13,11 @@ pub mod reply;
 pub mod request;
 mod scan;
 
+pub use crate::desk::SeatState;
 pub use code::{CloseCode, ErrorCode};
 pub use event::{Event, EventKind};
 pub use parse::{FrameError, parse};
-pub use party::{Party, SeatState, SessionHead, SessionSeq};
+pub use party::{Party, SessionHead, SessionSeq};
 pub use reply::{
     Ack, CursorState, Drain, ErrorInfo, HistoryPage, Offered, Place, Pong, Presence, Queue, Reply, Seat, ServerFrame,
     TypingNotice, Waiting, Welcome,

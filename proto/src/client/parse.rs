@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use super::code::ErrorCode;
 use super::limits::*;
-use super::party::{SeatState, SessionSeq};
+use super::party::SessionSeq;
 use super::reader::{Fault, Reader};
 use super::reply::{ErrorInfo, Reply, ServerFrame};
 use super::request::*;
+use crate::desk::SeatState;
 use crate::ids::SessionId;
 
 /// A frame that was refused.

@@ -39,20 +39,6 @@ pub struct SessionHead {
     pub head: u64,
 }
 
-/// Whether an agent is given conversations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SeatState {
-    /// No socket.
-    Offline,
-    /// Here, and takes conversations.
-    Online,
-    /// Here, and takes nothing new for now.
-    Busy,
-    /// Not at the desk, or let an offer pass.
-    Away,
-}
-
 /// A JSON string, borrowed where it holds no escape: a bare `Cow` always copies in serde.
 #[derive(Deserialize)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);

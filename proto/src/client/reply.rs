@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::code::ErrorCode;
 use super::event::Event;
-use super::party::{Party, SeatState, SessionHead, Text, text_id, text_id_option};
+use super::party::{Party, SessionHead, Text, text_id, text_id_option};
+use crate::desk::SeatState;
 use crate::ids::{SessionId, TeamId};
 
 /// One frame from a node.

@@ -5,7 +5,8 @@ use serde::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::party::{SeatState, SessionSeq, text_id, text_id_option};
+use super::party::{SessionSeq, text_id, text_id_option};
+use crate::desk::SeatState;
 use crate::ids::{AgentId, SessionId, TeamId};
 
 /// One frame from a client.

@@ -4,7 +4,7 @@
 use super::{ask_shard, ask_target, forbidden};
 use crate::connection::socket::{Socket, Who};
 use proto::client::limits::QUEUE_LIMIT_DEFAULT;
-use proto::client::{About, Queue, Reply, SeatState, Transfer, TransferTo, Verb, Waiting};
+use proto::client::{About, Queue, Reply, Transfer, TransferTo, Verb, Waiting};
 use proto::command::{Command, EventBody, Party, Target};
 use proto::ids::TeamId;
 use proto::peer::{Refused, ShardCall, ShardReply};
@@ -17,7 +17,7 @@ pub fn carry_out(socket: &Arc<Socket>, who: Who, id: u64, verb: &Verb<'_>) {
         Verb::Accept(of) => Command::Accept { site, agent, session: of.session, offer: of.offer },
         Verb::Decline(of) => Command::Decline { site, agent, session: of.session, offer: of.offer },
         Verb::Take(of) => Command::Take { site, agent, session: of.session, conversation: of.conversation },
-        Verb::Seat(said) => Command::AgentState { agent, state: state_of(said.state) },
+        Verb::Seat(said) => Command::AgentState { agent, state: said.state },
         Verb::Queue(asked) => {
             let limit = asked.limit.unwrap_or(QUEUE_LIMIT_DEFAULT) as u32;
             return call_desk(socket, id, Target::Desk(site), ShardCall::Queue { site, limit });
@@ -26,15 +26,6 @@ pub fn carry_out(socket: &Arc<Socket>, who: Who, id: u64, verb: &Verb<'_>) {
     };
     let target = if matches!(call, Command::AgentState { .. }) { Target::Agent(agent) } else { Target::Desk(site) };
     call_desk(socket, id, target, ShardCall::Propose(call));
-}
-
-fn state_of(said: SeatState) -> proto::desk::SeatState {
-    match said {
-        SeatState::Offline => proto::desk::SeatState::Offline,
-        SeatState::Online => proto::desk::SeatState::Online,
-        SeatState::Busy => proto::desk::SeatState::Busy,
-        SeatState::Away => proto::desk::SeatState::Away,
-    }
 }
 
 fn call_desk(socket: &Arc<Socket>, id: u64, target: Target, call: ShardCall) {
