@@ -5,6 +5,7 @@ use crate::apply::Shard;
 use crate::cache::{Hold, Weight};
 use crate::journal::Note;
 use crate::keys;
+use crate::limits::MENTIONS_PER_AGENT_MAX;
 use crate::outcome::{ApplyError, Effect, Refusal, Reply};
 use crate::rows::{self, AgentRow, Rows};
 use crate::session::add_token;
@@ -18,15 +19,25 @@ pub(crate) type Agent = AgentRow;
 impl Weight for Agent {
     fn bytes(&self) -> usize {
         let heap = self.name.capacity() + self.tokens.capacity() * 32;
-        let heap = heap + self.open.capacity() * 32 + self.offers.capacity() * 32;
+        let heap = heap + self.open.capacity() * 32 + self.offers.capacity() * 32 + self.mentions.capacity() * 32;
         size_of::<Agent>() + heap
     }
 }
 
 /// An agent who has never been here.
 pub(crate) fn new(site: SiteId, name: String) -> Agent {
-    let (open, offers) = (Vec::new(), Vec::new());
-    Agent { site, name, tokens: Vec::new(), online: false, state: SeatState::Online, version: 0, open, offers }
+    let (open, offers, mentions) = (Vec::new(), Vec::new(), Vec::new());
+    Agent {
+        site,
+        name,
+        tokens: Vec::new(),
+        online: false,
+        state: SeatState::Online,
+        version: 0,
+        open,
+        offers,
+        mentions,
+    }
 }
 
 /// What the desk is told.
@@ -181,6 +192,45 @@ impl Shard {
             self.work.mail(Mail::Release { session, conversation, agent: id });
         }
         Ok(())
+    }
+
+    /// A note mentions the agent. Whoever is not of the site is nobody here.
+    pub(crate) fn agent_mentioned(
+        &mut self,
+        rows: &dyn Rows,
+        id: AgentId,
+        site: SiteId,
+        session: SessionId,
+        seq: u64,
+    ) -> Result<(), ApplyError> {
+        let Some(mut agent) = self.hold_agent(rows, id)?.filter(|agent| agent.site == site) else { return Ok(()) };
+        let mentions = &mut agent.change().mentions;
+        if mentions.len() >= MENTIONS_PER_AGENT_MAX {
+            mentions.remove(0);
+        }
+        mentions.push((session, seq));
+        drop(agent);
+        self.work.journal.note_session(Note::Mention, session, &[id.0, seq]);
+        self.set_changed(rows, id, session, [seq, 2])
+    }
+
+    /// The agent has seen to a mention.
+    pub(crate) fn agent_dismisses(
+        &mut self,
+        rows: &dyn Rows,
+        id: AgentId,
+        session: SessionId,
+        seq: u64,
+    ) -> Result<Reply, ApplyError> {
+        let Some(mut agent) = self.hold_agent(rows, id)? else {
+            return Ok(Reply::Rejected(Refusal::UnknownAgent));
+        };
+        if agent.mentions.contains(&(session, seq)) {
+            agent.change().mentions.retain(|known| *known != (session, seq));
+            drop(agent);
+            self.set_changed(rows, id, session, [seq, 3])?;
+        }
+        Ok(Reply::Done)
     }
 
     /// A session says that a conversation is (`theirs`) or is no longer the agent's.

@@ -8,6 +8,7 @@ use crate::due::Dues;
 use crate::journal::{Journal, Note};
 use crate::keys;
 use crate::limits::DUE_PER_COMMAND_MAX;
+use crate::message::{Said, Sender};
 use crate::outbox::Outbox;
 use crate::outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
 use crate::rows::{self, HeaderRow, Rows, VersionRow};
@@ -122,16 +123,20 @@ impl Shard {
         self.work.tick += 1;
         self.work.journal.begin(self.work.clock_ms);
         let reply = match command {
-            Command::Send { session, from, device, n, cid, text } => {
-                self.send(rows, session, from, device, n, cid, text)?
+            Command::Send { session, from, device, n, cid, text, reply_to } => {
+                let sender = Sender { from, site: None, device, n, cid };
+                self.send(rows, session, sender, Said::Message { text, reply_to })?
+            }
+            Command::Act { session, site, from, device, n, cid, act } => {
+                self.send(rows, session, Sender { from, site, device, n, cid }, Said::Act(act))?
             }
             Command::Cursor { session, party, received, read } => self.cursor(rows, session, party, received, read)?,
             Command::OpenSession { session, site, visitor, token } => {
                 self.open_session(rows, session, site, visitor, token)?
             }
-            Command::Close { session, by } => self.close(rows, session, by)?,
+            Command::Close { session, by } => self.close(rows, session, by, String::new())?,
             Command::Reassign { session, agent } => self.reassign(rows, session, agent)?,
-            Command::CloseSeen { session, by, seen } => self.close_seen(rows, session, by, seen)?,
+            Command::CloseSeen { session, by, seen, reason } => self.close_seen(rows, session, by, seen, reason)?,
             Command::ReassignSeen { session, agent, seen } => self.reassign_seen(rows, session, agent, seen)?,
             Command::AgentLogin { agent, site, name, token } => self.agent_login(rows, agent, site, name, token)?,
             Command::AgentPresence { agent, online } => self.agent_presence(rows, agent, online)?,
@@ -162,6 +167,8 @@ impl Shard {
             Command::Hand { site, agent, session, conversation, part, to } => {
                 self.desk_hand(rows, site, agent, session, (conversation, part), to)?
             }
+            Command::Hours { site, closed } => self.desk_hours(rows, site, closed)?,
+            Command::Dismiss { agent, session, seq } => self.agent_dismisses(rows, agent, session, seq)?,
             #[cfg(feature = "next")]
             Command::Tally { session } => self.tally(rows, session)?,
         };
@@ -181,9 +188,16 @@ impl Shard {
     /// Whether apply would read no row. A hint for the caller that must not block; apply is right either way.
     pub fn is_warm(&self, command: &Command) -> bool {
         match command {
-            Command::Send { session, from, device, n, cid, .. } => {
-                self.sessions.peek(session).is_some_and(|session| session.knows_send(*from, device, *n, cid))
+            Command::Send { session, from, device, n, cid, reply_to, .. } => {
+                self.sessions.peek(session).is_some_and(|session| {
+                    session.knows_send(*from, device, *n, cid)
+                        && reply_to.is_none_or(|seq| session.log.get(seq).is_some())
+                })
             }
+            Command::Act { session, from, device, n, cid, act, .. } => self
+                .sessions
+                .peek(session)
+                .is_some_and(|session| session.knows_send(*from, device, *n, cid) && session.has_target(act)),
             Command::OpenSession { session, .. }
             | Command::Cursor { session, .. }
             | Command::Close { session, .. }
@@ -197,10 +211,12 @@ impl Shard {
             }
             Command::AgentLogin { agent, .. }
             | Command::AgentPresence { agent, .. }
-            | Command::AgentState { agent, .. } => self.agents.peek(agent).is_some(),
-            Command::PutTeam { site, .. } | Command::PutSeat { site, .. } | Command::PutSite { site, .. } => {
-                self.is_desk_warm(*site)
-            }
+            | Command::AgentState { agent, .. }
+            | Command::Dismiss { agent, .. } => self.agents.peek(agent).is_some(),
+            Command::PutTeam { site, .. }
+            | Command::PutSeat { site, .. }
+            | Command::PutSite { site, .. }
+            | Command::Hours { site, .. } => self.is_desk_warm(*site),
             Command::Accept { site, session, .. }
             | Command::Decline { site, session, .. }
             | Command::Take { site, session, .. }
@@ -222,7 +238,8 @@ impl Shard {
                         | Mail::Unassigned { agent, .. }
                         | Mail::Offered { agent, .. }
                         | Mail::Withdrawn { agent, .. }
-                        | Mail::Absent { agent } => self.agents.peek(agent).is_some(),
+                        | Mail::Absent { agent }
+                        | Mail::Mentioned { agent, .. } => self.agents.peek(agent).is_some(),
                         Mail::Want { site, session, .. }
                         | Mail::Done { site, session, .. }
                         | Mail::Reassigned { site, session, .. }
@@ -299,6 +316,9 @@ impl Shard {
             }
             Mail::Assign { session, conversation, part, agent, turn } => {
                 self.assign(rows, session, (conversation, part), None, agent, turn)?;
+            }
+            Mail::Mentioned { agent, site, session, seq } => {
+                self.agent_mentioned(rows, agent, site, session, seq)?;
             }
             Mail::Assigned { agent, session, conversation } => {
                 self.agent_assigned(rows, agent, session, conversation, true)?;

@@ -59,6 +59,14 @@ impl Page {
         self.next = if self.reverse { self.next - 1 } else { self.next + 1 };
     }
 
+    fn take_block(&mut self, events: &[Arc<Event>]) {
+        if self.reverse {
+            events.iter().rev().for_each(|event| self.take(event));
+        } else {
+            events.iter().for_each(|event| self.take(event));
+        }
+    }
+
     fn take_memory(&mut self, log: &Log) {
         while let Some(event) = log.get(self.next)
             && !self.is_full()
@@ -82,11 +90,13 @@ impl Page {
             })?;
         }
         let mut broken = None;
-        rows.scan(&prefix, Some(&from), self.reverse, &mut |_, value| {
-            match rows::decode::<BlockRow>("block", value) {
-                Ok(block) if self.reverse => block.events.iter().rev().for_each(|event| self.take(event)),
-                Ok(block) => block.events.iter().for_each(|event| self.take(event)),
-                Err(error) => broken = Some(error),
+        rows.scan(&prefix, Some(&from), self.reverse, &mut |key, value| {
+            match log.amended.block(keys::last_number(key).unwrap_or(0)) {
+                Some(events) => self.take_block(events),
+                None => match rows::decode::<BlockRow>("block", value) {
+                    Ok(block) => self.take_block(&block.events),
+                    Err(error) => broken = Some(error),
+                },
             }
             broken.is_none() && !self.is_full() && self.next < log.memory_first()
         })?;

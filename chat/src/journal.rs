@@ -26,6 +26,8 @@ pub(crate) enum Note {
     Due = 16,
     Lane = 17,
     About = 18,
+    Mention = 19,
+    Hours = 20,
     #[cfg(feature = "next")]
     Tally = 240,
 }
@@ -78,28 +80,38 @@ impl Journal {
     pub(crate) fn note_event(&mut self, session: SessionId, event: &Event) {
         self.note_session(Note::Event, session, &[event.seq, event.ts_ms]);
         match &event.body {
-            EventBody::Message { from, device, n, cid, text } => {
+            EventBody::Message { from, device, n, cid, text, reply_to } => {
                 self.bytes.push(0);
                 self.party(*from);
                 self.number(*n);
                 self.text(device.as_bytes());
                 self.text(cid.as_bytes());
                 self.text(text.as_bytes());
+                self.number(reply_to.unwrap_or(0));
             }
             EventBody::Assigned { agent, conversation } => {
                 self.bytes.push(1);
                 self.number(agent.0);
                 self.number(*conversation);
             }
-            EventBody::Closed { by, conversation } => {
+            EventBody::Closed { by, conversation, reason } => {
                 self.bytes.push(2);
                 self.party(*by);
                 self.number(*conversation);
+                self.text(reason.as_bytes());
             }
             EventBody::Queued { by, conversation } => {
                 self.bytes.push(3);
                 self.party(*by);
                 self.number(*conversation);
+            }
+            EventBody::Act { from, device, n, cid, act } => {
+                self.bytes.push(4);
+                self.party(*from);
+                self.number(*n);
+                self.text(device.as_bytes());
+                self.text(cid.as_bytes());
+                self.text(&proto::codec::encode_bare(act));
             }
         }
     }
@@ -155,6 +167,10 @@ impl Journal {
                 self.number(u64::from(*lane));
             }
             Mail::Release { session, conversation, agent } => self.about_agent(14, *session, *conversation, *agent),
+            Mail::Mentioned { agent, site, session, seq } => {
+                self.about_agent(15, *session, *seq, *agent);
+                self.number(u64::from(site.0));
+            }
             Mail::Returned { .. } | Mail::Requeued { .. } | Mail::Handed { .. } | Mail::Absent { .. } => {
                 self.mail_of_parts(mail);
             }

@@ -2,7 +2,9 @@
 //! Does not know tokio, RocksDB, openraft, clocks or randomness. Invariant: the same commands give the same outcomes
 //! and the same state hash on every replica, whenever checkpoints and evictions happen.
 
+mod act;
 mod agent;
+mod amend;
 mod apply;
 mod cache;
 mod checkpoint;
@@ -27,6 +29,7 @@ mod reconcile;
 mod rows;
 mod seen;
 mod session;
+mod snooze;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,24 @@
 
 /// A message's text, bytes of UTF-8.
 pub const TEXT_BYTES_MAX: usize = 16 << 10;
+/// So long may an author give a message another text, in milliseconds.
+pub const EDIT_WITHIN_MS: u64 = 900_000;
+/// So long may an author take a message back, in milliseconds.
+pub const RECALL_WITHIN_MS: u64 = 120_000;
+/// Agents that one note mentions.
+pub const MENTIONS_MAX: usize = proto::client::limits::MENTIONS_MAX;
+/// Mentions that an agent has not seen to; the oldest goes first.
+pub const MENTIONS_PER_AGENT_MAX: usize = 100;
+/// A reaction, bytes of UTF-8.
+pub const EMOJI_BYTES_MAX: usize = proto::client::limits::EMOJI_BYTES_MAX;
+/// A label, bytes of UTF-8.
+pub const LABEL_BYTES_MAX: usize = proto::client::limits::LABEL_BYTES_MAX;
+/// Labels of one conversation.
+pub const LABELS_MAX: usize = 32;
+/// Why a conversation was closed, bytes of UTF-8.
+pub const REASON_BYTES_MAX: usize = proto::client::limits::REASON_BYTES_MAX;
+/// So long may a conversation be laid aside, in milliseconds.
+pub const SNOOZE_MS_MAX: u64 = 366 * 86_400_000;
 /// A client's own message id, bytes of UTF-8.
 pub const CID_BYTES_MAX: usize = 64;
 /// The name of a client's device, bytes of UTF-8.
@@ -38,6 +56,12 @@ pub const REQUEUE_MS: u64 = 180_000;
 pub const ASIDE_MS_MAX: u64 = 5_000;
 /// Skills and channels of a seat, and skills that a conversation asks for.
 pub const SKILLS_MAX: usize = 32;
+/// Stretches and days of a site's hours.
+pub const HOURS_MAX: usize = 1_000;
+/// Minutes of a day.
+pub const DAY_MINUTES: u16 = 1_440;
+/// The last date that hours can name, `YYYYMMDD`.
+pub const DATE_MAX: u32 = 99_991_231;
 /// Facts of a conversation, conditions of a route, and values of a condition.
 pub const FACTS_MAX: usize = proto::client::limits::FACTS_MAX;
 /// The name of a fact, in bytes of UTF-8.

@@ -1,6 +1,7 @@
 //! Owns one session's events: the newest in memory, the rest in block rows. Does not know what an event means.
 //! Invariant: seqs are gapless from 1; events not yet in rows, and those of the open block, are in memory.
 
+use crate::amend::Amended;
 use crate::keys;
 use crate::limits::{
     BLOCK_BYTES_MAX, BLOCK_EVENTS_MAX, BLOCK_SEAL_BYTES, BLOCK_SEAL_EVENTS, WINDOW_BYTES, WINDOW_EVENTS,
@@ -27,13 +28,17 @@ pub(crate) struct Log {
     /// Events up to here are in the checkpoint under way.
     writing: u64,
     bytes: usize,
+    /// Blocks in which an event was changed since rows took it.
+    pub amended: Amended,
 }
 
 /// The memory and, nearly, the row bytes of an event.
 pub(crate) fn event_bytes(event: &Event) -> usize {
     let text = match &event.body {
         EventBody::Message { device, cid, text, .. } => device.len() + cid.len() + text.len(),
-        EventBody::Assigned { .. } | EventBody::Closed { .. } | EventBody::Queued { .. } => 0,
+        EventBody::Act { device, cid, act, .. } => device.len() + cid.len() + act.text_bytes(),
+        EventBody::Closed { reason, .. } => reason.len(),
+        EventBody::Assigned { .. } | EventBody::Queued { .. } => 0,
     };
     size_of::<Event>() + text
 }
@@ -49,6 +54,7 @@ impl Log {
             written: 0,
             writing: 0,
             bytes: 0,
+            amended: Amended::default(),
         }
     }
 
@@ -82,6 +88,7 @@ impl Log {
             written: head,
             writing: 0,
             bytes,
+            amended: Amended::default(),
         })
     }
 
@@ -117,7 +124,7 @@ impl Log {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes + 8 * self.events.capacity()
+        self.bytes + 8 * self.events.capacity() + self.amended.bytes()
     }
 
     /// Gives the next seq.
@@ -139,8 +146,25 @@ impl Log {
         event
     }
 
-    /// Adds the blocks that hold new events, the open one included.
+    /// The block of an event that rows do not hold as a whole: its first seq, and what it holds so far.
+    pub(crate) fn memory_block(&self, seq: u64) -> Option<(u64, Vec<Arc<Event>>)> {
+        let at = self.starts.iter().rposition(|first| *first <= seq)?;
+        let end = self.starts.get(at + 1).copied().unwrap_or(self.head + 1);
+        let events = (self.starts[at]..end).map(|seq| self.get(seq).cloned()).collect::<Option<_>>()?;
+        Some((self.starts[at], events))
+    }
+
+    /// Puts an event in the place of the one with its seq, if that is in memory.
+    pub(crate) fn replace(&mut self, event: Arc<Event>) {
+        let Some(index) = event.seq.checked_sub(self.memory_first()) else { return };
+        let Some(place) = usize::try_from(index).ok().and_then(|index| self.events.get_mut(index)) else { return };
+        self.bytes = self.bytes + event_bytes(&event) - event_bytes(place);
+        *place = event;
+    }
+
+    /// Adds the blocks that hold new or changed events, the open one included.
     pub(crate) fn save(&mut self, session: SessionId, out: &mut Changes) {
+        self.amended.save(session, out);
         self.writing = self.head;
         if self.head == self.written {
             return;
@@ -162,6 +186,7 @@ impl Log {
 
     /// The checkpoint ended: sheds what rows hold, beyond the window.
     pub(crate) fn saved(&mut self, written: bool) {
+        self.amended.saved(written);
         if !written {
             return;
         }

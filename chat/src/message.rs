@@ -1,33 +1,48 @@
 //! Owns a message's way into a session: repeated, refused, or appended. Does not know transport or rate limits.
 //! Invariant: one (session, party, device, n or cid) has one answer, a seq or a refusal, for ever, whatever the repetition says.
 
-use crate::apply::Shard;
+use crate::act::Doer;
+use crate::apply::{Shard, Work};
 use crate::device::Devices;
 use crate::journal::Note;
 use crate::limits::{CID_BYTES_MAX, DEVICE_BYTES_MAX, DEVICES_PER_SESSION_MAX, TEXT_BYTES_MAX};
 use crate::outcome::{ApplyError, Refusal, Reply};
 use crate::rows::{OpenRow, Rows, SentRow, corrupt};
 use crate::session::{self, Session};
+use proto::act::Act;
 use proto::command::{EventBody, Mail, Party};
 use proto::desk::Ask;
-use proto::ids::SessionId;
+use proto::ids::{SessionId, SiteId};
 use proto::mutants::Mutant;
 
 /// In place of a seq: the send was refused. Seqs begin at 1.
 pub(crate) const REFUSED_SEQ: u64 = 0;
 
+/// Who sends, and under which name.
+pub(crate) struct Sender {
+    pub from: Party,
+    /// An agent's own; only needed for an act.
+    pub site: Option<SiteId>,
+    pub device: String,
+    pub n: u64,
+    pub cid: String,
+}
+
+/// What is sent.
+pub(crate) enum Said {
+    Message { text: String, reply_to: Option<u64> },
+    Act(Act),
+}
+
 impl Shard {
-    #[expect(clippy::too_many_arguments, reason = "the fields of one command, moved and not copied")]
     pub(crate) fn send(
         &mut self,
         rows: &dyn Rows,
         id: SessionId,
-        from: Party,
-        device: String,
-        n: u64,
-        cid: String,
-        text: String,
+        sender: Sender,
+        said: Said,
     ) -> Result<Reply, ApplyError> {
+        let Sender { from, site, device, n, cid } = sender;
         let work = &mut self.work;
         let Some(mut session) = session::hold(&mut self.sessions, rows, id, work.tick)? else {
             return Ok(Reply::Rejected(Refusal::UnknownSession));
@@ -46,7 +61,13 @@ impl Shard {
             Repeat::Gap { expected } => return Ok(Reply::Rejected(Refusal::CidGap { expected })),
             Repeat::New => {}
         }
-        let refusal = check_text(&text).or_else(|| check_right(&session, from));
+        let refusal = match &said {
+            Said::Message { text, reply_to } => match check_text(text).or_else(|| session.check_speaks(from)) {
+                None => session.check_reply_to(rows, id, *reply_to)?,
+                refusal => refusal,
+            },
+            Said::Act(act) => session.check_act(rows, id, Doer { party: from, site, now_ms: work.clock_ms }, act)?,
+        };
         // Devices that were only ever refused must not take the room of those that may speak.
         let devices_max = if refusal.is_some() { DEVICES_PER_SESSION_MAX / 2 } else { DEVICES_PER_SESSION_MAX };
         if place.is_err() && session.devices.total >= devices_max {
@@ -57,6 +78,9 @@ impl Shard {
             session.devices.add(at, from, &device);
             at
         });
+        if refusal.is_none() && from == Party::Visitor && matches!(said, Said::Message { .. }) {
+            session.wake(id, work, &mut self.dues);
+        }
         // A refusal is remembered too: a copy of this send that comes later, when it would be allowed, must not be a message, and
         // the next message must not pass for this one.
         let sent = match &refusal {
@@ -71,19 +95,43 @@ impl Shard {
         if let Some(refusal) = refusal {
             return Ok(Reply::Rejected(refusal));
         }
-        let event = session.log.append(sent.ts_ms, EventBody::Message { from, device, n, cid, text });
+        let (body, act) = match said {
+            Said::Message { text, reply_to } => (EventBody::Message { from, device, n, cid, text, reply_to }, None),
+            Said::Act(act) => (EventBody::Act { from, device, n, cid, act: act.clone() }, Some(act)),
+        };
+        let event = session.log.append(sent.ts_ms, body);
         assert_eq!(event.seq, sent.seq, "the answer is the event's place");
         work.event(id, event);
-        if from == Party::Visitor && session.open.is_none() {
-            session.conversations += 1;
-            let conversation = session.conversations;
-            session.open =
-                Some(OpenRow { number: conversation, first_seq: sent.seq, agent: None, waits_again: false, part: 0 });
-            let last = session.last_agent.map(|agent| (agent, session.closed_ms));
-            let ask = Box::new(Ask::of(&session.about, last));
-            work.mail(Mail::Want { site: session.site, session: id, conversation, ask });
+        match act {
+            Some(act) => session.do_act(rows, id, work, &mut self.dues, (from, sent.seq), act)?,
+            None if from == Party::Visitor && session.open.is_none() => session.begin(id, work, sent.seq),
+            None => {}
         }
         Ok(Reply::Sent { seq: sent.seq, ts_ms: sent.ts_ms, dup: false })
+    }
+}
+
+impl Session {
+    /// The visitor's message at `first_seq` opens a conversation.
+    fn begin(&mut self, id: SessionId, work: &mut Work, first_seq: u64) {
+        self.conversations += 1;
+        self.labels.clear();
+        let conversation = self.conversations;
+        let open = OpenRow { number: conversation, first_seq, agent: None, waits_again: false, part: 0, snoozed: None };
+        self.open = Some(open);
+        let last = self.last_agent.map(|agent| (agent, self.closed_ms));
+        let ask = Box::new(Ask::of(&self.about, last));
+        work.mail(Mail::Want { site: self.site, session: id, conversation, ask });
+    }
+
+    /// Visitors and the system may always speak; an agent only in the open conversation that is theirs.
+    pub(crate) fn check_speaks(&self, from: Party) -> Option<Refusal> {
+        let Party::Agent(agent) = from else { return None };
+        match self.open {
+            None => Some(Refusal::ConversationClosed),
+            Some(open) if open.agent != Some(agent) && !Mutant::NoHolderCheck.is_on() => Some(Refusal::NotYours),
+            Some(_) => None,
+        }
     }
 }
 
@@ -118,7 +166,16 @@ fn repeated(
 
 /// The refusal that was remembered under this code.
 fn refusal_of(code: u64) -> Result<Refusal, ApplyError> {
-    let known = [Refusal::NotYours, Refusal::ConversationClosed, Refusal::TextTooLarge, Refusal::TextEmpty];
+    let known = [
+        Refusal::NotYours,
+        Refusal::ConversationClosed,
+        Refusal::TextTooLarge,
+        Refusal::TextEmpty,
+        Refusal::Changed,
+        Refusal::TargetInvalid,
+        Refusal::TooLate,
+        Refusal::ActInvalid,
+    ];
     let found = known.into_iter().find(|refusal| u64::from(refusal.code().0) == code);
     found.ok_or_else(|| corrupt("device", "an unknown refusal is remembered"))
 }
@@ -135,20 +192,10 @@ fn check_names(device: &str, cid: &str) -> Option<Refusal> {
     }
 }
 
-fn check_text(text: &str) -> Option<Refusal> {
+pub(crate) fn check_text(text: &str) -> Option<Refusal> {
     match text.len() {
         0 => Some(Refusal::TextEmpty),
         len if len > TEXT_BYTES_MAX => Some(Refusal::TextTooLarge),
         _ => None,
-    }
-}
-
-/// Visitors and the system may always speak; an agent only in the open conversation that is theirs.
-fn check_right(session: &Session, from: Party) -> Option<Refusal> {
-    let Party::Agent(agent) = from else { return None };
-    match session.open {
-        None => Some(Refusal::ConversationClosed),
-        Some(open) if open.agent != Some(agent) && !Mutant::NoHolderCheck.is_on() => Some(Refusal::NotYours),
-        Some(_) => None,
     }
 }

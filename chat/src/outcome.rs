@@ -79,6 +79,12 @@ pub enum Refusal {
     SeatFull,
     /// The agent has no socket.
     NotThere,
+    /// There is no such message, or it is none that this can be done to.
+    TargetInvalid,
+    /// The time in which this could be done is over.
+    TooLate,
+    /// A part of an act is empty, too long, or out of range.
+    ActInvalid,
     /// The named part of the rules is empty, too long, unordered, or out of range.
     RulesInvalid(&'static str),
 }
@@ -104,6 +110,9 @@ impl Refusal {
             Refusal::RulesInvalid(_) => (15, 0),
             Refusal::SeatFull => (16, 0),
             Refusal::NotThere => (17, 0),
+            Refusal::TargetInvalid => (18, 0),
+            Refusal::TooLate => (19, 0),
+            Refusal::ActInvalid => (20, 0),
         }
     }
 }

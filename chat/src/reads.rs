@@ -23,6 +23,8 @@ pub struct SessionView {
     /// The last seq.
     pub head: u64,
     pub open: Option<OpenView>,
+    /// Of the open conversation, or of the last one; ascending.
+    pub labels: Vec<String>,
     /// Conversations so far; the number of the last one.
     pub conversations: u64,
     /// The last agent who had a conversation here.
@@ -41,8 +43,10 @@ pub struct OpenView {
     /// The first event that its agent follows.
     pub first_seq: u64,
     pub agent: Option<AgentId>,
-    /// How often it has gone from one agent to another, or back to the desk.
+    /// How often it has gone from one agent to another, back to the desk, or out of the way.
     pub part: u64,
+    /// Laid aside by that agent until then, milliseconds since 1970.
+    pub snoozed: Option<(AgentId, u64)>,
 }
 
 /// Seqs up to which a party has received and read.
@@ -67,6 +71,8 @@ pub struct AgentView {
     pub open: Vec<(SessionId, u64)>,
     /// To be accepted: session, offer, and until when in milliseconds since 1970; ascending.
     pub offers: Vec<(SessionId, u64, u64)>,
+    /// Notes that mention the agent, and were not seen to: session and seq, oldest first.
+    pub mentions: Vec<(SessionId, u64)>,
     /// SHA-256 of the agent's tokens, oldest first; compare in constant time.
     pub tokens: Vec<TokenHash>,
 }
@@ -82,6 +88,8 @@ pub struct DeskView {
     pub queue_len: u64,
     /// How many of them their only agents have declined: they are asked again in a moment.
     pub aside: u64,
+    /// Outside of the site's hours: until when, milliseconds since 1970; 0: nobody knows.
+    pub closed: Option<u64>,
     pub rules: SiteRules,
 }
 
@@ -138,7 +146,9 @@ impl Shard {
                 first_seq: open.first_seq,
                 agent: open.agent,
                 part: open.part,
+                snoozed: open.snoozed.map(|snoozed| (snoozed.agent, snoozed.until_ms)),
             }),
+            labels: session.labels.clone(),
             conversations: session.conversations,
             last_agent: session.last_agent,
             visitor_cursor: session.visitor_cursor.into(),
@@ -162,6 +172,7 @@ impl Shard {
             version: row.version,
             open: row.open,
             offers: row.offers,
+            mentions: row.mentions,
             tokens: row.tokens,
         }))
     }
@@ -203,6 +214,7 @@ impl Shard {
             teams: desk.teams.iter().map(|(team, rules)| (*team, rules.clone())).collect(),
             queue_len: desk.queued + desk.aside,
             aside: desk.aside,
+            closed: desk.closed,
             rules: desk.rules.clone(),
         };
         self.read_desk(rows, site, |desk| Ok(view(desk)))

@@ -10,7 +10,7 @@ use crate::desk::Desk;
 use crate::keys;
 use crate::log::Log;
 use crate::outcome::ApplyError;
-use crate::rows::{self, AgentRow, Changes, HeaderRow, NeedRow, PlaceRow, QueuedRow, Rows, WantRow};
+use crate::rows::{self, AgentRow, Changes, DueRow, HeaderRow, NeedRow, PlaceRow, QueuedRow, Rows, WantRow};
 use crate::session::Session;
 use proto::command::{Mail, Target};
 use proto::desk::{About, Ask};
@@ -29,6 +29,8 @@ pub struct Reconciliation {
     wants: BTreeMap<(SiteId, SessionId, u64), (u64, u64, NeedRow)>,
     agents: BTreeSet<AgentId>,
     sessions: u64,
+    /// Conversations that were laid aside: site, session, and when they come back.
+    snoozed: Vec<(SiteId, SessionId, u64, DueRow)>,
 }
 
 /// An open conversation, as its session has it.
@@ -70,6 +72,7 @@ impl Reconciliation {
             wants: BTreeMap::new(),
             agents: BTreeSet::new(),
             sessions: 0,
+            snoozed: Vec::new(),
         }
     }
 
@@ -83,6 +86,11 @@ impl Reconciliation {
             self.sessions += 1;
             let Some(open) = row.open else { return Ok(()) };
             let session = keys::last_session(key).ok_or_else(|| rows::corrupt("session", "its key is too short"))?;
+            if let Some(snoozed) = open.snoozed {
+                let wake = DueRow::Wake { conversation: open.number, part: open.part };
+                self.snoozed.push((row.site, session, snoozed.until_ms, wake));
+                return Ok(());
+            }
             let talk = Talk {
                 session,
                 number: open.number,
@@ -164,6 +172,10 @@ impl Reconciliation {
             self.settle_desk(site, rows, &mut out, &mut told)?;
         }
         self.settle_agents(shard, rows, name, &mut out)?;
+        let here = |session| Target::Session(session).shard(self.shards) == shard;
+        for (site, session, due_ms, wake) in self.snoozed.iter().filter(|(_, session, ..)| here(*session)) {
+            out.insert(keys::due(*due_ms, *site, *session), Some(proto::codec::encode(wake)));
+        }
         if let Some(header) = rows::read::<HeaderRow>(rows, "header", keys::HEADER)? {
             // The seqs of mails begin anew on both sides.
             let header = HeaderRow { outbox: Vec::new(), inbox: Vec::new(), ..header };
@@ -273,6 +285,8 @@ fn is_told_by_rows(mail: &Mail) {
         Mail::Returned { .. } | Mail::Requeued { .. } | Mail::Handed { .. } | Mail::Release { .. } => {}
         // Nobody has been seen yet when a cluster begins anew; who does not come is absent again.
         Mail::Absent { .. } => {}
+        // The note is in its session; that the agent was to be told of it ends here, as it would with the oldest mentions.
+        Mail::Mentioned { .. } => {}
     }
 }
 

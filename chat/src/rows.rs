@@ -73,6 +73,10 @@ pub(crate) struct SessionRow {
     pub devices: u32,
     /// What is known of the visitor.
     pub about: About,
+    /// Of the open conversation, or of the last one; ascending.
+    pub labels: Vec<String>,
+    /// `OpenRow::part` of the last conversation, when it was closed.
+    pub last_part: u64,
 }
 
 /// The open conversation.
@@ -85,8 +89,19 @@ pub(crate) struct OpenRow {
     pub agent: Option<AgentId>,
     /// It was an agent's, and went back to the desk.
     pub waits_again: bool,
-    /// How often it has gone from one agent to another, or back to the desk.
+    /// How often it has gone from one agent to another, back to the desk, or out of the way.
     pub part: u64,
+    /// It is with nobody, and does not wait.
+    pub snoozed: Option<SnoozeRow>,
+}
+
+/// A conversation that was laid aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct SnoozeRow {
+    /// Whose it was.
+    pub agent: AgentId,
+    /// Milliseconds since 1970.
+    pub until_ms: u64,
 }
 
 /// How far one side has come; `read <= received <= head`.
@@ -141,6 +156,8 @@ pub(crate) struct AgentRow {
     pub open: Vec<(SessionId, u64)>,
     /// What is to be accepted: session, number of the offer, and until when in milliseconds since 1970; ascending.
     pub offers: Vec<(SessionId, u64, u64)>,
+    /// Notes that mention the agent, and were not seen to: session and seq, oldest first.
+    pub mentions: Vec<(SessionId, u64)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -157,6 +174,8 @@ pub(crate) struct DeskRow {
     pub again: bool,
     /// Ascending by team.
     pub paces: Vec<PaceRow>,
+    /// Outside of the site's hours: until when, milliseconds since 1970; 0: nobody knows.
+    pub closed: Option<u64>,
 }
 
 /// How fast a team takes from its queue.
@@ -259,6 +278,8 @@ pub(crate) enum DueRow {
     Again,
     /// An agent has been away since then, milliseconds since 1970. It stands under the agent's number in the place of a session's.
     Absent { since_ms: u64 },
+    /// A snoozed conversation comes back, if it is still in that part. The session does it, not the desk.
+    Wake { conversation: u64, part: u64 },
 }
 
 /// The version in force for the shard.
@@ -269,13 +290,13 @@ pub(crate) struct VersionRow {
 
 proto::frozen!(
     HeaderRow = 20,
-    SessionRow = 32,
+    SessionRow = 94,
     BlockRow = 22,
     DeviceRow = 23,
     PageRow = 24,
     SentRow = 25,
-    AgentRow = 33,
-    DeskRow = 34,
+    AgentRow = 95,
+    DeskRow = 96,
     QueuedRow = 80,
     WantRow = 36,
     VersionRow = 30,

@@ -6,6 +6,7 @@ use crate::history::HistoryRange;
 use crate::limits::SEEN_LOOK_MAX;
 use crate::outcome::{ApplyError, Refusal, Reply};
 use crate::rows::Rows;
+use proto::act::Act;
 use proto::command::{EventBody, Party};
 use proto::ids::{AgentId, SessionId, TeamId};
 
@@ -14,7 +15,11 @@ enum Change {
     Closed,
     Assigned(AgentId),
     Queued,
+    Snoozed,
 }
+
+/// So many of the events that a caller saw are looked at for whether a conversation was open.
+const SEEN_BACK: u64 = 64;
 
 /// What a caller cannot know who saw no more than that.
 struct Since {
@@ -34,6 +39,7 @@ impl Shard {
         id: SessionId,
         by: Party,
         seen: u64,
+        reason: String,
     ) -> Result<Reply, ApplyError> {
         let Since { none_was_open, changes } = self.since(rows, id, seen)?;
         if changes.iter().any(|change| matches!(change, Change::Closed)) {
@@ -47,7 +53,7 @@ impl Shard {
         if none_was_open && !matches!(by, Party::Agent(_)) {
             return Ok(Reply::Closed { seq: None });
         }
-        self.close(rows, id, by)
+        self.close(rows, id, by, reason)
     }
 
     /// A repeated move that was done is done, whatever came after it; one that comes after another change is refused.
@@ -93,20 +99,35 @@ impl Shard {
         if from >= head {
             return Ok(Since { none_was_open: false, changes: Vec::new() });
         }
-        // With the last that was seen: after a close, and before all, none is open.
-        let after = from.saturating_sub(1);
+        // With the last that were seen: after a close, and before all, none is open. What agents do meanwhile changes nothing in that.
+        let after = from.saturating_sub(SEEN_BACK);
         let limit = usize::try_from(head - after).expect("SEEN_LOOK_MAX is small");
         let page = self.history(rows, id, HistoryRange::After(after), limit, usize::MAX)?;
         let mut since = Since { none_was_open: from == 0, changes: Vec::new() };
         for event in page.into_iter().flat_map(|page| page.events) {
+            if event.seq <= from {
+                since.none_was_open = is_none_open_after(&event.body).unwrap_or(since.none_was_open);
+                continue;
+            }
             match event.body {
-                EventBody::Closed { .. } if event.seq <= from => since.none_was_open = true,
                 EventBody::Closed { .. } => since.changes.push(Change::Closed),
-                EventBody::Assigned { agent, .. } if event.seq > from => since.changes.push(Change::Assigned(agent)),
-                EventBody::Queued { .. } if event.seq > from => since.changes.push(Change::Queued),
-                EventBody::Assigned { .. } | EventBody::Message { .. } | EventBody::Queued { .. } => {}
+                EventBody::Assigned { agent, .. } => since.changes.push(Change::Assigned(agent)),
+                EventBody::Queued { .. } => since.changes.push(Change::Queued),
+                EventBody::Act { act: Act::Snooze { .. }, .. } => since.changes.push(Change::Snoozed),
+                EventBody::Act { .. } | EventBody::Message { .. } => {}
             }
         }
         Ok(since)
+    }
+}
+
+/// Whether an event leaves no conversation open; `None`: it does not say.
+fn is_none_open_after(body: &EventBody) -> Option<bool> {
+    match body {
+        EventBody::Closed { .. } => Some(true),
+        EventBody::Message { from: Party::System, .. } => None,
+        EventBody::Message { .. } | EventBody::Assigned { .. } | EventBody::Queued { .. } => Some(false),
+        EventBody::Act { act: Act::Reopen { .. }, .. } => Some(false),
+        EventBody::Act { .. } => None,
     }
 }

@@ -6,7 +6,7 @@ use crate::cache::{Hold, Table, Weight};
 use crate::device::{Devices, Known};
 use crate::journal::Note;
 use crate::keys;
-use crate::limits::{FACT_BYTES_MAX, FACT_NAME_BYTES_MAX, FACTS_MAX, TOKENS_MAX};
+use crate::limits::{FACT_BYTES_MAX, FACT_NAME_BYTES_MAX, FACTS_MAX, REASON_BYTES_MAX, TOKENS_MAX};
 use crate::log::Log;
 use crate::outcome::{ApplyError, Effect, Refusal, Reply};
 use crate::rows::{self, Changes, CursorRow, OpenRow, Rows, SessionRow};
@@ -29,6 +29,10 @@ pub(crate) struct Session {
     pub devices: Devices,
     /// What is known of the visitor.
     pub about: About,
+    /// Of the open conversation, or of the last one; ascending.
+    pub labels: Vec<String>,
+    /// `OpenRow::part` of the last conversation, when it was closed.
+    pub last_part: u64,
     #[cfg(feature = "next")]
     pub tally: u64,
 }
@@ -39,7 +43,8 @@ impl Weight for Session {
     fn bytes(&self) -> usize {
         let about: usize = self.about.facts.iter().map(|(name, value)| 48 + name.len() + value.len()).sum();
         let tokens = self.tokens.capacity() * size_of::<TokenHash>();
-        size_of::<Session>() + tokens + about + self.log.bytes() + self.devices.bytes()
+        let labels: usize = self.labels.iter().map(|label| 24 + label.len()).sum();
+        size_of::<Session>() + tokens + about + labels + self.log.bytes() + self.devices.bytes()
     }
 }
 
@@ -65,7 +70,7 @@ impl OpenRow {
             Some(_) => seq,
             None => self.first_seq + u64::from(self.waits_again),
         };
-        OpenRow { agent: Some(agent), first_seq, waits_again: false, ..self }
+        OpenRow { agent: Some(agent), first_seq, waits_again: false, snoozed: None, ..self }
     }
 }
 
@@ -84,6 +89,8 @@ impl Session {
             log: Log::new(),
             devices: Devices::default(),
             about: About::default(),
+            labels: Vec::new(),
+            last_part: 0,
             #[cfg(feature = "next")]
             tally: 0,
         }
@@ -127,6 +134,8 @@ impl Session {
             log: Log::load(rows, id, row.head, row.block_first)?,
             devices: Devices::with_total(row.devices),
             about: row.about,
+            labels: row.labels,
+            last_part: row.last_part,
             #[cfg(feature = "next")]
             tally: 0,
         })
@@ -149,6 +158,8 @@ impl Session {
             agent_cursor: self.agent_cursor,
             devices: self.devices.total,
             about: self.about.clone(),
+            labels: self.labels.clone(),
+            last_part: self.last_part,
         };
         #[cfg(feature = "next")]
         if self.tally > 0 {
@@ -288,24 +299,36 @@ impl Shard {
         Ok(Reply::Done)
     }
 
-    pub(crate) fn close(&mut self, rows: &dyn Rows, id: SessionId, by: Party) -> Result<Reply, ApplyError> {
+    pub(crate) fn close(
+        &mut self,
+        rows: &dyn Rows,
+        id: SessionId,
+        by: Party,
+        reason: String,
+    ) -> Result<Reply, ApplyError> {
         let work = &mut self.work;
         let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else {
             return Ok(Reply::Rejected(Refusal::UnknownSession));
         };
         let Some(open) = session.open else { return Ok(Reply::Closed { seq: None }) };
+        let had_it = open.agent.or(open.snoozed.map(|snoozed| snoozed.agent));
         if let Party::Agent(agent) = by
-            && open.agent != Some(agent)
+            && had_it != Some(agent)
         {
             return Ok(Reply::Rejected(Refusal::NotYours));
         }
+        if reason.len() > REASON_BYTES_MAX || reason.chars().any(char::is_control) {
+            return Ok(Reply::Rejected(Refusal::ActInvalid));
+        }
         let session = session.change();
+        session.unsnooze(id, work, &mut self.dues);
         session.open = None;
-        if open.agent.is_some() {
+        session.last_part = open.part;
+        if had_it.is_some() {
             session.closed_ms = work.clock_ms;
         }
         let conversation = open.number;
-        let event = session.log.append(work.clock_ms, EventBody::Closed { by, conversation });
+        let event = session.log.append(work.clock_ms, EventBody::Closed { by, conversation, reason });
         let seq = event.seq;
         work.event(id, event);
         work.mail(Mail::Done { site: session.site, session: id, conversation, agent: open.agent });
@@ -326,7 +349,13 @@ impl Shard {
             return Ok(Reply::Done);
         }
         let (site, conversation, part) = (session.site, open.number, open.part + 1);
-        session.change().give(work, id, open, agent, part);
+        let session = session.change();
+        if session.unsnooze(id, work, &mut self.dues).is_some() {
+            // The desk does not know of it; what it does about it comes too late.
+            let ask = Box::new(Ask::of(&session.about, None));
+            work.mail(Mail::Requeued { site, session: id, conversation, part: open.part, ask });
+        }
+        session.give(work, id, open, agent, part);
         work.mail(Mail::Reassigned { site, session: id, conversation, part, agent });
         Ok(Reply::Done)
     }

@@ -1,6 +1,7 @@
 //! Owns what is logged: the commands of a data shard and of the meta group, and the events they become.
 //! Does not know how they are applied. Invariant: enums grow only at their end, structs never change.
 
+use crate::act::Act;
 use crate::desk::{About, Ask, SeatRules, SeatState, SiteRules, TeamRules};
 use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use crate::version::Versions;
@@ -41,7 +42,8 @@ pub enum Command {
     /// A new visitor's session. Idempotent for the same token hash.
     OpenSession { session: SessionId, site: SiteId, visitor: VisitorId, token: TokenHash },
     /// A message. `n` is the device's own count of its sends in this session from 1; 0: not numbered, deduped by `cid`.
-    Send { session: SessionId, from: Party, device: String, n: u64, cid: String, text: String },
+    /// `reply_to`: the seq of the message that it answers.
+    Send { session: SessionId, from: Party, device: String, n: u64, cid: String, text: String, reply_to: Option<u64> },
     /// How far a party has received and read. Never goes back.
     Cursor { session: SessionId, party: Party, received: u64, read: u64 },
     /// Ends the open conversation. Idempotent.
@@ -59,7 +61,8 @@ pub enum Command {
     /// An operator gives the open conversation to this agent of the same site, whoever had it. Idempotent.
     Reassign { session: SessionId, agent: AgentId },
     /// As `Close`, for the conversation that is open after event `seen`; never a later one, however late this is or how often it comes.
-    CloseSeen { session: SessionId, by: Party, seen: u64 },
+    /// `reason`: as an agent says; may be empty.
+    CloseSeen { session: SessionId, by: Party, seen: u64, reason: String },
     /// As `Reassign`, unless something became of the conversation after event `seen`.
     ReassignSeen { session: SessionId, agent: AgentId, seen: u64 },
     /// Sets the rules of a team of the site; `None`: its conversations go where the routes say, and it is no more.
@@ -86,6 +89,13 @@ pub enum Command {
     /// The agent who has the conversation gives it to another of the site who has room. Idempotent.
     /// `part`: as the session counted when it was looked at.
     Hand { site: SiteId, agent: AgentId, session: SessionId, conversation: u64, part: u64, to: AgentId },
+    /// As `Send`, of what is not a message: both share a device's count. `site`: an agent's own.
+    Act { session: SessionId, site: Option<SiteId>, from: Party, device: String, n: u64, cid: String, act: Act },
+    /// What the site's hours say now, by the leader's calendar: open, or closed until then in milliseconds since 1970; 0: nobody knows
+    /// until when.
+    Hours { site: SiteId, closed: Option<u64> },
+    /// The agent has seen to a mention. Idempotent.
+    Dismiss { agent: AgentId, session: SessionId, seq: u64 },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -125,6 +135,8 @@ pub enum Mail {
     Absent { agent: AgentId },
     /// Agent to session: the agent is not there; the conversation goes back to the desk.
     Release { session: SessionId, conversation: u64, agent: AgentId },
+    /// Session to agent: a note at `seq` mentions the agent, if they are of that site.
+    Mentioned { agent: AgentId, site: SiteId, session: SessionId, seq: u64 },
 }
 
 /// A numbered event of a session, as stored and as sent between nodes.
@@ -145,7 +157,9 @@ pub enum EventBody {
         device: String,
         n: u64,
         cid: String,
+        /// Empty: it was recalled.
         text: String,
+        reply_to: Option<u64>,
     },
     Assigned {
         agent: AgentId,
@@ -154,12 +168,39 @@ pub enum EventBody {
     Closed {
         by: Party,
         conversation: u64,
+        /// Between agents; may be empty.
+        reason: String,
     },
     /// The conversation waits for an agent again.
     Queued {
         by: Party,
         conversation: u64,
     },
+    /// What is not a message.
+    Act {
+        from: Party,
+        device: String,
+        n: u64,
+        cid: String,
+        act: Act,
+    },
+}
+
+impl EventBody {
+    /// Whether it is between agents: visitors are told that something has this place in the session, and not what.
+    pub fn is_internal(&self) -> bool {
+        matches!(self, EventBody::Act { act, .. } if act.is_internal())
+    }
+
+    /// Author, device and cid of what a client sent.
+    pub fn sent_by(&self) -> Option<(Party, &str, &str)> {
+        match self {
+            EventBody::Message { from, device, cid, .. } | EventBody::Act { from, device, cid, .. } => {
+                Some((*from, device, cid))
+            }
+            EventBody::Assigned { .. } | EventBody::Closed { .. } | EventBody::Queued { .. } => None,
+        }
+    }
 }
 
 /// One raft entry of the meta group.
@@ -285,6 +326,7 @@ impl Command {
         match self {
             Command::OpenSession { session, .. }
             | Command::Send { session, .. }
+            | Command::Act { session, .. }
             | Command::Cursor { session, .. }
             | Command::Close { session, .. }
             | Command::Reassign { session, .. }
@@ -294,10 +336,12 @@ impl Command {
             | Command::Release { session, .. } => Some(Target::Session(*session)),
             Command::AgentLogin { agent, .. }
             | Command::AgentPresence { agent, .. }
-            | Command::AgentState { agent, .. } => Some(Target::Agent(*agent)),
+            | Command::AgentState { agent, .. }
+            | Command::Dismiss { agent, .. } => Some(Target::Agent(*agent)),
             Command::PutTeam { site, .. }
             | Command::PutSeat { site, .. }
             | Command::PutSite { site, .. }
+            | Command::Hours { site, .. }
             | Command::Accept { site, .. }
             | Command::Decline { site, .. }
             | Command::Take { site, .. }
@@ -328,7 +372,8 @@ impl Mail {
             | Mail::Unassigned { agent, .. }
             | Mail::Offered { agent, .. }
             | Mail::Withdrawn { agent, .. }
-            | Mail::Absent { agent } => Target::Agent(*agent),
+            | Mail::Absent { agent }
+            | Mail::Mentioned { agent, .. } => Target::Agent(*agent),
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Ask {
     pub last: Option<(AgentId, u64)>,
     /// Who has just given it back: anybody else comes first.
     pub but: Option<AgentId>,
+    /// Who laid it aside or opened it again: comes first, whatever the rules say of the agent who had the last one.
+    pub back: Option<AgentId>,
 }
 
 impl Ask {
@@ -77,6 +79,39 @@ pub struct SiteRules {
     pub sticky_ms: u64,
     /// An agent without a socket for so long loses the open conversations to the queue; 0: never.
     pub requeue_ms: u64,
+    /// When the site gives conversations to agents; `None`: always.
+    pub hours: Option<Hours>,
+}
+
+/// When a site is open, by the clocks of a place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Hours {
+    /// A name of the IANA time zone database, e.g. `Asia/Shanghai`.
+    pub zone: String,
+    /// Stretches of a usual week, ascending, none touching another; one over midnight is two.
+    pub week: Vec<(Weekday, Stretch)>,
+    /// Days with hours of their own, ascending: a holiday has none.
+    pub days: Vec<Day>,
+}
+
+/// 0: Monday; 6: Sunday.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Weekday(pub u8);
+
+/// From this minute of a day up to, and without, that one: `from < to <= 1440`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct Stretch {
+    pub from: u16,
+    pub to: u16,
+}
+
+/// A day of the calendar.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Day {
+    /// `YYYYMMDD` as a number, e.g. 20261225.
+    pub date: u32,
+    /// Ascending, none touching another.
+    pub open: Vec<Stretch>,
 }
 
 /// Where conversations go that look so.

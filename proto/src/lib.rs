@@ -1,6 +1,7 @@
 //! Owns every byte that is stored or sent: ids, commands, peer frames, client frames and their encodings.
 //! Does not know tokio, RocksDB, openraft or actix. Invariant: bytes once written can be read by every later version.
 
+pub mod act;
 pub mod client;
 pub mod codec;
 pub mod command;

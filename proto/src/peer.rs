@@ -205,11 +205,12 @@ pub enum ShardCall {
         limit: u32,
         site: Option<SiteId>,
     },
-    /// Fans out to subscribers; nothing is logged.
+    /// Fans out to subscribers; nothing is logged. `draft`: what a visitor has typed so far, for agents; may be empty.
     Typing {
         session: SessionId,
         party: Party,
         on: bool,
+        draft: String,
     },
     /// The first who wait at a site's desk, in the order in which they are served; at most `limit`.
     Queue {
@@ -220,6 +221,10 @@ pub enum ShardCall {
     Places {
         site: SiteId,
         sessions: Vec<SessionId>,
+    },
+    /// Whether a site is open.
+    Hours {
+        site: SiteId,
     },
 }
 
@@ -243,6 +248,8 @@ pub struct PlaceInQueue {
     pub position: u64,
     /// By the pace at which its team has taken conversations; `None`: nobody knows yet.
     pub wait_ms: Option<u64>,
+    /// The site is closed until then, milliseconds since 1970; 0: nobody knows until when. `None`: it is open.
+    pub opens_ms: Option<u64>,
 }
 
 /// Where a session stands.
@@ -306,6 +313,10 @@ pub enum ShardReply {
     },
     /// Of those that wait or are offered; in the order in which they were asked for.
     Places(Vec<PlaceInQueue>),
+    /// `closed`: until when, milliseconds since 1970; 0: nobody knows.
+    Hours {
+        closed: Option<u64>,
+    },
 }
 
 /// Where an agent stands.
@@ -321,6 +332,8 @@ pub struct AgentState {
     pub offers: Vec<(SessionId, u64, u64)>,
     /// What the person says; never `Offline`.
     pub state: SeatState,
+    /// Session and seq of notes that mention the agent, oldest first.
+    pub mentions: Vec<(SessionId, u64)>,
 }
 
 /// Why the rules say no.
@@ -350,6 +363,11 @@ pub enum Refused {
     SeatFull,
     /// The agent has no socket.
     NotThere,
+    /// There is no such message, or it is none that this can be done to.
+    TargetInvalid,
+    /// The time in which this could be done is over.
+    TooLate,
+    ActInvalid,
 }
 
 /// From a shard's leader to a subscribed node; unanswered.
@@ -369,6 +387,7 @@ pub enum Push {
         session: SessionId,
         party: Party,
         on: bool,
+        draft: String,
     },
     Agent {
         agent: AgentId,

@@ -57,7 +57,7 @@ impl Desk {
         self.teams.get(&need.team).map_or(0, |rules| u64::from(rules.accept_ms))
     }
 
-    /// Whose the next conversation is that needs this; never `but`'s.
+    /// Whose the next conversation is that needs this; never `but`'s. Outside of the site's hours nobody's who does not ask for it.
     pub(super) fn choose(&self, need: &NeedRow, sticky: Option<AgentId>, but: Option<AgentId>) -> Option<AgentId> {
         let is_asked = self.accept_ms(need) > 0;
         let can = |agent: &AgentId| Some(*agent) != but && self.seats[agent].fits(need, is_asked);
@@ -66,6 +66,9 @@ impl Desk {
             let idle = self.idle.get(&team)?;
             idle.iter().map(|(.., agent)| *agent).find(can)
         };
+        if self.closed.is_some() {
+            return sticky;
+        }
         sticky.or_else(|| first(self.serving(need))).or_else(|| first(HELPERS))
     }
 
@@ -77,8 +80,11 @@ impl Desk {
         }
     }
 
-    /// The agent who had the visitor's last conversation, when that is not too long ago.
+    /// Who laid this conversation aside, or had the visitor's last one when that is not too long ago.
     pub(super) fn sticky(&self, ask: &Ask, now_ms: u64) -> Option<AgentId> {
+        if ask.back.is_some() || self.closed.is_some() {
+            return ask.back;
+        }
         let (agent, closed_ms) = ask.last?;
         (now_ms.saturating_sub(closed_ms) < self.rules.sticky_ms).then_some(agent)
     }

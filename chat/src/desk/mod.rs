@@ -65,6 +65,8 @@ pub(crate) struct Desk {
     again: bool,
     /// Of teams that had a queue.
     paces: BTreeMap<TeamId, Pace>,
+    /// Outside of the site's hours: until when; 0: nobody knows.
+    pub closed: Option<u64>,
     /// What the next checkpoint writes beside the desk's own row, and what the one under way does.
     changed: BTreeMap<Part, Mark>,
 }
@@ -237,7 +239,11 @@ impl crate::Shard {
                 assert_eq!(lane.spread.total(), lane.waiting.queued);
                 assert_ne!(lane.waiting.queued, 0, "an empty lane stays");
                 let could = seat.takes() && desk.rank(seat, lane).is_some();
-                assert!(!could || desk.nudged, "{agent} has room, and somebody waits for {:?}", lane.need);
+                assert!(
+                    !could || desk.nudged || desk.closed.is_some(),
+                    "{agent} has room, and somebody waits for {:?}",
+                    lane.need
+                );
             }
         }
     }

@@ -144,7 +144,7 @@ impl Shard {
                 };
                 let every_ms = desk.paces.get(&want.need.team).map_or(0, |pace| pace.every_ms);
                 let wait_ms = (every_ms > 0).then(|| position.saturating_mul(every_ms));
-                places.push(PlaceInQueue { session: *session, position, wait_ms });
+                places.push(PlaceInQueue { session: *session, position, wait_ms, opens_ms: desk.closed });
             }
             Ok(places)
         })

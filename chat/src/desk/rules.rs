@@ -6,12 +6,12 @@ use super::{EVERYBODY, Part};
 use crate::apply::Shard;
 use crate::journal::Note;
 use crate::limits::{
-    ACCEPT_MS_MAX, CHANNEL_MAX, FACTS_MAX, NAME_BYTES_MAX, OPEN_MAX_PER_AGENT, ROUTES_PER_SITE_MAX, SKILLS_MAX,
-    TEAMS_PER_SEAT_MAX, TEAMS_PER_SITE_MAX,
+    ACCEPT_MS_MAX, CHANNEL_MAX, DATE_MAX, DAY_MINUTES, FACTS_MAX, HOURS_MAX, NAME_BYTES_MAX, OPEN_MAX_PER_AGENT,
+    ROUTES_PER_SITE_MAX, SKILLS_MAX, TEAMS_PER_SEAT_MAX, TEAMS_PER_SITE_MAX,
 };
 use crate::outcome::{ApplyError, Refusal, Reply};
 use crate::rows::Rows;
-use proto::desk::{SeatRules, SiteRules, TeamRules, Test};
+use proto::desk::{Day, Hours, SeatRules, SiteRules, Stretch, TeamRules, Test};
 use proto::ids::{AgentId, SiteId, TeamId};
 
 /// The rules of a seat for which none were set.
@@ -79,6 +79,7 @@ impl Shard {
             return Ok(Reply::Rejected(Refusal::RulesInvalid(what)));
         }
         at.note_rules(&(2_u8, &rules));
+        let has_hours = rules.hours.is_some();
         at.desk.change().rules = rules;
         let gone: Vec<AgentId> = at
             .desk
@@ -88,11 +89,35 @@ impl Shard {
             .map(|(agent, _)| *agent)
             .collect();
         gone.into_iter().for_each(|agent| at.watch_absence(agent));
-        Ok(Reply::Done)
+        // Hours that were set are looked at by the leader in a moment.
+        if has_hours { Ok(Reply::Done) } else { at.open_or_close(None) }
+    }
+
+    /// The leader's calendar says so.
+    pub(crate) fn desk_hours(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        closed: Option<u64>,
+    ) -> Result<Reply, ApplyError> {
+        let mut at = self.at_desk(rows, site)?;
+        // It may have looked at hours that are in force no longer.
+        let closed = closed.filter(|_| at.desk.rules.hours.is_some());
+        at.open_or_close(closed)
     }
 }
 
 impl At<'_> {
+    fn open_or_close(&mut self, closed: Option<u64>) -> Result<Reply, ApplyError> {
+        if self.desk.closed != closed {
+            let until_ms = closed.map_or(u64::MAX, |until_ms| until_ms);
+            self.work.journal.note(Note::Hours, &[u64::from(self.site.0), until_ms]);
+            self.desk.change().closed = closed;
+            self.serve_all()?;
+        }
+        Ok(Reply::Done)
+    }
+
     fn note_rules(&mut self, rules: &impl bincode::Encode) {
         self.work.journal.note_bytes(Note::Rules, u64::from(self.site.0), &proto::codec::encode_bare(rules));
     }
@@ -144,10 +169,40 @@ pub fn fault_of_site(rules: &SiteRules) -> Option<&'static str> {
             return Some("a route's condition");
         }
     }
+    if let Some(fault) = rules.hours.as_ref().and_then(fault_of_hours) {
+        return Some(fault);
+    }
     if rules.routes.iter().any(|route| route.when.len() > FACTS_MAX) {
         return Some("a route has too many conditions");
     }
     rules.routes.iter().any(|route| !are_skills(&route.skills)).then_some("a route's skills")
+}
+
+/// What is wrong with the hours of a site, but for the name of its zone; `None`: nothing.
+fn fault_of_hours(hours: &Hours) -> Option<&'static str> {
+    let follow = |stretches: &[Stretch]| {
+        stretches.iter().all(|one| one.from < one.to && one.to <= DAY_MINUTES)
+            && stretches.windows(2).all(|pair| pair[0].to < pair[1].from)
+    };
+    let of_day = |day: u8| -> Vec<Stretch> {
+        hours.week.iter().filter(|(of, _)| of.0 == day).map(|(_, stretch)| *stretch).collect()
+    };
+    let is_date = |date: u32| (1..=12).contains(&(date / 100 % 100)) && (1..=31).contains(&(date % 100));
+    match () {
+        () if !is_name(&hours.zone) => Some("the hours' zone"),
+        () if hours.week.len() + hours.days.iter().map(|day| 1 + day.open.len()).sum::<usize>() > HOURS_MAX => {
+            Some("the hours: there are too many")
+        }
+        () if !ascends(&hours.week, |entry| *entry) || hours.week.iter().any(|(day, _)| day.0 > 6) => {
+            Some("the hours' week")
+        }
+        () if !(0..7).all(|day| follow(&of_day(day))) => Some("the hours' week"),
+        () if !ascends(&hours.days, |day| day.date) => Some("the hours' days"),
+        () => {
+            let good = |day: &Day| is_date(day.date) && day.date <= DATE_MAX && follow(&day.open);
+            (!hours.days.iter().all(good)).then_some("the hours' days")
+        }
+    }
 }
 
 fn are_skills(skills: &[String]) -> bool {

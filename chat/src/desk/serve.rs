@@ -1,6 +1,7 @@
 //! Owns giving those who wait to those who have room. Does not choose among seats. Invariant: no command gives more than its
 //! budget; what is left goes on by a mail of the desk to itself.
 
+use super::Seat;
 use super::choose::Rank;
 use super::work::At;
 use crate::limits::ASSIGN_PER_COMMAND_MAX;
@@ -99,7 +100,8 @@ impl At<'_> {
 
     /// What the seat would take next: the best of the heads of its lanes. `heads`: what an earlier look of this command found.
     fn next_for(&mut self, agent: AgentId, heads: &mut Heads) -> Result<Option<(u32, u64, QueuedRow)>, ApplyError> {
-        let Some(seat) = self.desk.seats.get(&agent).filter(|seat| seat.takes()) else { return Ok(None) };
+        let takes = |seat: &&Seat| seat.takes() && self.desk.closed.is_none();
+        let Some(seat) = self.desk.seats.get(&agent).filter(takes) else { return Ok(None) };
         if heads.is_unread {
             heads.is_unread = false;
             let ranks = self.desk.lanes.iter().filter_map(|(lane, of)| Some((self.desk.rank(seat, of)?, *lane)));

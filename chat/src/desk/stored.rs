@@ -29,6 +29,7 @@ impl Desk {
             next_ticket: row.next_ticket,
             nudged: row.nudged,
             again: row.again,
+            closed: row.closed,
             paces: row.paces.into_iter().map(|pace| (pace.team, Pace::of_row(pace))).collect(),
             changed: BTreeMap::new(),
         };
@@ -78,7 +79,16 @@ impl Desk {
     /// The desk of a site that nobody has asked anything of.
     pub(crate) fn empty_row() -> DeskRow {
         let rules = SiteRules { requeue_ms: REQUEUE_MS, ..SiteRules::default() };
-        DeskRow { rules, aside: 0, turn: 0, next_ticket: 1, nudged: false, again: false, paces: Vec::new() }
+        DeskRow {
+            rules,
+            aside: 0,
+            turn: 0,
+            next_ticket: 1,
+            nudged: false,
+            again: false,
+            paces: Vec::new(),
+            closed: None,
+        }
     }
 
     pub(crate) fn save(&mut self, site: SiteId, out: &mut Changes) {
@@ -89,6 +99,7 @@ impl Desk {
             next_ticket: self.next_ticket,
             nudged: self.nudged,
             again: self.again,
+            closed: self.closed,
             paces: self.paces.iter().map(|(team, pace)| pace.row(*team)).collect(),
         };
         rows::save(out, keys::desk(site), &row);

@@ -205,7 +205,7 @@ impl Pair {
                 let next = self.next_n(session, from, &device);
                 let n = if back == 79 { next + 1 } else { next.saturating_sub(back).max(1) };
                 let (cid, text) = (format!("n{n}"), "x".repeat(text));
-                self.apply(Command::Send { session: SessionId(session), from, device, n, cid, text });
+                self.apply(Command::Send { session: SessionId(session), from, device, n, cid, text, reply_to: None });
             }
             Step::SendCid { session, party: from, device, cid } => {
                 let (device, cid) = (format!("d{device}"), format!("cid {cid}"));
@@ -216,6 +216,7 @@ impl Pair {
                     n: 0,
                     cid,
                     text: "y".into(),
+                    reply_to: None,
                 };
                 self.apply(send);
             }

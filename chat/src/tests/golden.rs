@@ -6,9 +6,12 @@ use crate::rows::*;
 use crate::{Reply, keys};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proto::act::Act;
 use proto::codec::{Frozen, decode, encode};
 use proto::command::{Command, Event, EventBody, Party};
-use proto::desk::{About, Channel, Condition, Route, SeatRules, SeatState, SiteRules, TeamRules, Test};
+use proto::desk::{
+    About, Channel, Condition, Hours, Route, SeatRules, SeatState, SiteRules, Stretch, TeamRules, Test, Weekday,
+};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use std::fmt::Debug;
 use std::fmt::Write;
@@ -33,23 +36,39 @@ fn session_row() -> SessionRow {
         head: 70_000,
         block_first: 69_990,
         conversations: 3,
-        open: Some(OpenRow { number: 3, first_seq: 69_000, agent: Some(AGENT), waits_again: false, part: 1 }),
+        open: Some(OpenRow {
+            number: 3,
+            first_seq: 69_000,
+            agent: Some(AGENT),
+            waits_again: false,
+            part: 1,
+            snoozed: None,
+        }),
         last_agent: Some(AGENT),
         closed_ms: 1_763_700_000_000,
         visitor_cursor: CursorRow { received: 69_999, read: 69_998 },
         agent_cursor: CursorRow { received: 251, read: 250 },
         devices: 2,
         about: About { team: Some(TeamId(2)), facts: vec![("page".into(), "/shop".into())] },
+        labels: vec!["refund".into()],
+        last_part: 2,
     }
 }
 
 fn block_row() -> BlockRow {
-    let message =
-        EventBody::Message { from: AGENT_PARTY, device: "d".into(), n: 9, cid: "c".into(), text: "grüß dich".into() };
+    let message = EventBody::Message {
+        from: AGENT_PARTY,
+        device: "d".into(),
+        n: 9,
+        cid: "c".into(),
+        text: "grüß dich".into(),
+        reply_to: None,
+    };
     let bodies = [
         message,
         EventBody::Assigned { agent: AGENT, conversation: 2 },
-        EventBody::Closed { by: Party::Visitor, conversation: 2 },
+        EventBody::Closed { by: Party::Visitor, conversation: 2, reason: "sold".into() },
+        EventBody::Act { from: AGENT_PARTY, device: "d".into(), n: 0, cid: "c".into(), act: Act::Recall { seq: 9 } },
     ];
     let event = |(body, seq)| Arc::new(Event { seq, ts_ms: 1_763_700_000_000 + seq, body });
     BlockRow { events: bodies.into_iter().zip(9..).map(event).collect() }
@@ -74,10 +93,11 @@ fn desk_row() -> DeskRow {
     let tests =
         [Test::Is(vec!["de".into(), "fr".into()]), Test::StartsWith("/shop".into()), Test::Contains("x".into())];
     let when = tests.map(|test| Condition { fact: "page".into(), test }).to_vec();
+    let hours = Hours { zone: "UTC".into(), week: vec![(Weekday(0), Stretch { from: 1, to: 2 })], days: Vec::new() };
     let route = Route { when, team: Some(TeamId(2)), skills: vec!["zh".into()], priority: 1 };
-    let rules = SiteRules { routes: vec![route], sticky_ms: 86_400_000, requeue_ms: 180_000 };
+    let rules = SiteRules { routes: vec![route], sticky_ms: 86_400_000, requeue_ms: 180_000, hours: Some(hours) };
     let paces = vec![PaceRow { team: TeamId(2), last_ms: 1_763_700_000_000, every_ms: 9_000 }];
-    DeskRow { rules, aside: 2, turn: 41, next_ticket: 1_000, nudged: true, again: false, paces }
+    DeskRow { rules, aside: 2, turn: 41, next_ticket: 1_000, nudged: true, again: false, paces, closed: Some(9) }
 }
 
 fn golden_text() -> String {
@@ -93,6 +113,7 @@ fn golden_text() -> String {
         version: 8,
         open: vec![(SESSION, 3)],
         offers: vec![(SESSION, 4, 1_763_700_000_000)],
+        mentions: vec![(SESSION, 251)],
     };
     let need = NeedRow { team: TeamId(2), priority: 1, channel: Channel(3), skills: vec!["zh".into()] };
     let want =
@@ -131,6 +152,7 @@ fn golden_text() -> String {
         ("due missed", encode(&DueRow::Missed { offer: 41 })),
         ("due again", encode(&DueRow::Again)),
         ("due absent", encode(&DueRow::Absent { since_ms: 9 })),
+        ("due wake", encode(&DueRow::Wake { conversation: 3, part: 2 })),
         ("mail key", keys::mail(ShardId(2), 6)),
         ("version key", keys::VERSION.to_vec()),
         ("version", encode(&VersionRow { version: 300 })),
@@ -159,12 +181,16 @@ fn the_state_hash_of_a_known_history_stays_the_same() {
     {
         world.apply(command);
     }
+    let act = Act::Note { text: "calls back".into(), mentions: vec![AgentId(4)] };
+    let (device, cid) = ("d".to_owned(), "note".to_owned());
+    let site = Some(SITE);
+    world.apply(Command::Act { session: session(1), site, from: agent, device, n: 0, cid, act });
     world.apply(presence(4, false));
     world.settle();
     world.apply(say(2, Party::System, 1, "bot"));
-    assert!(matches!(world.reply(close(1, Party::Visitor)), Reply::Closed { seq: Some(4) }));
+    assert!(matches!(world.reply(close(1, Party::Visitor)), Reply::Closed { seq: Some(5) }));
     world.settle();
-    assert_eq!(world.shard.state_hash(), 0x7b56_cf76_cc40_b1e7, "{:#x}", world.shard.state_hash());
+    assert_eq!(world.shard.state_hash(), 0x4f0d_d607_aa57_d016, "{:#x}", world.shard.state_hash());
 }
 
 fn round_trips<T: Frozen + PartialEq + Debug>(row: &T) {
@@ -194,10 +220,21 @@ fn parties() -> impl Strategy<Value = Party> {
 fn bodies() -> impl Strategy<Value = EventBody> {
     let message = (parties(), ".{0,9}", any::<u64>(), ".{0,9}", ".{0,99}");
     prop_oneof![
-        message.prop_map(|(from, device, n, cid, text)| EventBody::Message { from, device, n, cid, text }),
+        message.prop_map(|(from, device, n, cid, text)| EventBody::Message {
+            from,
+            device,
+            n,
+            cid,
+            text,
+            reply_to: n.checked_sub(9)
+        }),
         any::<(u64, u64)>()
             .prop_map(|(agent, conversation)| EventBody::Assigned { agent: AgentId(agent), conversation }),
-        (parties(), any::<u64>()).prop_map(|(by, conversation)| EventBody::Closed { by, conversation }),
+        (parties(), any::<u64>(), ".{0,9}").prop_map(|(by, conversation, reason)| EventBody::Closed {
+            by,
+            conversation,
+            reason
+        }),
     ]
 }
 
@@ -211,10 +248,11 @@ proptest! {
         open in prop::option::of((any::<(u64, u64)>(), agents())),
         (last_agent, visitor_cursor, agent_cursor) in (agents(), cursors(), cursors()),
     ) {
-        let open = open.map(|((number, first_seq), agent)| OpenRow { number, first_seq, agent, waits_again: number % 2 == 0, part: number });
+        let open = open.map(|((number, first_seq), agent)| OpenRow { number, first_seq, agent, waits_again: number % 2 == 0, part: number,
+            snoozed: (number % 3 == 0).then_some(SnoozeRow { agent: AgentId(number), until_ms: first_seq }) });
         round_trips(&SessionRow {
             site: SiteId(site), visitor: VisitorId(visitor), tokens, head, block_first: head / 2, conversations, open,
-            last_agent, closed_ms: head / 3, visitor_cursor, agent_cursor, devices, about: About::default(),
+            last_agent, closed_ms: head / 3, visitor_cursor, agent_cursor, devices, about: About::default(), labels: vec!["l".into(); devices as usize % 3], last_part: head,
         });
     }
 
@@ -239,7 +277,7 @@ proptest! {
         let offers = open.iter().map(|(session, number)| (SessionId(*session), *number, version)).collect();
         let open = open.into_iter().map(|(session, conversation)| (SessionId(session), conversation)).collect();
         let state = if online { SeatState::Away } else { SeatState::Online };
-        round_trips(&AgentRow { site: SiteId(site), name, tokens, online, state, version, open, offers });
+        round_trips(&AgentRow { site: SiteId(site), name, tokens, online, state, version, mentions: Vec::new(), open, offers });
     }
 
     #[test]

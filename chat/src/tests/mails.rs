@@ -5,8 +5,9 @@ use super::world::*;
 use crate::desk::SEAT_DEFAULT;
 use crate::{HistoryRange, Outcome, Refusal, Reply};
 use proptest::prelude::*;
+use proto::act::Act;
 use proto::command::{Command, EventBody, Mail, Party, Target};
-use proto::desk::{SeatRules, SeatState, SiteRules, TeamRules};
+use proto::desk::{Hours, SeatRules, SeatState, SiteRules, TeamRules};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +34,12 @@ pub(super) enum Step {
     Release(u128, Option<u64>, u32),
     /// From whoever has it.
     Hand(u128, u64),
+    /// Whoever has it lays it aside for so long.
+    Snooze(u128, u64),
+    /// An agent opens the last conversation again.
+    Reopen(u128, u64),
+    /// The sites open or close.
+    Hours(bool),
     Seat(u64, SeatRules),
     /// Time goes by, and what is due is done.
     Wait(u64),
@@ -74,6 +81,9 @@ fn ruled_step() -> impl Strategy<Value = Step> {
         1 => prop_oneof![Just(0), Just(5_000)].prop_map(Step::Site),
         3 => (0..SESSIONS, prop::option::of(0..AGENTS), 0..4_u32).prop_map(|(id, by, team)| Step::Release(id, by, team)),
         3 => (0..SESSIONS, 0..AGENTS).prop_map(|(id, to)| Step::Hand(id, to)),
+        3 => (0..SESSIONS, 1..30_000_u64).prop_map(|(id, ms)| Step::Snooze(id, ms)),
+        2 => (0..SESSIONS, 0..AGENTS).prop_map(|(id, agent)| Step::Reopen(id, agent)),
+        1 => any::<bool>().prop_map(Step::Hours),
     ]
 }
 
@@ -119,6 +129,7 @@ pub(super) struct Cluster {
     pub said: BTreeMap<(SessionId, Party), u64>,
     /// Agents whose capacity was set below what they had.
     pub lowered: BTreeSet<AgentId>,
+    acts: u64,
 }
 
 impl Cluster {
@@ -214,6 +225,26 @@ impl Cluster {
                 self.apply(Command::Release { session: SessionId(id), by, seen: u64::MAX, team });
             }
             Step::Hand(id, to) => self.hand(SessionId(id), AgentId(to)),
+            Step::Snooze(id, ms) => {
+                let held = self.open().into_iter().find(|((of, _), _)| of.0 == id);
+                let Some(((session, conversation), (_, Some(agent)))) = held else { return };
+                let until_ms = self.at(Target::Session(session)).now_ms + ms;
+                self.act(session, agent, Act::Snooze { conversation, until_ms });
+            }
+            Step::Reopen(id, agent) => {
+                let world = self.at(Target::Session(SessionId(id)));
+                let view = world.shard.session(&world.rows, SessionId(id)).unwrap().unwrap();
+                let conversation = view.conversations;
+                self.act(SessionId(id), AgentId(agent), Act::Reopen { conversation });
+            }
+            Step::Hours(is_open) => {
+                for site in [SiteId(1), SiteId(2)] {
+                    let hours = Hours { zone: "UTC".into(), ..Hours::default() };
+                    let rules = SiteRules { hours: Some(hours), ..SiteRules::default() };
+                    self.apply(Command::PutSite { site, rules });
+                    self.apply(Command::Hours { site, closed: (!is_open).then_some(0) });
+                }
+            }
             Step::Seat(agent, rules) => {
                 let desk = self.at(Target::Desk(site_of(agent)));
                 let seats = desk.shard.desk(&desk.rows, site_of(agent)).unwrap().seats;
@@ -246,6 +277,16 @@ impl Cluster {
             Step::Checkpoint(id) => self.world(id).checkpoint(),
             Step::Chill(id) => self.world(id).chill(),
         }
+    }
+
+    fn act(&mut self, session: SessionId, agent: AgentId, act: Act) {
+        let (site, from) = (Some(site_of(agent.0)), Party::Agent(agent));
+        self.acts += 1;
+        let (device, n, cid) = ("a".to_owned(), 0, format!("a{}", self.acts));
+        let command = Command::Act { session, site, from, device, n, cid, act };
+        let first = self.apply(command.clone());
+        let again = self.apply(command);
+        assert!(again.effects.is_empty(), "said again it did something: {first:?} {again:?}");
     }
 
     fn answer(&mut self, session: SessionId, agent: AgentId, how: u8) {
@@ -314,12 +355,12 @@ impl Cluster {
         believed
     }
 
-    /// Open conversations by session.
+    /// Open conversations by session, without those that are laid aside.
     pub(super) fn open(&self) -> BTreeMap<(SessionId, u64), (SiteId, Option<AgentId>)> {
         let open = |id: SessionId| {
             let world = self.at(Target::Session(id));
             let view = world.shard.session(&world.rows, id).unwrap().unwrap();
-            view.open.map(|open| ((id, open.number), (view.site, open.agent)))
+            view.open.filter(|open| open.snoozed.is_none()).map(|open| ((id, open.number), (view.site, open.agent)))
         };
         (0..SESSIONS).filter_map(|id| open(SessionId(id))).collect()
     }
@@ -331,7 +372,7 @@ impl Cluster {
         for id in (0..SESSIONS).map(SessionId) {
             let world = self.at(Target::Session(id));
             let page = world.shard.history(&world.rows, id, HistoryRange::After(0), usize::MAX, usize::MAX).unwrap();
-            let (mut owner, mut closed) = (None, 0);
+            let (mut owner, mut closed, mut aside) = (None, 0, false);
             for (event, seq) in page.unwrap().events.iter().zip(1..) {
                 assert_eq!(event.seq, seq);
                 match &event.body {
@@ -342,12 +383,21 @@ impl Cluster {
                     }
                     EventBody::Closed { conversation, .. } => {
                         assert_eq!(*conversation, closed + 1);
-                        (owner, closed) = (None, *conversation);
+                        (owner, closed, aside) = (None, *conversation, false);
                     }
                     EventBody::Queued { conversation, .. } => {
                         assert_eq!(*conversation, closed + 1);
-                        assert!(owner.take().is_some(), "nobody had it");
+                        assert!(owner.take().is_some() || std::mem::take(&mut aside), "nobody had it");
                     }
+                    EventBody::Act { act: Act::Snooze { conversation, .. }, .. } => {
+                        assert!(*conversation == closed + 1 && owner.take().is_some(), "nobody had it");
+                        aside = true;
+                    }
+                    EventBody::Act { act: Act::Reopen { conversation }, .. } => {
+                        assert_eq!((*conversation, owner), (closed, None));
+                        closed -= 1;
+                    }
+                    EventBody::Act { .. } => {}
                     EventBody::Message { from: Party::Agent(agent), .. } => {
                         assert_eq!(owner, Some(*agent), "not theirs")
                     }
@@ -433,9 +483,10 @@ pub(super) fn check_everyone_is_served(mut cluster: Cluster) {
 
 /// Mails have settled; then time goes by, all agents come with room for all, and accept.
 pub(super) fn check_everyone_is_served_by_the_rules(mut cluster: Cluster) {
+    cluster.step(Step::Site(0));
     // Whatever was declined is offered again, and what nobody accepts waits for somebody who says something.
     for _ in 0..3 {
-        cluster.step(Step::Wait(21_000));
+        cluster.step(Step::Wait(31_000));
         cluster.settle();
     }
     cluster.check_settled();

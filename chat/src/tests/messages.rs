@@ -79,6 +79,7 @@ fn parties_and_devices_do_not_share_their_numbers() {
         n: 1,
         cid: "c1".into(),
         text: "c".into(),
+        reply_to: None,
     };
     assert!(matches!(world.reply(other.clone()), Reply::Sent { seq: 3, dup: false, .. }));
     world.chill();
@@ -104,6 +105,7 @@ fn what_is_malformed_is_refused_by_name() {
         n: 0,
         cid: cid.into(),
         text,
+        reply_to: None,
     };
     let long = "x".repeat(CID_BYTES_MAX.max(DEVICE_BYTES_MAX) + 1);
     let cases = [
@@ -197,8 +199,14 @@ fn a_message_keeps_what_was_said_and_time_never_goes_back() {
     world.chill();
     let page = world.shard.history(&world.rows, session(1), HistoryRange::Latest, 9, 9_999).unwrap().unwrap();
     assert_eq!(page.events[0].ts_ms, page.events[1].ts_ms);
-    let expected =
-        EventBody::Message { from: VISITOR, device: "d".into(), n: 2, cid: "c2".into(), text: "earlier".into() };
+    let expected = EventBody::Message {
+        from: VISITOR,
+        device: "d".into(),
+        n: 2,
+        cid: "c2".into(),
+        text: "earlier".into(),
+        reply_to: None,
+    };
     assert_eq!(page.events[1].body, expected);
     assert_eq!(world.shard.clock_ms(), 1_002);
 }

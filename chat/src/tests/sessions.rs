@@ -174,7 +174,13 @@ fn a_corrupt_row_stops_the_replica() {
 #[test]
 fn counters_that_nobody_counted_are_corrupt_and_no_panic() {
     let max = u64::MAX;
-    let event = |seq| Arc::new(Event { seq, ts_ms: 1, body: EventBody::Closed { by: Party::System, conversation: 1 } });
+    let event = |seq| {
+        Arc::new(Event {
+            seq,
+            ts_ms: 1,
+            body: EventBody::Closed { by: Party::System, conversation: 1, reason: String::new() },
+        })
+    };
     let block = encode(&BlockRow { events: vec![event(max - 1), event(max), event(max)] });
     let empty = encode(&BlockRow { events: Vec::new() });
     let mut row = SessionRow {
@@ -191,6 +197,8 @@ fn counters_that_nobody_counted_are_corrupt_and_no_panic() {
         agent_cursor: CursorRow::default(),
         devices: 0,
         about: proto::desk::About::default(),
+        labels: Vec::new(),
+        last_part: 0,
     };
     for (head, block_first, block) in [(max, 0, &empty), (5, 0, &empty), (max - 1, max - 1, &block), (max, max, &block)]
     {
@@ -203,7 +211,7 @@ fn counters_that_nobody_counted_are_corrupt_and_no_panic() {
     }
     for first_seq in [0, 2, max] {
         (row.head, row.block_first) = (1, 2);
-        row.open = Some(OpenRow { number: 1, first_seq, agent: None, waits_again: false, part: 0 });
+        row.open = Some(OpenRow { number: 1, first_seq, agent: None, waits_again: false, part: 0, snoozed: None });
         let mut rows = TestRows::default();
         rows.map.insert(keys::session(session(1)), encode(&row));
         let found = World::alone().shard.session(&rows, session(1));
@@ -270,7 +278,7 @@ fn a_close_that_comes_again_never_ends_the_next_conversation() {
     for cold in [false, true] {
         let mut world = with_talk();
         let seen = world.shard.session(&world.rows, session(1)).unwrap().unwrap().head;
-        let close = || Command::CloseSeen { session: session(1), by: Party::Visitor, seen };
+        let close = || Command::CloseSeen { session: session(1), by: Party::Visitor, seen, reason: String::new() };
         assert_eq!(world.reply(close()), Reply::Closed { seq: Some(seen + 1) });
         world.apply(say(1, Party::Visitor, 2, "one more thing"));
         if cold {
@@ -281,7 +289,8 @@ fn a_close_that_comes_again_never_ends_the_next_conversation() {
         assert_eq!((again.reply, again.effects), (Reply::Closed { seq: None }, Vec::new()));
         assert!(world.shard.session(&world.rows, session(1)).unwrap().unwrap().open.is_some());
         // Who has seen the next one may close it.
-        let close = Command::CloseSeen { session: session(1), by: Party::Visitor, seen: seen + 2 };
+        let close =
+            Command::CloseSeen { session: session(1), by: Party::Visitor, seen: seen + 2, reason: String::new() };
         assert_eq!(world.reply(close), Reply::Closed { seq: Some(seen + 3) });
     }
 }
@@ -293,7 +302,7 @@ fn a_close_of_who_saw_nothing_open_never_ends_the_next_conversation() {
         let mut world = with_talk();
         world.apply(close(1, Party::Visitor));
         let seen = world.shard.session(&world.rows, session(1)).unwrap().unwrap().head;
-        let late = |seen| Command::CloseSeen { session: session(1), by: Party::Visitor, seen };
+        let late = |seen| Command::CloseSeen { session: session(1), by: Party::Visitor, seen, reason: String::new() };
         assert_eq!(world.reply(late(seen)), Reply::Closed { seq: None });
         world.apply(say(1, Party::Visitor, 2, "one more thing"));
         if cold {
@@ -304,7 +313,8 @@ fn a_close_of_who_saw_nothing_open_never_ends_the_next_conversation() {
             let again = world.apply(late(seen));
             assert_eq!((again.reply, again.effects), (Reply::Closed { seq: None }, Vec::new()));
         }
-        let by_agent = Command::CloseSeen { session: session(1), by: Party::Agent(AgentId(7)), seen };
+        let by_agent =
+            Command::CloseSeen { session: session(1), by: Party::Agent(AgentId(7)), seen, reason: String::new() };
         assert_eq!(world.reply(by_agent), Reply::Rejected(Refusal::NotYours), "an agent who has nothing to close");
         let to = Command::ReassignSeen { session: session(1), agent: AgentId(9), seen };
         assert!(matches!(world.reply(to), Reply::Rejected(_)), "nor is it moved");
@@ -318,7 +328,8 @@ fn an_agents_close_that_was_refused_stays_so_when_it_comes_again() {
     let mut world = with_talk();
     let head = |world: &World| world.shard.session(&world.rows, session(1)).unwrap().unwrap().head;
     let seen = head(&world);
-    let close = |seen| Command::CloseSeen { session: session(1), by: Party::Agent(AgentId(7)), seen };
+    let close =
+        |seen| Command::CloseSeen { session: session(1), by: Party::Agent(AgentId(7)), seen, reason: String::new() };
     assert_eq!(world.reply(close(seen)), Reply::Rejected(Refusal::NotYours));
     world.apply(Command::Reassign { session: session(1), agent: AgentId(7) });
     // The same request on another way, after the agent was given the conversation.

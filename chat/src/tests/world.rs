@@ -116,11 +116,19 @@ pub(crate) fn open(id: u128) -> Command {
 
 pub(crate) fn say(id: u128, from: Party, n: u64, text: &str) -> Command {
     let cid = format!("c{n}");
-    Command::Send { session: SessionId(id), from, device: "d".into(), n, cid, text: text.into() }
+    Command::Send { session: SessionId(id), from, device: "d".into(), n, cid, text: text.into(), reply_to: None }
 }
 
 pub(crate) fn say_cid(id: u128, from: Party, cid: &str, text: &str) -> Command {
-    Command::Send { session: SessionId(id), from, device: "d".into(), n: 0, cid: cid.into(), text: text.into() }
+    Command::Send {
+        session: SessionId(id),
+        from,
+        device: "d".into(),
+        n: 0,
+        cid: cid.into(),
+        text: text.into(),
+        reply_to: None,
+    }
 }
 
 pub(crate) fn login(id: u64) -> Command {

@@ -24,6 +24,14 @@ pub const HISTORY_LIMIT_MAX: u64 = 200;
 pub const HISTORY_LIMIT_DEFAULT: u64 = 50;
 /// Encoded events in one history page, in bytes; the page ends early above it but never holds less than one event.
 pub const HISTORY_BYTES_MAX: usize = 256 * 1024;
+/// Agents that one note mentions.
+pub const MENTIONS_MAX: usize = 16;
+/// A reaction, in bytes of UTF-8.
+pub const EMOJI_BYTES_MAX: usize = 32;
+/// A label, in bytes of UTF-8.
+pub const LABEL_BYTES_MAX: usize = 64;
+/// Why a conversation was closed, in bytes of UTF-8.
+pub const REASON_BYTES_MAX: usize = 256;
 /// Conversations in one look at the queue.
 pub const QUEUE_LIMIT_MAX: u64 = 200;
 /// As above when the client names no limit.

@@ -51,13 +51,21 @@ pub fn party() -> impl Strategy<Value = Party> {
 
 pub fn command() -> impl Strategy<Value = Command> {
     let open = (session(), site(), any::<u128>(), token());
-    let send = (session(), party(), word(), any::<u64>(), word(), text());
+    let send = (session(), party(), word(), any::<u64>(), word(), text(), option::of(any::<u64>()));
     let cursor = (session(), party(), any::<(u64, u64)>());
     prop_oneof![
         open.prop_map(|(session, site, visitor, token)| {
             Command::OpenSession { session, site, visitor: VisitorId(visitor), token }
         }),
-        send.prop_map(|(session, from, device, n, cid, text)| Command::Send { session, from, device, n, cid, text }),
+        send.prop_map(|(session, from, device, n, cid, text, reply_to)| Command::Send {
+            session,
+            from,
+            device,
+            n,
+            cid,
+            text,
+            reply_to
+        }),
         cursor.prop_map(|(session, party, (received, read))| Command::Cursor { session, party, received, read }),
         (session(), party()).prop_map(|(session, by)| Command::Close { session, by }),
         (agent(), site(), text(), token()).prop_map(|(agent, site, name, token)| Command::AgentLogin {
@@ -71,7 +79,12 @@ pub fn command() -> impl Strategy<Value = Command> {
         (shard(), any::<u64>()).prop_map(|(to, upto)| Command::OutboxAcked { to, upto }),
         any::<u16>().prop_map(|version| Command::SetShardVersion { version }),
         (session(), agent()).prop_map(|(session, agent)| Command::Reassign { session, agent }),
-        (session(), party(), any::<u64>()).prop_map(|(session, by, seen)| Command::CloseSeen { session, by, seen }),
+        (session(), party(), any::<u64>(), text()).prop_map(|(session, by, seen, reason)| Command::CloseSeen {
+            session,
+            by,
+            seen,
+            reason
+        }),
         (session(), agent(), any::<u64>()).prop_map(|(session, agent, seen)| Command::ReassignSeen {
             session,
             agent,
@@ -123,11 +136,24 @@ pub fn mail() -> impl Strategy<Value = Mail> {
 }
 
 pub fn event() -> impl Strategy<Value = Event> {
-    let message = (party(), word(), any::<u64>(), word(), text());
+    let message = (party(), word(), any::<u64>(), word(), text(), option::of(any::<u64>()));
+    let done = (party(), word(), any::<u64>(), word(), desk::act());
     let body = prop_oneof![
-        message.prop_map(|(from, device, n, cid, text)| EventBody::Message { from, device, n, cid, text }),
+        message.prop_map(|(from, device, n, cid, text, reply_to)| EventBody::Message {
+            from,
+            device,
+            n,
+            cid,
+            text,
+            reply_to
+        }),
+        done.prop_map(|(from, device, n, cid, act)| EventBody::Act { from, device, n, cid, act }),
         (agent(), any::<u64>()).prop_map(|(agent, conversation)| EventBody::Assigned { agent, conversation }),
-        (party(), any::<u64>()).prop_map(|(by, conversation)| EventBody::Closed { by, conversation }),
+        (party(), any::<u64>(), text()).prop_map(|(by, conversation, reason)| EventBody::Closed {
+            by,
+            conversation,
+            reason
+        }),
         (party(), any::<u64>()).prop_map(|(by, conversation)| EventBody::Queued { by, conversation }),
     ];
     (any::<(u64, u64)>(), body).prop_map(|((seq, ts_ms), body)| Event { seq, ts_ms, body })
@@ -375,7 +401,13 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
         agent().prop_map(|agent| ShardCall::DetachAgent { agent }),
         (session(), page(), any::<u32>(), option::of(site()))
             .prop_map(|(session, page, limit, site)| ShardCall::History { session, page, limit, site }),
-        (session(), party(), any::<bool>()).prop_map(|(session, party, on)| ShardCall::Typing { session, party, on }),
+        (session(), party(), any::<bool>(), text()).prop_map(|(session, party, on, draft)| ShardCall::Typing {
+            session,
+            party,
+            on,
+            draft
+        }),
+        site().prop_map(|site| ShardCall::Hours { site }),
     ]
 }
 
@@ -411,8 +443,17 @@ pub fn open() -> impl Strategy<Value = Vec<(SessionId, u64)>> {
 
 pub fn agent_state() -> impl Strategy<Value = AgentState> {
     let offers = vec((session(), any::<u64>(), any::<u64>()), 0..4);
-    (site(), text(), any::<u64>(), open(), offers, desk::seat_state())
-        .prop_map(|(site, name, version, open, offers, state)| AgentState { site, name, version, open, offers, state })
+    (site(), text(), any::<u64>(), open(), offers, desk::seat_state(), open()).prop_map(
+        |(site, name, version, open, offers, state, mentions)| AgentState {
+            site,
+            name,
+            version,
+            open,
+            offers,
+            state,
+            mentions,
+        },
+    )
 }
 
 pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
@@ -429,6 +470,7 @@ pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
         any::<(u64, u64)>().prop_map(|(received, read)| ShardReply::Cursor { received, read }),
         (vec(desk::waiting(), 0..4), any::<u64>()).prop_map(|(waiting, total)| ShardReply::Queue { waiting, total }),
         vec(desk::place(), 0..4).prop_map(ShardReply::Places),
+        option::of(any::<u64>()).prop_map(|closed| ShardReply::Hours { closed }),
     ]
 }
 
@@ -441,7 +483,12 @@ pub fn push() -> impl Strategy<Value = Push> {
             received,
             read
         }),
-        (session(), party(), any::<bool>()).prop_map(|(session, party, on)| Push::Typing { session, party, on }),
+        (session(), party(), any::<bool>(), text()).prop_map(|(session, party, on, draft)| Push::Typing {
+            session,
+            party,
+            on,
+            draft
+        }),
         (agent(), agent_state()).prop_map(|(agent, state)| Push::Agent { agent, state }),
         (agent(), any::<bool>(), vec(session(), 0..4)).prop_map(|(agent, online, open)| Push::Presence {
             agent,

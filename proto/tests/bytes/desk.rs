@@ -4,6 +4,7 @@ use super::arbitrary::{agent, party, session, site, text, word};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use proto::act::Act;
 use proto::command::{Command, Mail};
 use proto::desk::*;
 use proto::ids::*;
@@ -39,6 +40,24 @@ pub fn command() -> impl Strategy<Value = Command> {
                 Command::Hand { site, agent, session, conversation, part, to }
             }
         ),
+        (session(), option::of(site()), party(), (word(), any::<u64>(), word()), act()).prop_map(
+            |(session, site, from, (device, n, cid), act)| Command::Act { session, site, from, device, n, cid, act }
+        ),
+        (agent(), session(), any::<u64>()).prop_map(|(agent, session, seq)| Command::Dismiss { agent, session, seq }),
+        (site(), option::of(any::<u64>())).prop_map(|(site, closed)| Command::Hours { site, closed }),
+    ]
+}
+
+pub fn act() -> impl Strategy<Value = Act> {
+    let seq = any::<u64>;
+    prop_oneof![
+        (text(), vec(agent(), 0..4)).prop_map(|(text, mentions)| Act::Note { text, mentions }),
+        (seq(), text()).prop_map(|(seq, text)| Act::Edit { seq, text }),
+        seq().prop_map(|seq| Act::Recall { seq }),
+        (seq(), word(), any::<bool>()).prop_map(|(seq, emoji, on)| Act::React { seq, emoji, on }),
+        (word(), any::<bool>()).prop_map(|(label, on)| Act::Label { label, on }),
+        any::<(u64, u64)>().prop_map(|(conversation, until_ms)| Act::Snooze { conversation, until_ms }),
+        any::<u64>().prop_map(|conversation| Act::Reopen { conversation }),
     ]
 }
 
@@ -54,6 +73,12 @@ pub fn mail() -> impl Strategy<Value = Mail> {
             }
         ),
         agent().prop_map(|agent| Mail::Absent { agent }),
+        (agent(), site(), session(), any::<u64>()).prop_map(|(agent, site, session, seq)| Mail::Mentioned {
+            agent,
+            site,
+            session,
+            seq
+        }),
         (session(), any::<u64>(), agent()).prop_map(|(session, conversation, agent)| Mail::Release {
             session,
             conversation,
@@ -95,11 +120,19 @@ fn site_rules() -> impl Strategy<Value = SiteRules> {
     let route = (when, option::of(team()), vec(word(), 0..4), any::<u8>());
     let route = route.prop_map(|(when, team, skills, priority)| Route { when, team, skills, priority });
     let routes = vec(route, 0..4);
-    (routes, any::<(u64, u64)>()).prop_map(|(routes, (sticky_ms, requeue_ms))| SiteRules {
+    (routes, any::<(u64, u64)>(), option::of(hours())).prop_map(|(routes, (sticky_ms, requeue_ms), hours)| SiteRules {
         routes,
         sticky_ms,
         requeue_ms,
+        hours,
     })
+}
+
+fn hours() -> impl Strategy<Value = Hours> {
+    let stretch = || any::<(u16, u16)>().prop_map(|(from, to)| Stretch { from, to });
+    let week = vec((any::<u8>().prop_map(Weekday), stretch()), 0..4);
+    let day = (any::<u32>(), vec(stretch(), 0..3)).prop_map(|(date, open)| Day { date, open });
+    (word(), week, vec(day, 0..4)).prop_map(|(zone, week, days)| Hours { zone, week, days })
 }
 
 pub fn waiting() -> impl Strategy<Value = Waiting> {
@@ -115,18 +148,19 @@ pub fn waiting() -> impl Strategy<Value = Waiting> {
 }
 
 pub fn place() -> impl Strategy<Value = PlaceInQueue> {
-    (session(), any::<u64>(), option::of(any::<u64>())).prop_map(|(session, position, wait_ms)| PlaceInQueue {
-        session,
-        position,
-        wait_ms,
-    })
+    (session(), any::<u64>(), any::<(Option<u64>, Option<u64>)>())
+        .prop_map(|(session, position, (wait_ms, opens_ms))| PlaceInQueue { session, position, wait_ms, opens_ms })
 }
 
 pub fn ask() -> impl Strategy<Value = Box<Ask>> {
     let facts = vec((word(), word()), 0..4);
     let last = option::of((agent(), any::<u64>()));
-    let whole = (option::of(team()), facts, vec(word(), 0..4), any::<u8>(), any::<u8>(), last, option::of(agent()));
-    whole.prop_map(|(team, facts, skills, channel, priority, last, but)| {
-        Box::new(Ask { team, facts, skills, channel: Channel(channel), priority, last, but })
+    let whole = (option::of(team()), facts, vec(word(), 0..4), any::<(u8, u8)>(), last, agents());
+    whole.prop_map(|(team, facts, skills, (channel, priority), last, (but, back))| {
+        Box::new(Ask { team, facts, skills, channel: Channel(channel), priority, last, but, back })
     })
+}
+
+fn agents() -> impl Strategy<Value = (Option<AgentId>, Option<AgentId>)> {
+    (option::of(agent()), option::of(agent()))
 }

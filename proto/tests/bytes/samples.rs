@@ -1,5 +1,6 @@
 //! One value per variant of every frozen type of this crate. New variants are added at the end of their list.
 
+use proto::act::Act;
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
 use proto::desk::*;
@@ -75,7 +76,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
     let message = mails().remove(0).1;
     vec![
         ("open session", Command::OpenSession { session, site: SITE, visitor, token }),
-        ("send", Command::Send { session, from: Party::Agent(AGENT), device, n: 251, cid, text }),
+        ("send", Command::Send { session, from: Party::Agent(AGENT), device, n: 251, cid, text, reply_to: Some(250) }),
         ("cursor", Command::Cursor { session, party: Party::Visitor, received: 65_536, read: 250 }),
         ("close", Command::Close { session, by: Party::System }),
         ("agent login", Command::AgentLogin { agent: AGENT, site: SITE, name: "Ada".into(), token }),
@@ -84,7 +85,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         ("outbox acked", Command::OutboxAcked { to: ShardId(6), upto: u64::MAX }),
         ("set shard version", Command::SetShardVersion { version: 300 }),
         ("reassign", Command::Reassign { session, agent: AGENT }),
-        ("close seen", Command::CloseSeen { session, by: Party::Agent(AGENT), seen: 65_536 }),
+        ("close seen", Command::CloseSeen { session, by: Party::Agent(AGENT), seen: 65_536, reason: "sold".into() }),
         ("reassign seen", Command::ReassignSeen { session, agent: AGENT, seen: 250 }),
         ("put team", Command::PutTeam { site: SITE, team: TeamId(2), rules: Some(team_rules()) }),
         ("put seat", Command::PutSeat { site: SITE, agent: AGENT, rules: seat_rules() }),
@@ -97,6 +98,9 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         ("about", Command::About { session: SESSION, about: about() }),
         ("release", Command::Release { session: SESSION, by: Party::Agent(AGENT), seen: 250, team: Some(TeamId(2)) }),
         ("hand", Command::Hand { site: SITE, agent: AGENT, session: SESSION, conversation: 3, part: 1, to: AGENT }),
+        ("act", act_command()),
+        ("dismiss", Command::Dismiss { agent: AGENT, session: SESSION, seq: 251 }),
+        ("hours", Command::Hours { site: SITE, closed: Some(NOW_MS) }),
     ]
 }
 
@@ -117,7 +121,38 @@ fn site_rules() -> SiteRules {
     let tests = [Test::Is(vec!["de".into()]), Test::StartsWith("/shop".into()), Test::Contains("x".into())];
     let when = tests.map(|test| Condition { fact: "page".into(), test }).to_vec();
     let route = Route { when, team: Some(TeamId(2)), skills: vec!["zh".into()], priority: 1 };
-    SiteRules { routes: vec![route], sticky_ms: 86_400_000, requeue_ms: 180_000 }
+    SiteRules { routes: vec![route], sticky_ms: 86_400_000, requeue_ms: 180_000, hours: Some(hours()) }
+}
+
+fn hours() -> Hours {
+    let stretch = Stretch { from: 540, to: 1_080 };
+    let days = vec![Day { date: 20_261_225, open: vec![stretch] }];
+    Hours { zone: "Asia/Shanghai".into(), week: vec![(Weekday(6), stretch)], days }
+}
+
+fn act_command() -> Command {
+    let (device, cid) = ("d1".into(), "c-1".into());
+    Command::Act {
+        session: SESSION,
+        site: Some(SITE),
+        from: Party::Agent(AGENT),
+        device,
+        n: 9,
+        cid,
+        act: acts().remove(0).1,
+    }
+}
+
+pub fn acts() -> Vec<(&'static str, Act)> {
+    vec![
+        ("note", Act::Note { text: "grüß dich".into(), mentions: vec![AGENT] }),
+        ("edit", Act::Edit { seq: 251, text: "grüß dich".into() }),
+        ("recall", Act::Recall { seq: 251 }),
+        ("react", Act::React { seq: 251, emoji: "👍".into(), on: true }),
+        ("label", Act::Label { label: "refund".into(), on: true }),
+        ("snooze", Act::Snooze { conversation: 3, until_ms: NOW_MS }),
+        ("reopen", Act::Reopen { conversation: 3 }),
+    ]
 }
 
 fn ask() -> Box<Ask> {
@@ -129,6 +164,7 @@ fn ask() -> Box<Ask> {
         priority: 1,
         last: Some((AGENT, NOW_MS)),
         but: Some(AGENT),
+        back: Some(AGENT),
     })
 }
 
@@ -150,17 +186,23 @@ pub fn mails() -> Vec<(&'static str, Mail)> {
         ("handed", Mail::Handed { session, conversation, part: 1, from: agent, agent, turn: 41 }),
         ("absent", Mail::Absent { agent }),
         ("release", Mail::Release { session, conversation, agent }),
+        ("mentioned", Mail::Mentioned { agent, site, session, seq: 251 }),
     ]
 }
 
 pub fn bodies() -> Vec<(&'static str, EventBody)> {
     let (device, cid, text) = ("d1".into(), "c-1".into(), "grüß dich".into());
-    vec![
-        ("message", EventBody::Message { from: Party::Visitor, device, n: 9, cid, text }),
+    let act = |(name, act)| {
+        (name, EventBody::Act { from: Party::Agent(AGENT), device: "d1".into(), n: 9, cid: "c-1".into(), act })
+    };
+    let mut bodies = vec![
+        ("message", EventBody::Message { from: Party::Visitor, device, n: 9, cid, text, reply_to: None }),
         ("assigned", EventBody::Assigned { agent: AGENT, conversation: 2 }),
-        ("closed", EventBody::Closed { by: Party::Agent(AGENT), conversation: 2 }),
+        ("closed", EventBody::Closed { by: Party::Agent(AGENT), conversation: 2, reason: "sold".into() }),
         ("queued", EventBody::Queued { by: Party::System, conversation: 2 }),
-    ]
+    ];
+    bodies.extend(acts().into_iter().map(act));
+    bodies
 }
 
 pub fn meta_commands() -> Vec<(&'static str, MetaCommand)> {
@@ -306,6 +348,9 @@ pub fn refusals() -> Vec<(&'static str, Refused)> {
         ("rules invalid", Refused::RulesInvalid),
         ("seat full", Refused::SeatFull),
         ("not there", Refused::NotThere),
+        ("target invalid", Refused::TargetInvalid),
+        ("too late", Refused::TooLate),
+        ("act invalid", Refused::ActInvalid),
     ]
 }
 
@@ -315,7 +360,7 @@ pub fn pushes() -> Vec<(&'static str, Push)> {
     vec![
         ("event", Push::Event { session, event }),
         ("cursor", Push::Cursor { session, party, received: 2, read: 1 }),
-        ("typing", Push::Typing { session, party, on: true }),
+        ("typing", Push::Typing { session, party, on: true, draft: String::new() }),
         ("agent", Push::Agent { agent, state: agent_state() }),
         ("presence", Push::Presence { agent, online: true, open: vec![session] }),
     ]
@@ -334,15 +379,17 @@ fn shard_calls() -> Vec<(&'static str, ShardCall)> {
         ("history after", history(after.1)),
         ("history before", history(before.1)),
         ("history latest", history(latest.1)),
-        ("typing", ShardCall::Typing { session, party: Party::Visitor, on: false }),
+        ("typing", ShardCall::Typing { session, party: Party::Visitor, on: false, draft: "grü".into() }),
         ("queue", ShardCall::Queue { site: SITE, limit: 50 }),
         ("places", ShardCall::Places { site: SITE, sessions: vec![session] }),
+        ("hours", ShardCall::Hours { site: SITE }),
     ]
 }
 
 fn agent_state() -> AgentState {
     let offers = vec![(SESSION, 41, NOW_MS)];
-    AgentState { site: SITE, name: "Ada".into(), version: 8, open: vec![(SESSION, 3)], offers, state: SeatState::Busy }
+    let (open, mentions, state) = (vec![(SESSION, 3)], vec![(SESSION, 251)], SeatState::Busy);
+    AgentState { site: SITE, name: "Ada".into(), version: 8, open, offers, state, mentions }
 }
 
 fn shard_replies() -> Vec<(&'static str, ShardReply)> {
@@ -378,8 +425,9 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
     replies.extend(younger);
     let waiting = Waiting { session: SESSION, conversation: 3, team: TeamId(2), priority: 1, since_ms: NOW_MS };
     replies.push(("queue", ShardReply::Queue { waiting: vec![waiting], total: 300 }));
-    let place = |wait_ms| PlaceInQueue { session: SESSION, position: 7, wait_ms };
+    let place = |wait_ms| PlaceInQueue { session: SESSION, position: 7, wait_ms, opens_ms: wait_ms.map(|_| NOW_MS) };
     replies.push(("places", ShardReply::Places(vec![place(Some(60_000)), place(None)])));
+    replies.push(("hours", ShardReply::Hours { closed: Some(NOW_MS) }));
     replies
 }
 

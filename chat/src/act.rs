@@ -1,0 +1,202 @@
+//! Owns what people do in a session beside writing to each other: who may do what, and what becomes of it. Does not know how a
+//! send is repeated. Invariant: an act that was refused has changed nothing.
+
+use crate::apply::Work;
+use crate::due::Dues;
+use crate::limits::{
+    EDIT_WITHIN_MS, EMOJI_BYTES_MAX, LABEL_BYTES_MAX, LABELS_MAX, MENTIONS_MAX, RECALL_WITHIN_MS, SEEN_LOOK_MAX,
+    SNOOZE_MS_MAX,
+};
+use crate::message::check_text;
+use crate::outcome::{ApplyError, Refusal};
+use crate::rows::Rows;
+use crate::session::Session;
+use proto::act::Act;
+use proto::command::{Event, EventBody, Mail, Party};
+use proto::ids::{SessionId, SiteId};
+use std::sync::Arc;
+
+/// Who does it, and when.
+#[derive(Clone, Copy)]
+pub(crate) struct Doer {
+    pub party: Party,
+    /// An agent's own.
+    pub site: Option<SiteId>,
+    pub now_ms: u64,
+}
+
+impl Session {
+    /// Why the act may not be done; `None`: it may.
+    pub(crate) fn check_act(
+        &self,
+        rows: &dyn Rows,
+        id: SessionId,
+        doer: Doer,
+        act: &Act,
+    ) -> Result<Option<Refusal>, ApplyError> {
+        Ok(match act {
+            Act::Note { text, mentions } => self
+                .check_agent(doer)
+                .or_else(|| check_text(text))
+                .or_else(|| (mentions.len() > MENTIONS_MAX).then_some(Refusal::ActInvalid)),
+            Act::Label { label, on } => self.check_agent(doer).or_else(|| self.check_label(label, *on)),
+            Act::React { seq, emoji, .. } => match self.check_speaks(doer.party).or_else(|| check_emoji(emoji)) {
+                None => self.target(rows, id, *seq)?.is_none().then_some(Refusal::TargetInvalid),
+                refusal => refusal,
+            },
+            Act::Edit { seq, text } => match self.check_speaks(doer.party).or_else(|| check_text(text)) {
+                None => self.check_own(rows, id, doer, *seq, EDIT_WITHIN_MS)?,
+                refusal => refusal,
+            },
+            Act::Recall { seq } => match self.check_speaks(doer.party) {
+                None => self.check_own(rows, id, doer, *seq, RECALL_WITHIN_MS)?,
+                refusal => refusal,
+            },
+            Act::Snooze { conversation, until_ms } => self.check_snooze(doer, *conversation, *until_ms),
+            Act::Reopen { conversation } => self.check_agent(doer).or_else(|| self.check_reopen(*conversation)),
+        })
+    }
+
+    /// An agent of the session's site, whoever has the conversation.
+    fn check_agent(&self, doer: Doer) -> Option<Refusal> {
+        let is_of_site = matches!(doer.party, Party::Agent(_)) && doer.site == Some(self.site);
+        (!is_of_site).then_some(Refusal::NotYours)
+    }
+
+    fn check_label(&self, label: &str, on: bool) -> Option<Refusal> {
+        let is_text = !label.trim().is_empty() && !label.chars().any(char::is_control);
+        match () {
+            () if !is_text || label.len() > LABEL_BYTES_MAX => Some(Refusal::ActInvalid),
+            () if self.conversations == 0 => Some(Refusal::ConversationClosed),
+            () if on && self.labels.len() >= LABELS_MAX && !self.has_label(label) => Some(Refusal::ActInvalid),
+            () => None,
+        }
+    }
+
+    fn has_label(&self, label: &str) -> bool {
+        self.labels.binary_search_by(|known| known.as_str().cmp(label)).is_ok()
+    }
+
+    /// The message at `seq`, unless it was recalled.
+    fn target(&self, rows: &dyn Rows, id: SessionId, seq: u64) -> Result<Option<Arc<Event>>, ApplyError> {
+        let is_message =
+            |event: &Arc<Event>| matches!(&event.body, EventBody::Message { text, .. } if !text.is_empty());
+        Ok(self.log.find(rows, id, seq)?.filter(is_message))
+    }
+
+    /// Whether a message can be answered.
+    pub(crate) fn check_reply_to(
+        &self,
+        rows: &dyn Rows,
+        id: SessionId,
+        reply_to: Option<u64>,
+    ) -> Result<Option<Refusal>, ApplyError> {
+        let Some(seq) = reply_to else { return Ok(None) };
+        Ok(self.target(rows, id, seq)?.is_none().then_some(Refusal::TargetInvalid))
+    }
+
+    /// A message of the doer's own, not too old and not too far back.
+    fn check_own(
+        &self,
+        rows: &dyn Rows,
+        id: SessionId,
+        doer: Doer,
+        seq: u64,
+        within_ms: u64,
+    ) -> Result<Option<Refusal>, ApplyError> {
+        let is_own = |event: &Arc<Event>| matches!(&event.body, EventBody::Message { from, .. } if *from == doer.party);
+        let Some(event) = self.target(rows, id, seq)?.filter(is_own) else { return Ok(Some(Refusal::TargetInvalid)) };
+        let is_late = doer.now_ms > event.ts_ms + within_ms || self.log.head() - seq > SEEN_LOOK_MAX;
+        Ok(is_late.then_some(Refusal::TooLate))
+    }
+
+    fn check_snooze(&self, doer: Doer, conversation: u64, until_ms: u64) -> Option<Refusal> {
+        let open = self.open.filter(|open| open.number == conversation);
+        let is_time = doer.now_ms < until_ms && until_ms - doer.now_ms <= SNOOZE_MS_MAX;
+        match (doer.party, open) {
+            (Party::Visitor, _) => Some(Refusal::NotYours),
+            (_, None) => Some(Refusal::ConversationClosed),
+            (Party::Agent(agent), Some(open)) if open.agent == Some(agent) => (!is_time).then_some(Refusal::ActInvalid),
+            _ => Some(Refusal::NotYours),
+        }
+    }
+
+    fn check_reopen(&self, conversation: u64) -> Option<Refusal> {
+        let can = self.open.is_none() && conversation > 0 && self.conversations == conversation;
+        (!can).then_some(Refusal::Changed)
+    }
+
+    /// Whether the events that the act is about are in memory.
+    pub(crate) fn has_target(&self, act: &Act) -> bool {
+        match act {
+            Act::Edit { seq, .. } | Act::Recall { seq } | Act::React { seq, .. } => self.log.get(*seq).is_some(),
+            Act::Note { .. } | Act::Label { .. } | Act::Snooze { .. } | Act::Reopen { .. } => true,
+        }
+    }
+
+    /// What an act changes beside the log, to which it was added at `seq`.
+    pub(crate) fn do_act(
+        &mut self,
+        rows: &dyn Rows,
+        id: SessionId,
+        work: &mut Work,
+        dues: &mut Dues,
+        (party, seq): (Party, u64),
+        act: Act,
+    ) -> Result<(), ApplyError> {
+        match act {
+            Act::Note { mentions, .. } => {
+                for agent in mentions {
+                    work.mail(Mail::Mentioned { agent, site: self.site, session: id, seq });
+                }
+            }
+            Act::Label { label, on } => match (self.labels.binary_search(&label), on) {
+                (Err(at), true) => self.labels.insert(at, label),
+                (Ok(at), false) => drop(self.labels.remove(at)),
+                _ => {}
+            },
+            Act::Recall { seq } => self.recall(rows, id, seq)?,
+            Act::Snooze { until_ms, .. } => self.snooze(id, work, dues, until_ms),
+            Act::Reopen { conversation } => {
+                if let Party::Agent(agent) = party {
+                    self.reopen(id, work, (conversation, seq), agent);
+                }
+            }
+            Act::Edit { .. } | Act::React { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// No text of the message stays: neither the first one nor those that it was given later.
+    fn recall(&mut self, rows: &dyn Rows, id: SessionId, target: u64) -> Result<(), ApplyError> {
+        for seq in target..=self.log.head() {
+            let Some(event) = self.log.find(rows, id, seq)? else { continue };
+            let body = match &event.body {
+                EventBody::Message { from, device, n, cid, .. } if seq == target => EventBody::Message {
+                    from: *from,
+                    device: device.clone(),
+                    n: *n,
+                    cid: cid.clone(),
+                    text: String::new(),
+                    reply_to: None,
+                },
+                EventBody::Act { from, device, n, cid, act: Act::Edit { seq: edited, .. } } if *edited == target => {
+                    let act = Act::Edit { seq: target, text: String::new() };
+                    EventBody::Act { from: *from, device: device.clone(), n: *n, cid: cid.clone(), act }
+                }
+                _ => continue,
+            };
+            self.log.amend(rows, id, seq, body)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_emoji(emoji: &str) -> Option<Refusal> {
+    let is_sound = (1..=EMOJI_BYTES_MAX).contains(&emoji.len())
+        && !emoji.chars().any(|char| char.is_control() || char.is_whitespace() || char.is_ascii());
+    // The keycaps begin with an ASCII digit.
+    let is_keycap =
+        emoji.len() <= EMOJI_BYTES_MAX && emoji.ends_with('\u{20e3}') && !emoji.chars().any(char::is_control);
+    (!is_sound && !is_keycap).then_some(Refusal::ActInvalid)
+}

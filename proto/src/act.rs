@@ -1,0 +1,45 @@
+//! Owns what people do in a session beside writing to each other. Does not know who may do what: the rules do.
+//! Invariant: an act is numbered and answered as a message is, so that it is done once however often it is sent.
+
+use crate::ids::AgentId;
+use bincode::{Decode, Encode};
+
+/// What somebody did.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Act {
+    /// An agent writes for agents. Those who are mentioned are told.
+    Note { text: String, mentions: Vec<AgentId> },
+    /// The author gives the message at `seq` another text.
+    Edit { seq: u64, text: String },
+    /// The author takes the message at `seq` back: its text is stored no longer.
+    Recall { seq: u64 },
+    /// Puts an emoji to the message at `seq`, or takes it away.
+    React { seq: u64, emoji: String, on: bool },
+    /// Puts a label on the session's conversation, or takes it away.
+    Label { label: String, on: bool },
+    /// The agent lays the open conversation aside until then, milliseconds since 1970, or until its visitor writes.
+    Snooze { conversation: u64, until_ms: u64 },
+    /// An agent opens the last conversation again.
+    Reopen { conversation: u64 },
+}
+
+impl Act {
+    /// Whether it is between agents: visitors are told that something has this place in the session, and not what.
+    pub fn is_internal(&self) -> bool {
+        match self {
+            Act::Note { .. } | Act::Label { .. } | Act::Snooze { .. } => true,
+            Act::Edit { .. } | Act::Recall { .. } | Act::React { .. } | Act::Reopen { .. } => false,
+        }
+    }
+
+    /// The texts that it holds, in bytes.
+    pub fn text_bytes(&self) -> usize {
+        match self {
+            Act::Note { text, mentions } => text.len() + mentions.len() * size_of::<AgentId>(),
+            Act::Edit { text, .. } => text.len(),
+            Act::React { emoji, .. } => emoji.len(),
+            Act::Label { label, .. } => label.len(),
+            Act::Recall { .. } | Act::Snooze { .. } | Act::Reopen { .. } => 0,
+        }
+    }
+}
