@@ -25,6 +25,8 @@ pub struct Told {
     /// The newest.
     pub seat: Option<Seat>,
     pub places: Vec<Place>,
+    /// What a visitor typed.
+    pub drafts: Vec<String>,
     /// The first promise that a node broke.
     pub broken: Option<String>,
 }
@@ -36,7 +38,7 @@ impl Told {
         let holders = of_session.filter_map(|event| match event.kind {
             EventKind::Assigned { agent } => Some(Some(agent)),
             EventKind::Closed { .. } | EventKind::Queued { .. } => Some(None),
-            EventKind::Message { .. } => None,
+            EventKind::Message { .. } | EventKind::Act { .. } | EventKind::Hidden => None,
         });
         { holders }.next_back().flatten()
     }
@@ -67,6 +69,7 @@ impl Person {
                     Item::Presence(presence) => told.presence.push(presence),
                     Item::Seat(seat) => told.seat = Some(seat),
                     Item::Place(place) => told.places.push(place),
+                    Item::Typing(typing) => told.drafts.extend(typing.draft),
                     Item::ProtocolViolation(violation) => drop(told.broken.get_or_insert(violation.to_string())),
                     Item::Stopped(error) => drop(told.broken.get_or_insert(error.code.to_string())),
                     _ => {}

@@ -18,7 +18,7 @@ use openraft::raft::AppendEntriesRequest;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proto::codec::{CodecError, Frozen, decode, encode};
-use proto::command::{Batch, Command, NodeAddress, NodeState, OnceAnswer, Role, SecretBytes};
+use proto::command::{AgentRole, Batch, Command, NodeAddress, NodeState, OnceAnswer, Role, SecretBytes};
 use proto::ids::{NodeId, ReplicaId, ShardId, SiteId};
 use proto::peer::{LogPoint, MembershipRow, VoteRow};
 use proto::version::Versions;
@@ -73,7 +73,8 @@ fn rows_of_meta_are_stored_as_their_golden_bytes() {
     is_golden("replica-move-row", vec![("moving", moving)]);
     is_golden("token-row", vec![("open", open), ("spent", spent)]);
     is_golden("site-row", vec![("site", SiteRow { name: "demo".into() })]);
-    let agent = AgentRow { site: SiteId(7), name: "ada".into(), password: "$argon2id$".into() };
+    let agent =
+        AgentRow { site: SiteId(7), name: "ada".into(), password: "$argon2id$".into(), role: AgentRole::Supervisor };
     is_golden("agent-account-row", vec![("agent", agent)]);
     let authority = AuthorityRow { certificate: vec![0x30, 1], key: SecretBytes(vec![0x30, 2]) };
     is_golden("authority-row", vec![("authority", authority)]);
@@ -214,7 +215,8 @@ proptest! {
         round_trips(&SiteRow { name: name.clone() }, cut);
         let before = vec![cluster; usize::from(flag)];
         round_trips(&LineageRow { name: cluster, before, at_ms: next_agent, restored: flag }, cut);
-        round_trips(&AgentRow { site: SiteId(next_site), name: name.clone(), password: password.clone() }, cut);
+        let role = if flag { AgentRole::Viewer } else { AgentRole::Owner };
+        round_trips(&AgentRow { site: SiteId(next_site), name: name.clone(), password: password.clone(), role }, cut);
         let peers = peers.into_iter().map(|(id, peer)| (NodeId(id), address(peer))).collect();
         let meta_replica = flag.then_some(ReplicaId(next_replica));
         round_trips(&Identity { cluster, node, shards, meta_replica, founder: flag, incarnation: next_agent, peers }, cut);

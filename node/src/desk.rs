@@ -31,3 +31,14 @@ pub fn places(shard: &Arc<Shard>, site: SiteId, sessions: &[SessionId]) -> Shard
         Err(error) => shard.halt(&error.to_string()),
     }
 }
+
+/// Whether the site is open as this leader knows it.
+pub fn hours(shard: &Arc<Shard>, site: SiteId) -> ShardReply {
+    if shard.serving().is_none() {
+        return shard.not_leader();
+    }
+    match shard.peek(|state, rows| state.closed_until(rows, site)) {
+        Ok(closed) => ShardReply::Hours { closed },
+        Err(error) => shard.halt(&error.to_string()),
+    }
+}

@@ -40,6 +40,7 @@ impl NodeHooks {
         let agents = Agents::start(subscribers.clone(), &runtime);
         let missed = Missed::start(node.clone(), &hub);
         hub.watch_places();
+        hub.spawn(crate::hours::watch(Arc::downgrade(&hub)));
         Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, missed, runtime, allow_drills })
     }
 }
@@ -94,7 +95,7 @@ fn target(call: &ShardCall) -> Option<Target> {
         | ShardCall::History { session, .. }
         | ShardCall::Typing { session, .. } => Some(Target::Session(*session)),
         ShardCall::AttachAgent { agent, .. } | ShardCall::DetachAgent { agent } => Some(Target::Agent(*agent)),
-        ShardCall::Queue { .. } | ShardCall::Places { .. } => None,
+        ShardCall::Queue { .. } | ShardCall::Places { .. } | ShardCall::Hours { .. } => None,
     }
 }
 
@@ -113,6 +114,7 @@ impl Hooks for NodeHooks {
                     self.hub.spawn(async move { reply.send(crate::desk::queue(&shard, site, limit).await) });
                 }
                 ShardCall::Places { site, sessions } => reply.send(crate::desk::places(shard, *site, sessions)),
+                ShardCall::Hours { site } => reply.send(crate::desk::hours(shard, *site)),
                 _ => reply.send(proto::peer::ShardReply::Unknown),
             },
         }

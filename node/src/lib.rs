@@ -17,6 +17,7 @@ pub mod fuzzing;
 pub mod gateway;
 pub mod health;
 pub mod hooks;
+mod hours;
 pub mod metrics;
 pub mod push;
 pub mod run;

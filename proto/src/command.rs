@@ -286,6 +286,24 @@ pub enum MetaCommand {
     BeginOnce { key: TokenHash, request: TokenHash, holder: u128 },
     /// What that write was answered; without an answer the key is free again.
     EndOnce { key: TokenHash, holder: u128, answer: Option<OnceAnswer> },
+    /// Sets what an agent may do beside their own conversations. Idempotent.
+    SetAgentRole { agent: AgentId, role: AgentRole },
+}
+
+/// What an agent of a site may do; each may do what the ones before may.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum AgentRole {
+    /// Reads the site's conversations, and has none.
+    Viewer,
+    /// Has conversations.
+    #[default]
+    Agent,
+    /// Follows and takes over the conversations of others.
+    Supervisor,
+    /// Sets the rules of the site.
+    Admin,
+    /// Says who is admin.
+    Owner,
 }
 
 /// What the bearer of a token may do; each role may do what the ones before it may.

@@ -77,5 +77,6 @@ pub fn describe(event: &Event) -> String {
         EventKind::Assigned { agent } => format!("assigned to {agent} (ts {ts})"),
         EventKind::Closed { by } => format!("closed by {by} (ts {ts})"),
         EventKind::Queued { by } => format!("given back by {by} (ts {ts})"),
+        EventKind::Other => format!("an act (ts {ts})"),
     }
 }

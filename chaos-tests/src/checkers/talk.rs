@@ -62,7 +62,7 @@ impl<'a> Talk<'a> {
         }
         self.last = match &event.kind {
             EventKind::Message { from: Party::Visitor, .. } if self.last == Holder::Idle => Holder::Waiting,
-            EventKind::Message { .. } => self.last,
+            EventKind::Message { .. } | EventKind::Other => self.last,
             EventKind::Assigned { agent } => {
                 let is_moved = self.end_span(at);
                 let begun = self.conversations.last().map_or(at, |conversation| conversation.from);

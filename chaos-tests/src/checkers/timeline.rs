@@ -53,7 +53,10 @@ fn causes(session: &Session<'_>) -> Vec<Line> {
                 let first = attempts.iter().map(|at| &session.ops[*at]).find(|op| !op.is_failed());
                 *at = first.map_or(Line::BEFORE_ALL, |op| op.invoked);
             }
-            EventKind::Closed { by: Party::System } | EventKind::Assigned { .. } | EventKind::Queued { .. } => {}
+            EventKind::Closed { by: Party::System }
+            | EventKind::Assigned { .. }
+            | EventKind::Queued { .. }
+            | EventKind::Other => {}
             EventKind::Closed { by } => *at = closes.next(by),
         }
     }

@@ -2,7 +2,7 @@
 //! survives being written and parsed again.
 
 use proto::client::limits::*;
-use proto::client::{ClientFrame, Reply, SeatState, ServerFrame, Verb, parse};
+use proto::client::{Act, ClientFrame, Content, Reply, SeatState, ServerFrame, Verb, parse};
 
 /// What a client sends, as a node reads it.
 pub fn client_frame(bytes: &[u8]) {
@@ -33,7 +33,24 @@ fn check_limits(frame: &ClientFrame<'_>) {
         }
         Verb::Send(send) => {
             assert!((1..=CID_BYTES_MAX).contains(&send.cid.len()));
-            assert!((1..=TEXT_BYTES_MAX).contains(&send.text.len()));
+            let text_len = match &send.content {
+                Content::Text { text, .. } => text.len(),
+                Content::Act(Act::Note { text, mentions }) => {
+                    assert!(mentions.len() <= MENTIONS_MAX);
+                    text.len()
+                }
+                Content::Act(Act::Edit { text, .. }) => text.len(),
+                Content::Act(Act::React { emoji, .. }) => {
+                    assert!((1..=EMOJI_BYTES_MAX).contains(&emoji.len()));
+                    1
+                }
+                Content::Act(Act::Label { label, .. }) => {
+                    assert!((1..=LABEL_BYTES_MAX).contains(&label.len()));
+                    1
+                }
+                Content::Act(Act::Recall { .. } | Act::Snooze { .. } | Act::Reopen { .. }) => 1,
+            };
+            assert!((1..=TEXT_BYTES_MAX).contains(&text_len));
             assert_ne!(send.n, Some(0));
         }
         Verb::History(history) => assert!(history.limit.is_none_or(|limit| (1..=HISTORY_LIMIT_MAX).contains(&limit))),
@@ -46,7 +63,13 @@ fn check_limits(frame: &ClientFrame<'_>) {
                 assert!((1..=FACT_NAME_BYTES_MAX).contains(&name.len()) && value.len() <= FACT_BYTES_MAX);
             }
         }
-        Verb::Cursor(_) | Verb::Typing(_) | Verb::Close(_) => {}
+        Verb::Typing(typing) => {
+            assert!(typing.draft.as_ref().is_none_or(|draft| draft.len() <= DRAFT_BYTES_MAX));
+        }
+        Verb::Close(close) => {
+            assert!(close.reason.as_ref().is_none_or(|reason| reason.len() <= REASON_BYTES_MAX));
+        }
+        Verb::Cursor(_) | Verb::Dismiss(_) | Verb::Watch(_) => {}
         Verb::Accept(_) | Verb::Decline(_) | Verb::Take(_) | Verb::Transfer(_) => {}
     }
 }

@@ -323,6 +323,8 @@ pub enum EventKind {
     Queued {
         by: Party,
     },
+    /// An act. The people of a recorded talk do none.
+    Other,
 }
 
 #[cfg(test)]

@@ -277,8 +277,10 @@ pub(crate) fn event_of(event: &Event<'_>) -> history::Event {
         EventKind::Assigned { agent } => {
             history::EventKind::Assigned { agent: history::AgentId::from(agent.to_string().as_str()) }
         }
-        EventKind::Closed { by } => history::EventKind::Closed { by: party_of(*by) },
+        EventKind::Closed { by, .. } => history::EventKind::Closed { by: party_of(*by) },
         EventKind::Queued { by } => history::EventKind::Queued { by: party_of(*by) },
+        // One kind for both: what an agent reads as a note, the visitor sees as hidden.
+        EventKind::Act { .. } | EventKind::Hidden => history::EventKind::Other,
     };
     history::Event { session: name(event.session), seq: Seq(event.seq), ts: event.ts, kind }
 }

@@ -57,7 +57,7 @@ async fn a_visitor_and_an_agent_talk_through_different_nodes() -> anyhow::Result
         told.push(next_event(&mut to_visitor).await?);
     }
     assert_eq!(told.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2, 3, 4]);
-    assert_eq!(told[3].kind, EventKind::Closed { by: me });
+    assert_eq!(told[3].kind, EventKind::Closed { by: me, reason: None });
     for node in cluster.nodes() {
         let config = Config::new(vec![node.client.clone()], new.token.clone(), who);
         let (reader, _items) = ChatClient::start(config);
@@ -80,7 +80,7 @@ async fn a_close_right_behind_a_message_ends_what_the_message_began() -> anyhow:
         visitor.close(session).await?;
         assert_eq!(pending.acked().await?.seq, seq);
         assert_eq!(next_event(&mut told).await?.seq, seq);
-        assert_eq!(next_event(&mut told).await?.kind, EventKind::Closed { by: who });
+        assert_eq!(next_event(&mut told).await?.kind, EventKind::Closed { by: who, reason: None });
     }
     // Whose frame names no `seen`: the node knows what it told the socket, and what is under way.
     let addr = &cluster.node(1).client;

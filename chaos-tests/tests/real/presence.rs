@@ -75,7 +75,7 @@ async fn visitors_see_their_agent_go_and_come_and_the_agent_sees_what_ended_mean
     let config = Config { resume, ..Config::new(cluster.clients_from(0), login.token, me) };
     let (_agent, mut to_agent) = ChatClient::start(config);
     let closed = next("the agent hears what ended", &mut to_agent, SOON, event_of(ended, 3)).await?;
-    assert!(matches!(closed.kind, EventKind::Closed { by: Party::Visitor(_) }), "{closed:?}");
+    assert!(matches!(closed.kind, EventKind::Closed { by: Party::Visitor(_), .. }), "{closed:?}");
     assert!(next("the visitor hears that the agent came", &mut items, SOON, presence).await?);
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::apply::Shard;
 use crate::keys;
 use crate::outcome::ApplyError;
 use crate::rows::{self, PaceRow, PlaceRow, QueuedRow, Rows, WantRow};
+use proto::desk::Hours;
 use proto::ids::{SessionId, SiteId, TeamId};
 use proto::peer::{PlaceInQueue, Waiting};
 use std::cmp::{Ordering, Reverse};
@@ -148,6 +149,24 @@ impl Shard {
             }
             Ok(places)
         })
+    }
+
+    /// A site's hours, and what was last said of them: until when it is closed, as in [`Shard::closed_until`]. `None`: it has none.
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn hours(&self, rows: &dyn Rows, site: SiteId) -> Result<Option<(Hours, Option<u64>)>, ApplyError> {
+        if let Some(desk) = self.desks.peek(&site) {
+            return Ok(desk.rules.hours.clone().map(|hours| (hours, desk.closed)));
+        }
+        let row = rows.get(&keys::desk(site))?.map(|bytes| Desk::row(&bytes)).transpose()?;
+        Ok(row.and_then(|row| Some((row.rules.hours?, row.closed))))
+    }
+
+    /// Until when a site is closed, milliseconds since 1970; 0: nobody knows; `None`: it is open.
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn closed_until(&self, rows: &dyn Rows, site: SiteId) -> Result<Option<u64>, ApplyError> {
+        self.read_desk(rows, site, |desk| Ok(desk.closed))
     }
 
     /// How many of its team are served before this one, as long as nobody comes who is more urgent.

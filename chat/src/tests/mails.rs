@@ -1,123 +1,16 @@
 //! Owns the proof that mails between shards, late, repeated and in any order between pairs, never give a visitor two agents
 //! and lose no seat. Does not test one shard's rules in detail.
 
+use super::steps::*;
 use super::world::*;
 use crate::desk::SEAT_DEFAULT;
 use crate::{HistoryRange, Outcome, Refusal, Reply};
 use proptest::prelude::*;
 use proto::act::Act;
 use proto::command::{Command, EventBody, Mail, Party, Target};
-use proto::desk::{Hours, SeatRules, SeatState, SiteRules, TeamRules};
+use proto::desk::{Hours, SeatState, SiteRules};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use std::collections::{BTreeMap, BTreeSet};
-
-pub(super) const SHARDS: u32 = 3;
-pub(super) const SESSIONS: u128 = 9;
-pub(super) const AGENTS: u64 = 5;
-
-#[derive(Debug, Clone)]
-pub(super) enum Step {
-    Say(u128),
-    AgentSays(u128, u64),
-    Close(u128, u8),
-    /// An operator gives the session to an agent.
-    Reassign(u128, u64),
-    Presence(u64, bool),
-    /// The person says whether they take conversations.
-    Says(u64, SeatState),
-    /// An agent accepts, declines, or takes the open conversation of a session, as it is known by now.
-    Answer(u128, u64, u8),
-    Team(u32, Option<TeamRules>),
-    /// How long an agent may be away.
-    Site(u64),
-    /// By an agent, or by the system, to a team or to whichever it was for.
-    Release(u128, Option<u64>, u32),
-    /// From whoever has it.
-    Hand(u128, u64),
-    /// Whoever has it lays it aside for so long.
-    Snooze(u128, u64),
-    /// An agent opens the last conversation again.
-    Reopen(u128, u64),
-    /// The sites open or close.
-    Hours(bool),
-    Seat(u64, SeatRules),
-    /// Time goes by, and what is due is done.
-    Wait(u64),
-    /// Hands over up to this many of the waiting mails of a pair of shards, the first so many of them again.
-    Deliver {
-        from: u32,
-        to: u32,
-        count: u64,
-        again: u64,
-    },
-    Skip {
-        from: u32,
-        to: u32,
-    },
-    Acknowledge {
-        from: u32,
-        to: u32,
-    },
-    Checkpoint(u32),
-    Chill(u32),
-}
-
-/// Rules of two teams that want offers accepted, and seats with little room.
-fn ruled_step() -> impl Strategy<Value = Step> {
-    let team = (any::<bool>(), prop_oneof![Just(0_u32), Just(20_000)], any::<bool>(), any::<bool>());
-    let team = team.prop_map(|(is_there, accept_ms, helps, hashed)| {
-        is_there.then(|| TeamRules { name: "team".into(), accept_ms, helps, hashed })
-    });
-    let teams =
-        prop_oneof![Just(vec![]), Just(vec![TeamId(1)]), Just(vec![TeamId(2)]), Just(vec![TeamId(1), TeamId(2)])];
-    let seat = (0..4_u32, teams).prop_map(|(capacity, teams)| SeatRules { capacity, teams, ..SEAT_DEFAULT });
-    let states = prop_oneof![3 => Just(SeatState::Online), 1 => Just(SeatState::Busy), 1 => Just(SeatState::Away)];
-    prop_oneof![
-        1 => (1..3_u32, team).prop_map(|(team, rules)| Step::Team(team, rules)),
-        2 => (0..AGENTS, seat).prop_map(|(agent, rules)| Step::Seat(agent, rules)),
-        3 => (0..AGENTS, states).prop_map(|(agent, state)| Step::Says(agent, state)),
-        6 => (0..SESSIONS, 0..AGENTS, 0..4_u8).prop_map(|(session, agent, how)| Step::Answer(session, agent, how)),
-        3 => prop_oneof![Just(10), Just(900), Just(21_000)].prop_map(Step::Wait),
-        1 => prop_oneof![Just(0), Just(5_000)].prop_map(Step::Site),
-        3 => (0..SESSIONS, prop::option::of(0..AGENTS), 0..4_u32).prop_map(|(id, by, team)| Step::Release(id, by, team)),
-        3 => (0..SESSIONS, 0..AGENTS).prop_map(|(id, to)| Step::Hand(id, to)),
-        3 => (0..SESSIONS, 1..30_000_u64).prop_map(|(id, ms)| Step::Snooze(id, ms)),
-        2 => (0..SESSIONS, 0..AGENTS).prop_map(|(id, agent)| Step::Reopen(id, agent)),
-        1 => any::<bool>().prop_map(Step::Hours),
-    ]
-}
-
-/// With teams, offers, breaks and deadlines.
-pub(super) fn steps_with_rules() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(prop_oneof![3 => step(), 1 => ruled_step()], 1..300)
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let shard = || 1..=SHARDS;
-    prop_oneof![
-        8 => (0..SESSIONS).prop_map(Step::Say),
-        3 => (0..SESSIONS, 0..AGENTS).prop_map(|(s, a)| Step::AgentSays(s, a)),
-        5 => (0..SESSIONS, 0..7_u8).prop_map(|(s, by)| Step::Close(s, by)),
-        4 => (0..AGENTS, any::<bool>()).prop_map(|(a, online)| Step::Presence(a, online)),
-        24 => (shard(), shard(), 1..4_u64, 0..3_u64)
-            .prop_map(|(from, to, count, again)| Step::Deliver { from, to, count, again }),
-        2 => (shard(), shard()).prop_map(|(from, to)| Step::Skip { from, to }),
-        4 => (shard(), shard()).prop_map(|(from, to)| Step::Acknowledge { from, to }),
-        2 => shard().prop_map(Step::Checkpoint),
-        2 => shard().prop_map(Step::Chill),
-    ]
-}
-
-pub(super) fn steps_without_operator() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(step(), 1..250)
-}
-
-/// With an operator who moves conversations among the agents of their site.
-pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let among = |(session, agent): (u128, u64)| Step::Reassign(session, agent * 2 + (session % 2) as u64);
-    let step = prop_oneof![15 => step(), 1 => (0..SESSIONS, 0..AGENTS / 2).prop_map(among)];
-    prop::collection::vec(step, 1..250)
-}
 
 fn site_of(id: u64) -> SiteId {
     SiteId(1 + (id % 2) as u32)
@@ -208,6 +101,33 @@ impl Cluster {
                 self.apply(Command::AgentState { agent, state });
             }
             Step::Answer(id, agent, how) => self.answer(SessionId(id), AgentId(agent), how),
+            Step::Wait(ms) => {
+                for world in self.worlds.values_mut() {
+                    world.now_ms += ms;
+                    world.apply(Command::Tick);
+                }
+            }
+            Step::Deliver { from, to, count, again } => drop(self.deliver(from, to, count, again)),
+            Step::Skip { from, to } => {
+                let seen = self.world(to).shard.inbox_seen(ShardId(from));
+                if let Some((seq, message)) = self.mails(from, to, seen).into_iter().nth(1) {
+                    let reply = self.world(to).reply(Command::Inbox { from: ShardId(from), seq, message });
+                    assert_eq!(reply, Reply::Rejected(Refusal::InboxGap { expected: seen + 1 }));
+                }
+            }
+            Step::Acknowledge { from, to } => {
+                let upto = self.world(to).shard.inbox_seen(ShardId(from));
+                self.world(from).apply(Command::OutboxAcked { to: ShardId(to), upto });
+            }
+            Step::Checkpoint(id) => self.world(id).checkpoint(),
+            Step::Chill(id) => self.world(id).chill(),
+            other => self.ruled_step(other),
+        }
+    }
+
+    /// What rules, agents and operators do to conversations.
+    fn ruled_step(&mut self, step: Step) {
+        match step {
             Step::Team(team, rules) => {
                 for site in [SiteId(1), SiteId(2)] {
                     self.apply(Command::PutTeam { site, team: TeamId(team), rules: rules.clone() });
@@ -256,26 +176,7 @@ impl Cluster {
                 }
                 self.apply(Command::PutSeat { site: site_of(agent), agent: AgentId(agent), rules });
             }
-            Step::Wait(ms) => {
-                for world in self.worlds.values_mut() {
-                    world.now_ms += ms;
-                    world.apply(Command::Tick);
-                }
-            }
-            Step::Deliver { from, to, count, again } => drop(self.deliver(from, to, count, again)),
-            Step::Skip { from, to } => {
-                let seen = self.world(to).shard.inbox_seen(ShardId(from));
-                if let Some((seq, message)) = self.mails(from, to, seen).into_iter().nth(1) {
-                    let reply = self.world(to).reply(Command::Inbox { from: ShardId(from), seq, message });
-                    assert_eq!(reply, Reply::Rejected(Refusal::InboxGap { expected: seen + 1 }));
-                }
-            }
-            Step::Acknowledge { from, to } => {
-                let upto = self.world(to).shard.inbox_seen(ShardId(from));
-                self.world(from).apply(Command::OutboxAcked { to: ShardId(to), upto });
-            }
-            Step::Checkpoint(id) => self.world(id).checkpoint(),
-            Step::Chill(id) => self.world(id).chill(),
+            other => unreachable!("{other:?} is no step of rules"),
         }
     }
 

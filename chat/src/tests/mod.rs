@@ -11,5 +11,6 @@ mod places;
 mod reconcile;
 mod routing;
 mod sessions;
+mod steps;
 mod transfers;
 pub(crate) mod world;

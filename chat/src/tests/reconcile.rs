@@ -1,10 +1,8 @@
 //! Owns the proof that shards which were cut at different moments go on together once they are reconciled: nothing that a
 //! session holds is touched, no conversation has two agents, no seat is lost and nobody waits for ever.
 
-use super::mails::{
-    AGENTS, Cluster, SESSIONS, SHARDS, Step, check_everyone_is_served, check_everyone_is_served_by_the_rules, steps,
-    steps_with_rules, steps_without_operator,
-};
+use super::mails::{Cluster, check_everyone_is_served, check_everyone_is_served_by_the_rules};
+use super::steps::*;
 use super::world::*;
 use crate::desk::Desk;
 use crate::rows::{AgentRow, DeskRow};

@@ -2,8 +2,9 @@
 //! Does not know HTTP. Invariant: every map has a limit in number, and the rows of repeated writes one in age.
 
 use super::rows::{ApiTokenRow, OnceRow, SettingRow};
-use super::state::{MetaState, good_name, refused};
-use proto::command::{OnceAnswer, OnceState, TokenHash};
+use super::state::{MetaState, agent_key, good_name, refused};
+use proto::command::{AgentRole, OnceAnswer, OnceState, TokenHash};
+use proto::ids::AgentId;
 use proto::peer::MetaReply;
 
 /// Tokens for the admin API.
@@ -25,6 +26,13 @@ impl MetaState {
     /// What somebody set; `None`: nobody did.
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.settings.get(name).map(|row| row.value.as_str())
+    }
+
+    pub(super) fn set_agent_role(&mut self, agent: AgentId, role: AgentRole) -> MetaReply {
+        let Some(row) = self.agents.get_mut(&agent) else { return refused("no such agent") };
+        row.role = role;
+        self.dirty.insert(agent_key(agent));
+        MetaReply::Done
     }
 
     pub(super) fn create_api_token(&mut self, token: TokenHash, row: ApiTokenRow) -> MetaReply {

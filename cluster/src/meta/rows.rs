@@ -4,7 +4,7 @@ use crate::config::SHARDS_MAX;
 use crate::raft::Halt;
 use crate::tls::Authority;
 use bincode::{Decode, Encode};
-use proto::command::{NodeAddress, NodeState, OnceAnswer, Role, SecretBytes, TokenHash};
+use proto::command::{AgentRole, NodeAddress, NodeState, OnceAnswer, Role, SecretBytes, TokenHash};
 use proto::ids::{NodeId, ShardId, SiteId};
 use proto::version::Versions;
 
@@ -125,6 +125,7 @@ pub struct AgentRow {
     pub name: String,
     /// argon2id, PHC form.
     pub password: String,
+    pub role: AgentRole,
 }
 
 /// See [`crate::tls::Authority`].

@@ -97,6 +97,7 @@ impl MetaState {
             MetaCommand::SetSetting { name, value } => self.set_setting(name, value),
             MetaCommand::BeginOnce { key, request, holder } => self.begin_once(now_ms, key, request, holder),
             MetaCommand::EndOnce { key, holder, answer } => self.end_once(key, holder, answer),
+            MetaCommand::SetAgentRole { agent, role } => self.set_agent_role(agent, role),
         }
     }
 
@@ -339,7 +340,8 @@ impl MetaState {
             cluster.next_agent += 1;
             id
         });
-        self.agents.insert(agent, AgentRow { site, name, password });
+        let role = self.agents.get(&agent).map(|row| row.role).unwrap_or_default();
+        self.agents.insert(agent, AgentRow { site, name, password, role });
         self.dirty.insert(vec![b'C']);
         self.dirty.insert(agent_key(agent));
         MetaReply::Agent { agent }
@@ -486,7 +488,7 @@ fn token_key(hash: &TokenHash) -> Vec<u8> {
 fn site_key(id: SiteId) -> Vec<u8> {
     key(b'S', &id.0.to_be_bytes())
 }
-fn agent_key(id: AgentId) -> Vec<u8> {
+pub(super) fn agent_key(id: AgentId) -> Vec<u8> {
     key(b'A', &id.0.to_be_bytes())
 }
 

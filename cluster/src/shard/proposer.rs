@@ -167,8 +167,13 @@ fn answer(
         Ok((_, Applied::Shard { outcomes: applied, .. })) => {
             assert_eq!(replies.len(), applied.len(), "one reply per command");
             for (to, outcome) in replies.into_iter().zip(applied) {
-                let caller = to.caller().filter(|_| matches!(outcome.reply, chat::Reply::Sent { dup: false, .. }));
-                effects.extend(outcome.effects.into_iter().map(|effect| (caller, effect)));
+                let caller = to.caller();
+                // The answer tells of the event that was asked for, and of nothing else that it led to.
+                let is_told = |effect: &Effect| match (effect, &outcome.reply) {
+                    (Effect::Event { event, .. }, chat::Reply::Sent { seq, dup: false, .. }) => event.seq == *seq,
+                    _ => false,
+                };
+                effects.extend(outcome.effects.into_iter().map(|effect| (caller.filter(|_| is_told(&effect)), effect)));
                 to.send(shard_reply(outcome.reply));
             }
         }
@@ -207,6 +212,9 @@ fn refused(refusal: chat::Refusal) -> Refused {
         R::RulesInvalid(_) => Refused::RulesInvalid,
         R::SeatFull => Refused::SeatFull,
         R::NotThere => Refused::NotThere,
+        R::TargetInvalid => Refused::TargetInvalid,
+        R::TooLate => Refused::TooLate,
+        R::ActInvalid => Refused::ActInvalid,
     }
 }
 

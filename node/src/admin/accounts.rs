@@ -5,8 +5,8 @@ use super::problem::Problem;
 use super::{Answer, propose, read_meta, unexpected};
 use crate::auth;
 use crate::run::App;
-use actix_web::web::{self, Data, Json, Query};
-use proto::command::MetaCommand;
+use actix_web::web::{self, Data, Json, Path, Query};
+use proto::command::{AgentRole, MetaCommand};
 use proto::ids::{AgentId, SiteId};
 use proto::peer::MetaReply;
 use serde::{Deserialize, Serialize};
@@ -123,6 +123,48 @@ pub struct AgentView {
     #[schema(value_type = String, example = "site1")]
     pub site: SiteId,
     pub name: String,
+    pub role: Role,
+}
+
+/// What an agent of a site may do; each may do what the ones before may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = AgentRole)]
+pub enum Role {
+    /// Reads the site's conversations, and has none.
+    Viewer,
+    /// Has conversations.
+    Agent,
+    /// Follows and takes over the conversations of others.
+    Supervisor,
+    /// Sets the rules of the site.
+    Admin,
+    /// Says who is admin.
+    Owner,
+}
+
+impl From<AgentRole> for Role {
+    fn from(role: AgentRole) -> Role {
+        match role {
+            AgentRole::Viewer => Role::Viewer,
+            AgentRole::Agent => Role::Agent,
+            AgentRole::Supervisor => Role::Supervisor,
+            AgentRole::Admin => Role::Admin,
+            AgentRole::Owner => Role::Owner,
+        }
+    }
+}
+
+impl From<Role> for AgentRole {
+    fn from(role: Role) -> AgentRole {
+        match role {
+            Role::Viewer => AgentRole::Viewer,
+            Role::Agent => AgentRole::Agent,
+            Role::Supervisor => AgentRole::Supervisor,
+            Role::Admin => AgentRole::Admin,
+            Role::Owner => AgentRole::Owner,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -144,7 +186,15 @@ pub async fn agents(app: Data<App>, query: Query<AgentsQuery>) -> Answer<Agents>
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rows = state.agents.range((from, Bound::Unbounded));
         let rows = rows.filter(|(_, row)| site.is_none_or(|site| row.site == site)).take(limit + 1);
-        Some(rows.map(|(agent, row)| AgentView { agent: *agent, site: row.site, name: row.name.clone() }).collect())
+        Some(
+            rows.map(|(agent, row)| AgentView {
+                agent: *agent,
+                site: row.site,
+                name: row.name.clone(),
+                role: row.role.into(),
+            })
+            .collect(),
+        )
     })?
     .ok_or_else(|| Problem::not_found("no such site"))?;
     let next = cut(&mut agents, limit).then(|| agents.last().map(|agent: &AgentView| agent.agent)).flatten();
@@ -182,4 +232,20 @@ pub async fn add_agent(app: Data<App>, body: Json<NewAgent>) -> Answer<MadeAgent
         MetaReply::Agent { agent } => Ok(Json(MadeAgent { agent })),
         _ => Err(unexpected()),
     }
+}
+
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RoleBody {
+    pub role: Role,
+}
+
+pub async fn set_role(app: Data<App>, agent: Path<String>, body: Json<RoleBody>) -> Answer<RoleBody> {
+    let agent = id_of("agent", Some(&agent))?.ok_or_else(|| Problem::not_found("no such agent"))?;
+    if !read_meta(&app, |state| state.agents.contains_key(&agent))? {
+        return Err(Problem::not_found("no such agent"));
+    }
+    let role = body.role;
+    propose(&app, MetaCommand::SetAgentRole { agent, role: role.into() }).await?;
+    Ok(Json(RoleBody { role }))
 }

@@ -3,6 +3,7 @@
 
 use super::accounts::id_of;
 use super::ask::{Ask, ask, leader_of};
+use super::hours::HoursView;
 use super::problem::Problem;
 use super::sessions::{call_shard, led, read_led};
 use super::{Answer, read_meta};
@@ -109,6 +110,9 @@ pub struct Rules {
     /// An agent without a socket for so long loses open conversations to the queue, in seconds; 0: never.
     #[serde(default = "requeue_s")]
     pub requeue_s: u32,
+    /// Outside of them nobody is given a conversation; without any the site is always open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<HoursView>,
 }
 
 /// Unless a site says otherwise.
@@ -162,6 +166,8 @@ pub struct DeskView {
     pub queued: u64,
     /// Of them, those that all who could serve them have just declined: they are asked again in a moment.
     pub aside: u64,
+    /// The site is closed by its hours until then, milliseconds since 1970; 0: nobody knows until when. Null: it is open.
+    pub closed_until_ms: Option<u64>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -233,6 +239,7 @@ impl Rules {
             routes: rules.routes.into_iter().map(route).collect(),
             sticky_s: u32::try_from(rules.sticky_ms / 1_000).unwrap_or(u32::MAX),
             requeue_s: u32::try_from(rules.requeue_ms / 1_000).unwrap_or(u32::MAX),
+            hours: rules.hours.map(HoursView::of),
         }
     }
 
@@ -243,7 +250,8 @@ impl Rules {
             routes.push(Route { when, team, skills: sorted(skills), priority });
         }
         let [sticky_ms, requeue_ms] = [self.sticky_s, self.requeue_s].map(|seconds| u64::from(seconds) * 1_000);
-        Ok(SiteRules { routes, sticky_ms, requeue_ms })
+        let hours = self.hours.map(HoursView::hours).transpose()?;
+        Ok(SiteRules { routes, sticky_ms, requeue_ms, hours })
     }
 }
 
@@ -305,6 +313,7 @@ pub async fn inspect(node: &ClusterNode, site: SiteId) -> Result<DeskView, Probl
         rules: Rules::of(view.rules),
         queued: view.queue_len,
         aside: view.aside,
+        closed_until_ms: view.closed,
     })
 }
 

@@ -2,6 +2,7 @@
 //! Invariant: nothing of the cluster is told without a token, and a route does no more than the token's role allows.
 
 mod guard;
+mod hours;
 mod once;
 pub mod openapi;
 mod problem;

@@ -316,7 +316,8 @@ pub async fn one(app: Data<App>, session: Path<String>) -> Answer<SessionView> {
 pub async fn close(app: Data<App>, session: Path<String>) -> Answer<SessionView> {
     let session = known(&session)?;
     let view = of(&app, session).await?;
-    change(&app, session, Command::CloseSeen { session, by: Party::System, seen: view.head }).await
+    change(&app, session, Command::CloseSeen { session, by: Party::System, seen: view.head, reason: String::new() })
+        .await
 }
 
 /// Logs a command of a session; the session as it is then.

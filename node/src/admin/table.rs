@@ -116,6 +116,11 @@ fn of_accounts() -> Vec<Route> {
         })
         .takes::<accounts::NewAgent>()
         .answers::<accounts::MadeAgent>(200),
+        Route::put("/admin/v1/agents/{agent}/role", Admin, "agents set-role", "Set what an agent may do", || {
+            web::put().to(accounts::set_role)
+        })
+        .takes::<accounts::RoleBody>()
+        .answers::<accounts::RoleBody>(200),
     ]
 }
 

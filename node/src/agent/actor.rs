@@ -119,8 +119,8 @@ impl AgentActorState {
 
 /// What nodes with the agent's sockets are told.
 pub fn stands(view: AgentView) -> AgentState {
-    let AgentView { site, name, version, open, offers, state, .. } = view;
-    AgentState { site, name, version, open, offers, state }
+    let AgentView { site, name, version, open, offers, state, mentions, .. } = view;
+    AgentState { site, name, version, open, offers, state, mentions }
 }
 
 async fn attach(here: &AgentArguments, agent: AgentId, token: Option<TokenHash>, caller: NodeId) -> ShardReply {

@@ -157,7 +157,7 @@ mod tests {
     const S: SessionId = SessionId(1);
 
     fn closed(seq: u64) -> Event<'static> {
-        Event { session: S, seq, ts: seq, kind: EventKind::Closed { by: Party::System } }
+        Event { session: S, seq, ts: seq, kind: EventKind::Closed { by: Party::System, reason: None } }
     }
 
     fn assigned(seq: u64) -> Event<'static> {

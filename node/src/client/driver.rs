@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use proto::client::limits::TEXT_BYTES_MAX;
 use proto::client::{
-    Ack, ClientFrame, ErrorCode, ErrorInfo, Event, EventKind, Hello, Ping, Reply, Send, ServerFrame, Verb, Welcome,
+    Ack, ClientFrame, Content, ErrorCode, ErrorInfo, Event, EventKind, Hello, Ping, Reply, Send, ServerFrame, Verb,
+    Welcome,
 };
 use proto::ids::SessionId;
 use tokio::sync::mpsc;
@@ -27,7 +28,7 @@ const WAITING_LEN_MAX: usize = 4096;
 const SILENT_PINGS_MAX: u32 = 3;
 
 pub(super) enum Command {
-    Send { session: SessionId, text: String, reply: AckReply },
+    Send { session: SessionId, content: Content<'static>, reply: AckReply },
     Ask { verb: Verb<'static>, reply: AskReply },
     Hop,
 }
@@ -217,8 +218,8 @@ impl Driver {
         self.outbox.send_ready(now, |send| {
             let mut frames = Vec::with_capacity(1 + usize::from(twice));
             for _ in 0..=usize::from(twice) {
-                let (cid, text) = (Cow::Borrowed(send.cid), Cow::Borrowed(send.text));
-                let verb = Verb::Send(Send { session: send.session, cid, text, n: send.n });
+                let (cid, content) = (Cow::Borrowed(send.cid), borrowed(send.content));
+                let verb = Verb::Send(Send { session: send.session, cid, content, n: send.n });
                 out.push(ClientFrame { id: *id_next, verb }.to_json());
                 frames.push(*id_next);
                 *id_next += 1;
@@ -253,17 +254,16 @@ impl Driver {
 
     fn on_command(&mut self, command: Command) -> Option<Left> {
         match command {
-            Command::Send { text, reply, .. } if text.is_empty() || text.len() > TEXT_BYTES_MAX => {
-                // Not every node would use a number up for it, and numbers must not shift.
-                let code = if text.is_empty() { ErrorCode::BadRequest } else { ErrorCode::TooLarge };
-                let message = format!("a text has 1 to {TEXT_BYTES_MAX} bytes");
-                // The caller may have given up waiting; then nobody misses the answer.
-                let _ = reply.send(Err(ClientError::Refused(ErrorInfo::new(code, message))));
-            }
-            Command::Send { session, text, reply } => {
+            Command::Send { session, content, reply } => {
                 let cid = format!("{}-{}", self.cid_prefix, self.cid_next);
+                if let Some(fault) = fault_of(session, &cid, &content) {
+                    // No node would use a number up for it, and numbers must not shift.
+                    // The caller may have given up waiting; then nobody misses the answer.
+                    let _ = reply.send(Err(ClientError::Refused(fault)));
+                    return None;
+                }
                 self.cid_next += 1;
-                self.outbox.push(session, cid, text, reply);
+                self.outbox.push(session, cid, content, reply);
             }
             Command::Ask { mut verb, reply } => {
                 if let Verb::Close(close) = &mut verb {
@@ -331,7 +331,11 @@ impl Driver {
 
     /// Finds the send whose message came as an event because its ack was lost with an earlier socket.
     fn settle(&mut self, event: &Event<'_>) -> Option<(AckReply, Ack<'static>)> {
-        let EventKind::Message { from, cid: Some(cid), .. } = &event.kind else { return None };
+        let (EventKind::Message { from, cid: Some(cid), .. } | EventKind::Act { from, cid: Some(cid), .. }) =
+            &event.kind
+        else {
+            return None;
+        };
         if *from != self.config.me {
             return None;
         }
@@ -348,7 +352,7 @@ impl Driver {
             Err(violation) => return self.violation(violation).await,
         };
         let verdict = self.cursors.on_ack(ack.session, ack.seq, ack.ts);
-        let Some(Acked { cid, text, reply }) = acked else {
+        let Some(Acked { cid, content, reply }) = acked else {
             // A second attempt of a settled send: its seq was handed out, unless the node made it up.
             if verdict != Verdict::Known {
                 let (session, got) = (ack.session, ack.seq);
@@ -360,8 +364,11 @@ impl Driver {
         if ack.dup {
             Stats::add(&self.stats.dups);
         }
-        let kind =
-            EventKind::Message { from: self.config.me, text: Cow::Owned(text), cid: Some(Cow::Owned(cid.clone())) };
+        let (from, own) = (self.config.me, Some(Cow::Owned(cid.clone())));
+        let kind = match content {
+            Content::Text { text, reply_to } => EventKind::Message { from, text, reply_to, cid: own },
+            Content::Act(act) => EventKind::Act { from, act, cid: own },
+        };
         let event = Event { session: ack.session, seq: ack.seq, ts: ack.ts, kind };
         let ack = Ack { session: ack.session, cid: Cow::Owned(cid), seq: ack.seq, ts: ack.ts, dup: ack.dup };
         // The event goes first: who has the ack may look for it. A caller that gave up waiting misses nothing else.
@@ -404,6 +411,25 @@ enum Step {
     Frame(Result<tokio_tungstenite::tungstenite::Utf8Bytes, String>),
     Command(Option<Command>),
     Clock,
+}
+
+fn borrowed<'a>(content: &'a Content<'static>) -> Content<'a> {
+    match content {
+        Content::Text { text, reply_to } => Content::Text { text: Cow::Borrowed(text), reply_to: *reply_to },
+        Content::Act(act) => Content::Act(act.clone()),
+    }
+}
+
+/// What any node would say of it before it looks at the session.
+fn fault_of(session: SessionId, cid: &str, content: &Content<'static>) -> Option<ErrorInfo<'static>> {
+    if let Content::Text { text, .. } = content
+        && (1..=TEXT_BYTES_MAX).contains(&text.len())
+    {
+        return None;
+    }
+    let send = Send { session, cid: Cow::Borrowed(cid), content: borrowed(content), n: None };
+    let frame = ClientFrame { id: 0, verb: Verb::Send(send) }.to_json();
+    proto::client::parse(frame.as_bytes()).err().map(|fault| ErrorInfo::new(fault.code, fault.message))
 }
 
 /// Half to all of `pause`, so that the clients of a dead node don't come back as one.

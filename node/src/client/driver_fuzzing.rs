@@ -16,7 +16,7 @@ pub(crate) fn hear(frames: &str) {
     let config = Config { raw: true, ..Config::new(Vec::new(), String::new(), me) };
     let mut driver = Driver::new(config, commands, items, Arc::default());
     for reply in [tokio::sync::oneshot::channel().0, tokio::sync::oneshot::channel().0] {
-        driver.on_command(Command::Send { session, text: "hello".into(), reply });
+        driver.on_command(Command::Send { session, content: Content::text("hello"), reply });
     }
     let verb = Verb::History(proto::client::History { session, from: proto::client::HistoryFrom::Latest, limit: None });
     driver.on_command(Command::Ask { verb, reply: tokio::sync::oneshot::channel().0 });

@@ -8,7 +8,7 @@ use futures_util::{SinkExt, StreamExt};
 use parking_lot::Mutex;
 use proto::client::limits::SUBPROTOCOL;
 use proto::client::{
-    Ack, ErrorCode, ErrorInfo, Event, EventKind, Party, Reply, ServerFrame, SessionHead, Verb, Welcome, parse,
+    Ack, Content, ErrorCode, ErrorInfo, Event, EventKind, Party, Reply, ServerFrame, SessionHead, Verb, Welcome, parse,
 };
 use proto::ids::{SessionId, VisitorId};
 use tokio::net::{TcpListener, TcpStream};
@@ -58,8 +58,14 @@ impl Log {
             self.n_last = n;
             let seq = self.events.len() as u64 + 1;
             self.seqs.insert(send.cid.clone().into_owned(), seq);
-            let (text, cid) = (send.text.clone().into_owned().into(), Some(send.cid.clone().into_owned().into()));
-            self.events.push(Event { session: S, seq, ts: seq, kind: EventKind::Message { from: ME, text, cid } });
+            let Content::Text { text, reply_to } = send.content.clone().into_owned() else { panic!("not a message") };
+            let cid = Some(send.cid.clone().into_owned().into());
+            self.events.push(Event {
+                session: S,
+                seq,
+                ts: seq,
+                kind: EventKind::Message { from: ME, text, reply_to, cid },
+            });
         }
         if self.break_every > 0 && self.sends.is_multiple_of(self.break_every) {
             return Told::Broken;
@@ -181,8 +187,8 @@ async fn a_client_that_sends_everything_twice_gets_each_seq_once() {
 async fn a_gap_after_a_resume_is_reported() {
     let mut log = Log { hide: Some(2), ..Log::default() };
     for n in 1..=3 {
-        let (cid, text) = (format!("c{n}").into(), format!("text {n}").into());
-        log.send(n, &proto::client::Send { session: S, cid, text, n: Some(n) });
+        let (cid, content) = (format!("c{n}").into(), Content::text(format!("text {n}")));
+        log.send(n, &proto::client::Send { session: S, cid, content, n: Some(n) });
     }
     let (nodes, _log, _tasks) = cluster(log, 1).await;
     let (_client, mut items) = ChatClient::start(Config::new(nodes, "token".to_owned(), ME));

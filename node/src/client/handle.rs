@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use proto::client::{
-    About, Ack, Close, Cursor, CursorState, ErrorInfo, Event, History, HistoryFrom, HistoryPage, Offer, Offered, Party,
-    Place, Presence, Queue, QueueAsk, Seat, SeatSaid, SeatState, Take, Transfer, TransferTo, Typing, TypingNotice,
-    Verb,
+    About, Ack, Act, Close, Content, Cursor, CursorState, Dismiss, ErrorInfo, Event, History, HistoryFrom, HistoryPage,
+    Mention, Offer, Offered, Party, Place, Presence, Queue, QueueAsk, Seat, SeatSaid, SeatState, Take, Transfer,
+    TransferTo, Typing, TypingNotice, Verb, Watch,
 };
 use proto::ids::SessionId;
 use tokio::sync::{mpsc, oneshot};
@@ -175,9 +175,40 @@ impl ChatClient {
     /// # Errors
     /// `Stopped`.
     pub async fn enqueue(&self, session: SessionId, text: impl Into<String>) -> Result<PendingAck, ClientError> {
+        self.enqueue_content(session, Content::text(text)).await
+    }
+
+    /// As [`ChatClient::enqueue`], of anything that can be sent.
+    /// # Errors
+    /// `Stopped`.
+    pub async fn enqueue_content(
+        &self,
+        session: SessionId,
+        content: Content<'static>,
+    ) -> Result<PendingAck, ClientError> {
         let (reply, answer) = oneshot::channel();
-        self.command(Command::Send { session, text: text.into(), reply }).await?;
+        self.command(Command::Send { session, content, reply }).await?;
         Ok(PendingAck(answer))
+    }
+
+    /// Does what is kept with the messages, once, and waits for its ack.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn act(&self, session: SessionId, act: Act) -> Result<Ack<'static>, ClientError> {
+        self.enqueue_content(session, Content::Act(act)).await?.acked().await
+    }
+
+    /// Answers the message at `reply_to`, and waits for the ack.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn reply(
+        &self,
+        session: SessionId,
+        reply_to: u64,
+        text: impl Into<String>,
+    ) -> Result<Ack<'static>, ClientError> {
+        let content = Content::Text { text: text.into().into(), reply_to: Some(reply_to) };
+        self.enqueue_content(session, content).await?.acked().await
     }
 
     /// Sends a message and waits for its ack.
@@ -206,21 +237,35 @@ impl ChatClient {
     /// # Errors
     /// `Refused` for good, or `Stopped`.
     pub async fn typing(&self, session: SessionId, on: bool) -> Result<(), ClientError> {
-        self.ask(Verb::Typing(Typing { session, on })).await.map(drop)
+        self.ask(Verb::Typing(Typing { session, on, draft: None })).await.map(drop)
+    }
+
+    /// Shows agents what our visitor has typed so far. Lost when the socket breaks.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn draft(&self, session: SessionId, draft: impl Into<String>) -> Result<(), ClientError> {
+        self.ask(Verb::Typing(Typing { session, on: true, draft: Some(draft.into().into()) })).await.map(drop)
     }
 
     /// Ends the conversation that is open after the last event that was handed out.
     /// # Errors
     /// `Refused` for good, or `Stopped`.
     pub async fn close(&self, session: SessionId) -> Result<(), ClientError> {
-        self.ask(Verb::Close(Close { session, seen: None })).await.map(drop)
+        self.ask(Verb::Close(Close { session, seen: None, reason: None })).await.map(drop)
+    }
+
+    /// As [`ChatClient::close`], and says why.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn close_because(&self, session: SessionId, reason: impl Into<String>) -> Result<(), ClientError> {
+        self.ask(Verb::Close(Close { session, seen: None, reason: Some(reason.into().into()) })).await.map(drop)
     }
 
     /// Ends the conversation that was open after event `seen`; one that began later stays open.
     /// # Errors
     /// `Refused` for good, or `Stopped`.
     pub async fn close_seen(&self, session: SessionId, seen: u64) -> Result<(), ClientError> {
-        self.ask(Verb::Close(Close { session, seen: Some(seen) })).await.map(drop)
+        self.ask(Verb::Close(Close { session, seen: Some(seen), reason: None })).await.map(drop)
     }
 
     /// Reads one page of history.
@@ -288,6 +333,20 @@ impl ChatClient {
     /// `Refused` for good, or `Stopped`.
     pub async fn about(&self, about: About<'static>) -> Result<(), ClientError> {
         self.ask(Verb::About(about)).await.map(drop)
+    }
+
+    /// Our agent has seen to a note that mentions them.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn dismiss(&self, Mention { session, seq }: Mention) -> Result<(), ClientError> {
+        self.ask(Verb::Dismiss(Dismiss { session, seq })).await.map(drop)
+    }
+
+    /// Follows a session of somebody else, or ends that. After a new socket it is to be said again.
+    /// # Errors
+    /// `Refused`: our agent is no supervisor; or `Stopped`.
+    pub async fn watch(&self, session: SessionId, on: bool) -> Result<(), ClientError> {
+        self.ask(Verb::Watch(Watch { session, on })).await.map(drop)
     }
 
     /// Leaves this socket and connects to the next node.

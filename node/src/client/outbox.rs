@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use proto::client::{Ack, ErrorCode, ErrorInfo};
+use proto::client::{Ack, Content, ErrorCode, ErrorInfo};
 use proto::ids::SessionId;
 use tokio::sync::oneshot;
 
@@ -43,7 +43,7 @@ struct Lane {
 struct Entry {
     key: u64,
     cid: String,
-    text: String,
+    content: Content<'static>,
     n: u64,
     /// The attempt whose refusal counts.
     frame: Option<u64>,
@@ -65,14 +65,14 @@ struct Settled {
 pub(super) struct Outgoing<'a> {
     pub session: SessionId,
     pub cid: &'a str,
-    pub text: &'a str,
+    pub content: &'a Content<'static>,
     pub n: Option<u64>,
 }
 
 /// What an ack settled.
 pub(super) struct Acked {
     pub cid: String,
-    pub text: String,
+    pub content: Content<'static>,
     pub reply: AckReply,
 }
 
@@ -92,13 +92,13 @@ impl Outbox {
         self.lanes.entry(session).or_default().n_last = n_last;
     }
 
-    pub fn push(&mut self, session: SessionId, cid: String, text: String, reply: AckReply) {
+    pub fn push(&mut self, session: SessionId, cid: String, content: Content<'static>, reply: AckReply) {
         let key = self.key_next;
         self.key_next += 1;
         self.len += 1;
         let lane = self.lanes.entry(session).or_default();
         lane.n_last += 1;
-        lane.queue.push_back(Entry { key, cid, text, n: lane.n_last, frame: None, attempts: 0, reply });
+        lane.queue.push_back(Entry { key, cid, content, n: lane.n_last, frame: None, attempts: 0, reply });
     }
 
     pub fn len(&self) -> usize {
@@ -126,7 +126,7 @@ impl Outbox {
             while lane.sent < window.min(lane.queue.len()) {
                 let entry = &mut lane.queue[lane.sent];
                 let n = self.numbered.then_some(entry.n);
-                let frames = write(Outgoing { session, cid: &entry.cid, text: &entry.text, n });
+                let frames = write(Outgoing { session, cid: &entry.cid, content: &entry.content, n });
                 entry.frame = frames.first().copied();
                 entry.attempts += u32::try_from(frames.len()).unwrap_or(u32::MAX);
                 for frame in frames {
@@ -161,7 +161,7 @@ impl Outbox {
         if entry.attempts > 1 {
             self.settled.insert(entry.key, Settled { seq: ack.seq, attempts: entry.attempts - 1 });
         }
-        Ok(Some(Acked { cid: entry.cid, text: entry.text, reply: entry.reply }))
+        Ok(Some(Acked { cid: entry.cid, content: entry.content, reply: entry.reply }))
     }
 
     /// Takes in our own message as an event, as it comes after a resume: as good as the ack that was lost.
@@ -175,7 +175,7 @@ impl Outbox {
         if entry.attempts > 0 {
             self.settled.insert(entry.key, Settled { seq, attempts: entry.attempts });
         }
-        Some(Acked { cid: entry.cid, text: entry.text, reply: entry.reply })
+        Some(Acked { cid: entry.cid, content: entry.content, reply: entry.reply })
     }
 
     /// Takes a refusal in; a final one answers the caller, any other makes the lane go back and send again in order.

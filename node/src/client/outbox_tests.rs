@@ -9,7 +9,7 @@ fn outbox_with(count: u64) -> (Outbox, Vec<oneshot::Receiver<Result<Ack<'static>
     let mut outbox = Outbox::new(true);
     let replies = (1..=count).map(|i| {
         let (reply, answer) = oneshot::channel();
-        outbox.push(S, format!("c{i}"), format!("text {i}"), reply);
+        outbox.push(S, format!("c{i}"), Content::text(format!("text {i}")), reply);
         answer
     });
     let replies = replies.collect();

@@ -5,7 +5,7 @@ use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
-use proto::client::{Event, EventKind, Party};
+use proto::client::{Act, Event, EventKind, Party};
 use proto::ids::SessionId;
 use tokio::sync::mpsc;
 
@@ -245,15 +245,34 @@ impl Screen {
 fn human(event: &Event<'_>) -> String {
     let place = format!("{} #{}", &event.session.to_string()[..8], event.seq);
     match &event.kind {
-        // Control characters could drive the reader's terminal.
-        EventKind::Message { from, text, .. } => {
-            let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-            format!("{place} {}: {text}", party(*from))
-        }
+        EventKind::Message { from, text, .. } if text.is_empty() => format!("{place} {}: (recalled)", party(*from)),
+        EventKind::Message { from, text, .. } => format!("{place} {}: {}", party(*from), clean(text)),
         EventKind::Assigned { agent } => format!("{place} -- {agent} takes the conversation"),
-        EventKind::Closed { by } => format!("{place} -- closed by {}", party(*by)),
+        EventKind::Closed { by, reason: None } => format!("{place} -- closed by {}", party(*by)),
+        EventKind::Closed { by, reason: Some(reason) } => {
+            format!("{place} -- closed by {}: {}", party(*by), clean(reason))
+        }
         EventKind::Queued { by } => format!("{place} -- given back by {}, waits again", party(*by)),
+        EventKind::Act { from, act, .. } => format!("{place} -- {} {}", party(*from), done(act)),
+        EventKind::Hidden => format!("{place} -- (between agents)"),
     }
+}
+
+fn done(act: &Act) -> String {
+    match act {
+        Act::Note { text, .. } => format!("notes: {}", clean(text)),
+        Act::Edit { seq, text } => format!("edits #{seq}: {}", clean(text)),
+        Act::Recall { seq } => format!("recalls #{seq}"),
+        Act::React { seq, emoji, on } => format!("{} {} #{seq}", if *on { "puts" } else { "takes" }, clean(emoji)),
+        Act::Label { label, on } => format!("{} label {}", if *on { "puts" } else { "takes" }, clean(label)),
+        Act::Snooze { .. } => "lays the conversation aside".to_owned(),
+        Act::Reopen { .. } => "opens the conversation again".to_owned(),
+    }
+}
+
+/// Control characters could drive the reader's terminal.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn party(party: Party) -> String {

@@ -1,6 +1,7 @@
 //! Owns the frames that wait for one socket and the order in which a session's events reach it. Does not do I/O.
 //! Invariant: `cursor` moves by one with every event or own ack that is written, and never back.
 
+use proto::act::Act;
 use proto::command::{EventBody, Party};
 use proto::ids::{AgentId, SessionId, VisitorId};
 use proto::mutants::Mutant;
@@ -90,6 +91,8 @@ pub struct Subscription {
     pub head: u64,
     /// A look into the history is under way.
     pub repairing: bool,
+    /// By a supervisor: it does not end with the conversation.
+    pub watching: bool,
     waiting: BTreeMap<u64, Item>,
     /// Of the events in `waiting`.
     waiting_bytes: usize,
@@ -102,13 +105,16 @@ pub struct Subscription {
     stands_at: u64,
 }
 
+/// The place in the queue, whether a time to wait was told with it, and when the site opens, if it is closed.
+pub type Told = (u64, bool, Option<u64>);
+
 /// What a session's conversation waits for, as far as this socket has heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stands {
     Closed,
-    /// For an agent. `told`: the last place in the queue, and whether a time to wait was told with it.
+    /// For an agent. `told`: what was said of that last.
     Waits {
-        told: Option<(u64, bool)>,
+        told: Option<Told>,
     },
     Assigned,
 }
@@ -121,6 +127,7 @@ impl Subscription {
             cursor: None,
             head: 0,
             repairing: false,
+            watching: false,
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
             start: None,
@@ -144,6 +151,8 @@ impl Subscription {
     pub fn heard(&mut self, seq: u64, body: &EventBody) {
         match body {
             EventBody::Message { .. } => self.heard_own(seq),
+            EventBody::Act { act: Act::Reopen { .. }, .. } => self.stands_as(seq, Stands::Waits { told: None }),
+            EventBody::Act { .. } => {}
             EventBody::Assigned { .. } => self.stands_as(seq, Stands::Assigned),
             EventBody::Closed { .. } => self.stands_as(seq, Stands::Closed),
             EventBody::Queued { .. } => self.stands_as(seq, Stands::Waits { told: None }),
@@ -167,9 +176,9 @@ impl Subscription {
     }
 
     /// Whether a place in the queue is news to a visitor who waits.
-    pub fn moves_to(&mut self, position: u64, knows_wait: bool) -> bool {
+    pub fn moves_to(&mut self, place: Told) -> bool {
         let Stands::Waits { told } = &mut self.stands else { return false };
-        told.replace((position, knows_wait)) != Some((position, knows_wait))
+        told.replace(place) != Some(place)
     }
 
     /// Whether a party's cursors are news: they only rise, and what a deposed leader said may come late.

@@ -9,7 +9,9 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use proto::client::encode::{encode_ack, encode_event};
 use proto::client::limits::FRAME_BYTES_MAX;
-use proto::client::{Ack, CloseCode, CursorState, ErrorCode, ErrorInfo, Event, EventKind, Reply, ServerFrame};
+use proto::client::{
+    Ack, CloseCode, Content, CursorState, ErrorCode, ErrorInfo, Event, EventKind, Reply, ServerFrame, TypingNotice,
+};
 use proto::command::{EventBody, Party};
 use proto::failpoints::FailPoint;
 use proto::ids::{AgentId, SessionId, SiteId, VisitorId};
@@ -43,8 +45,21 @@ pub struct Sent {
     pub id: u64,
     pub session: SessionId,
     pub cid: String,
-    pub text: String,
+    pub content: Content<'static>,
     pub started: Instant,
+}
+
+impl Sent {
+    /// What became of it, for who learns of it from here. Its number is the leader's to know.
+    fn into_body(self, from: Party, device: String) -> EventBody {
+        let cid = self.cid;
+        match self.content {
+            Content::Text { text, reply_to } => {
+                EventBody::Message { from, device, n: 0, cid, text: text.into_owned(), reply_to }
+            }
+            Content::Act(act) => EventBody::Act { from, device, n: 0, cid, act },
+        }
+    }
 }
 
 #[derive(Default)]
@@ -109,6 +124,13 @@ impl Socket {
     pub fn tell_cursor(&self, session: SessionId, party: Party, received: u64, read: u64) {
         let is_news = |sub: &mut Subscription| sub.rises(party, received, read);
         self.tell_other(session, party, is_news, |from| Reply::Cursor(CursorState { session, from, received, read }));
+    }
+
+    /// Tells that a party types; what, to agents only.
+    pub fn tell_typing(&self, session: SessionId, party: Party, on: bool, draft: &str) {
+        let is_agent = matches!(self.with(|state| state.who), Some(Who::Agent { .. }));
+        let draft = (is_agent && !draft.is_empty()).then(|| draft.to_owned());
+        self.tell_other(session, party, |_| true, |from| Reply::Typing(TypingNotice { session, from, on, draft }));
     }
 
     /// Writes an unnumbered frame of a session that has been caught up with, unless the party is the socket's own.
@@ -184,10 +206,11 @@ impl Socket {
             if let Some(who) = who {
                 self.hub.trace.note(session, event.seq, Step::Delivered { to: who.party() });
             }
-            let ends = ends_for(who, &event.body);
+            let ends = !sub.watching && ends_for(who, &event.body);
             sub.heard(event.seq, &event.body);
             let mut frame = Vec::with_capacity(256);
-            encode_event(&client_event(session, visitor, event), &mut frame);
+            let for_agents = matches!(who, Some(Who::Agent { .. }));
+            encode_event(&client_event(session, visitor, event, for_agents), &mut frame);
             let frame = String::from_utf8(frame).expect("our JSON is UTF-8");
             Some(state.put(index, event.seq, Item::Event { frame, own, ends }))
         });
@@ -247,7 +270,7 @@ impl Socket {
         self.hub.trace.note(session, seq, Step::Acked);
         if let (false, Some((from, device))) = (dup, author) {
             // The leader left this node out: its other sockets learn of the message from here.
-            let body = EventBody::Message { from, device, n: 0, cid: sent.cid, text: sent.text };
+            let body = sent.into_body(from, device);
             self.hub.deliver_from(self, session, &proto::command::Event { seq, ts_ms: ts, body });
         } else if dup {
             // The first answer may have been lost, and with it the others' copy.
@@ -330,11 +353,11 @@ impl State {
 
     /// The send of this socket that the event is of, while its ack is under way.
     fn own_send(&self, session: SessionId, body: &EventBody) -> Option<u64> {
-        let EventBody::Message { from, device, cid, .. } = body else { return None };
-        if self.sends.is_empty() || Some(*from) != self.who.map(Who::party) || *device != self.device {
+        let (from, device, cid) = body.sent_by()?;
+        if self.sends.is_empty() || Some(from) != self.who.map(Who::party) || device != self.device {
             return None;
         }
-        self.sends.iter().find(|(_, sent)| sent.session == session && sent.cid == *cid).map(|(key, _)| *key)
+        self.sends.iter().find(|(_, sent)| sent.session == session && sent.cid == cid).map(|(key, _)| *key)
     }
 }
 
@@ -355,16 +378,30 @@ pub fn client_party(party: Party, visitor: VisitorId) -> proto::client::Party {
     }
 }
 
-/// A stored event as clients see it.
-pub fn client_event(session: SessionId, visitor: VisitorId, event: &proto::command::Event) -> Event<'_> {
+/// A stored event as agents or visitors see it.
+pub fn client_event(
+    session: SessionId,
+    visitor: VisitorId,
+    event: &proto::command::Event,
+    for_agents: bool,
+) -> Event<'_> {
+    let some = |text: &'_ String| (!text.is_empty()).then(|| text.clone());
     let kind = match &event.body {
-        EventBody::Message { from, cid, text, .. } => EventKind::Message {
+        body if body.is_internal() && !for_agents => EventKind::Hidden,
+        EventBody::Message { from, cid, text, reply_to, .. } => EventKind::Message {
             from: client_party(*from, visitor),
             text: Cow::Borrowed(text),
+            reply_to: *reply_to,
             cid: (!cid.is_empty()).then_some(Cow::Borrowed(cid.as_str())),
         },
+        EventBody::Act { from, cid, act, .. } => {
+            EventKind::Act { from: client_party(*from, visitor), act: act.clone(), cid: some(cid).map(Cow::Owned) }
+        }
         EventBody::Assigned { agent, .. } => EventKind::Assigned { agent: *agent },
-        EventBody::Closed { by, .. } => EventKind::Closed { by: client_party(*by, visitor) },
+        EventBody::Closed { by, reason, .. } => {
+            let reason = some(reason).filter(|_| for_agents).map(Cow::Owned);
+            EventKind::Closed { by: client_party(*by, visitor), reason }
+        }
         EventBody::Queued { by, .. } => EventKind::Queued { by: client_party(*by, visitor) },
     };
     Event { session, seq: event.seq, ts: event.ts_ms, kind }
@@ -391,6 +428,9 @@ pub fn error_of(reply: &ShardReply) -> ErrorInfo<'static> {
             Refused::OfferGone => ErrorInfo::new(C::Closed, "this is not to be had any more"),
             Refused::SeatFull => ErrorInfo::new(C::Closed, "the seat has as many conversations as it may"),
             Refused::NotThere => ErrorInfo::new(C::Closed, "that agent is not there"),
+            Refused::TargetInvalid => ErrorInfo::new(C::BadRequest, "there is no such message of yours to do that to"),
+            Refused::TooLate => ErrorInfo::new(C::Closed, "the time for that is over"),
+            Refused::ActInvalid => ErrorInfo::new(C::BadRequest, "a part of it is empty, too long or out of range"),
             Refused::RulesInvalid => ErrorInfo::new(C::BadRequest, "these rules cannot be set"),
             Refused::InboxGap { .. } => ErrorInfo::new(C::Internal, "a fault of the node"),
         },

@@ -6,18 +6,21 @@ use crate::auth;
 use cluster::router::{ReplyTo, Router};
 use proto::client::limits::{FAULTS_IN_A_ROW_MAX, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX};
 use proto::client::{
-    ClientFrame, CloseCode, Cursor, CursorState, ErrorCode, ErrorInfo, FrameError, Hello, History, HistoryFrom,
-    HistoryPage, Ping, Pong, Reply, Send, ServerFrame, SessionHead, Verb,
+    ClientFrame, CloseCode, Content, Cursor, CursorState, ErrorCode, ErrorInfo, FrameError, Hello, History,
+    HistoryFrom, HistoryPage, Ping, Pong, Reply, Send, ServerFrame, SessionHead, Verb,
 };
 use proto::command::{Command, Target};
 use proto::failpoints::FailPoint;
-use proto::ids::{SessionId, ShardId};
+use proto::ids::{SessionId, ShardId, VisitorId};
 use proto::peer::{Page, Refused, ShardCall, ShardReply};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What agents do about queue and offers, and what pages say of visitors.
 mod at_desk;
+
+/// What supervisors do about conversations that are not theirs.
+mod supervise;
 
 /// Carries out one text frame, or says what is wrong with it.
 pub fn take(socket: &Arc<Socket>, text: &[u8]) {
@@ -63,21 +66,24 @@ fn carry_out(socket: &Arc<Socket>, frame: ClientFrame<'_>) {
         Verb::History(ask) => history(socket, who, id, ask),
         Verb::Cursor(ask) => cursor(socket, who, id, ask),
         Verb::Typing(ask) => {
-            let call = ShardCall::Typing { session: ask.session, party: who.party(), on: ask.on };
+            let draft = ask.draft.filter(|_| matches!(who, Who::Visitor { .. })).unwrap_or_default().into_owned();
+            let call = ShardCall::Typing { session: ask.session, party: who.party(), on: ask.on, draft };
             ask_shard(socket, who, id, ask.session, call, |_| Reply::Ok);
         }
         Verb::Close(ask) => {
             let session = ask.session;
             let seen = ask.seen.unwrap_or_else(|| socket.with(|state| state.known(session)));
-            let call = ShardCall::Propose(Command::CloseSeen { session, by: who.party(), seen });
+            let reason = ask.reason.filter(|_| matches!(who, Who::Agent { .. })).unwrap_or_default().into_owned();
+            let call = ShardCall::Propose(Command::CloseSeen { session, by: who.party(), seen, reason });
             ask_shard(socket, who, id, ask.session, call, |_| Reply::Ok);
         }
         Verb::Ping(ask) => ping(socket, id, &ask),
-        Verb::Accept(_) | Verb::Decline(_) | Verb::Take(_) | Verb::Seat(_) | Verb::Queue(_) => {
+        Verb::Accept(_) | Verb::Decline(_) | Verb::Take(_) | Verb::Seat(_) | Verb::Queue(_) | Verb::Dismiss(_) => {
             at_desk::carry_out(socket, who, id, &frame.verb);
         }
         Verb::About(ask) => at_desk::about(socket, who, id, ask),
         Verb::Transfer(ask) => at_desk::transfer(socket, who, id, ask),
+        Verb::Watch(ask) => supervise::watch(socket, who, id, ask),
     }
 }
 
@@ -119,8 +125,9 @@ fn send(socket: &Arc<Socket>, who: Who, id: u64, ask: Send<'_>) {
         return socket.error(Some(id), error_of(&ShardReply::Unknown));
     };
     let session = ask.session;
-    let (cid, text) = (ask.cid.into_owned(), ask.text.into_owned());
-    let sent = Sent { id, session, cid: cid.clone(), text: text.clone(), started };
+    let cid = ask.cid.into_owned();
+    let content = ask.content.into_owned();
+    let sent = Sent { id, session, cid: cid.clone(), content: content.clone(), started };
     let Some(key) = socket.start_send(sent) else {
         let wait = Duration::from_millis(200);
         return socket
@@ -128,7 +135,16 @@ fn send(socket: &Arc<Socket>, who: Who, id: u64, ask: Send<'_>) {
     };
     FailPoint::SendTaken.pass();
     let device = socket.with(|state| state.device.clone());
-    let command = Command::Send { session, from: who.party(), device, n: ask.n.unwrap_or(0), cid, text };
+    let (from, n) = (who.party(), ask.n.unwrap_or(0));
+    let command = match content {
+        Content::Text { text, reply_to } => {
+            Command::Send { session, from, device, n, cid, text: text.into_owned(), reply_to }
+        }
+        Content::Act(act) => {
+            let site = if let Who::Agent { site, .. } = who { Some(site) } else { None };
+            Command::Act { session, site, from, device, n, cid, act }
+        }
+    };
     let shard = router.shard_of(Target::Session(session));
     router.send(shard, ShardCall::Propose(command), ReplyTo::Sink { sink: socket.clone(), key });
     socket.hub.metrics.route.record(started.elapsed().as_secs_f64());
@@ -211,21 +227,22 @@ fn history(socket: &Arc<Socket>, who: Who, id: u64, ask: History) {
     let session = ask.session;
     let call = ShardCall::History { session, page, limit, site };
     if let Who::Visitor { visitor, .. } = who {
-        return ask_shard(socket, who, id, session, call, move |reply| history_page(session, visitor, reply));
+        return ask_shard(socket, who, id, session, call, move |reply| history_page(session, visitor, reply, false));
     }
     // An agent may read a session that the socket does not follow: who its visitor is comes with the attach state.
     let known = socket.with(|state| state.subscription(session).and_then(|sub| sub.visitor));
     match known {
         Some(visitor) => {
-            ask_shard(socket, who, id, session, call, move |reply| history_page(session, visitor, reply));
+            ask_shard(socket, who, id, session, call, move |reply| history_page(session, visitor, reply, true));
         }
         None => foreign_history(socket, who, id, session, call),
     }
 }
 
-fn history_page(session: SessionId, visitor: proto::ids::VisitorId, reply: &ShardReply) -> Reply<'static> {
+fn history_page(session: SessionId, visitor: VisitorId, reply: &ShardReply, for_agents: bool) -> Reply<'static> {
     let ShardReply::History { events, head } = reply else { return Reply::Ok };
-    let events = events.iter().map(|event| client_event(session, visitor, event).into_owned()).collect();
+    let event = |event| client_event(session, visitor, event, for_agents).into_owned();
+    let events = events.iter().map(event).collect();
     Reply::History(HistoryPage { session, events, head: *head })
 }
 
@@ -242,7 +259,7 @@ fn foreign_history(socket: &Arc<Socket>, who: Who, id: u64, session: SessionId, 
             if !hub.follows(session) {
                 hub.unfollow(session);
             }
-            Ok(history_page(session, state.visitor, &page))
+            Ok(history_page(session, state.visitor, &page, true))
         }
     });
 }

@@ -55,6 +55,7 @@ pub fn routes(config: &mut ServiceConfig) {
                 .route(web::post().to(visitors::create))
                 .default_service(only("POST")),
         )
+        .service(web::resource("/v1/sites/{site}").route(web::get().to(visitors::site)).default_service(only("GET")))
         .service(web::resource("/v1/agents/login").route(web::post().to(login::login)).default_service(only("POST")));
     let read = [
         ("/v1/ws", web::get().to(connection::upgrade)),

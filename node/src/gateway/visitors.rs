@@ -1,4 +1,4 @@
-//! Owns new visitors. Does not know their sessions' rules. Invariant: the token is answered only once the session is durable.
+//! Owns new visitors, and what their page asks before: whether anybody is there. Does not know their sessions' rules. Invariant: the token is answered only once the session is durable.
 
 use super::{check_unused_body, refuse, refuse_with};
 use crate::auth::{self, Bearer};
@@ -8,6 +8,7 @@ use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use cluster::node::ClusterNode;
 use cluster::router::Router;
+use proto::client::http::SiteState;
 use proto::client::{ErrorCode, ErrorInfo};
 use proto::command::{Command, Target};
 use proto::ids::{SessionId, SiteId, VisitorId};
@@ -44,6 +45,30 @@ pub async fn create(
 /// # Errors
 /// No such site, or the cluster cannot answer now.
 pub async fn new_visitor(cluster: &ClusterNode, name: &str) -> Result<serde_json::Value, ErrorInfo<'static>> {
+    open(&cluster.router, find_site(cluster, name).await?).await
+}
+
+/// `GET /v1/sites/{site}`
+pub async fn site(app: Data<App>, site: Path<String>) -> HttpResponse {
+    let (cluster, name) = (app.cluster.clone(), site.into_inner());
+    let found = app.on_raft(async move {
+        let site = find_site(&cluster, &name).await?;
+        let shard = cluster.router.shard_of(Target::Desk(site));
+        match cluster.router.call(shard, ShardCall::Hours { site }).await {
+            ShardReply::Hours { closed } => {
+                Ok(SiteState { open: closed.is_none(), opens: closed.filter(|opens| *opens > 0) })
+            }
+            other => Err(error_of(&other)),
+        }
+    });
+    match found.await {
+        Some(Ok(state)) => HttpResponse::Ok().json(state),
+        Some(Err(error)) => refuse_with(error),
+        None => refuse(ErrorCode::Internal, "a fault of the node"),
+    }
+}
+
+async fn find_site(cluster: &ClusterNode, name: &str) -> Result<SiteId, ErrorInfo<'static>> {
     let find = |name: &str| cluster.with_meta(|state| state.site_by_name(name).map(|(id, _)| id)).flatten();
     let mut site = find(name);
     if site.is_none() {
@@ -51,10 +76,7 @@ pub async fn new_visitor(cluster: &ClusterNode, name: &str) -> Result<serde_json
         cluster.meta_catch_up(META_WITHIN).await;
         site = find(name);
     }
-    match site {
-        Some(site) => open(&cluster.router, site).await,
-        None => Err(ErrorInfo::new(ErrorCode::NotFound, "no such site")),
-    }
+    site.ok_or_else(|| ErrorInfo::new(ErrorCode::NotFound, "no such site"))
 }
 
 async fn open(router: &Arc<Router>, site: SiteId) -> Result<serde_json::Value, ErrorInfo<'static>> {

@@ -3,7 +3,7 @@
 
 use super::hub::{Hub, RETRY_AFTER};
 use crate::connection::Socket;
-use proto::client::{Offered, Reply, Seat, ServerFrame};
+use proto::client::{Mention, Offered, Reply, Seat, ServerFrame};
 use proto::command::Target;
 use proto::ids::{AgentId, SessionId};
 use proto::peer::{AgentState, SessionState, ShardCall, ShardReply};
@@ -20,9 +20,10 @@ fn tell_seat(seat: Option<&Seat>, socket: &Socket) {
 
 impl Hub {
     pub fn agent_changed(self: &Arc<Self>, agent: AgentId, state: AgentState) {
-        let AgentState { version, open, offers, state, .. } = state;
+        let AgentState { version, open, offers, state, mentions, .. } = state;
         let offers = offers.into_iter().map(|(session, offer, until)| Offered { session, offer, until });
-        let seat = Seat { state, offers: offers.collect() };
+        let mentions = mentions.into_iter().map(|(session, seq)| Mention { session, seq }).collect();
+        let seat = Seat { state, offers: offers.collect(), mentions };
         let sockets = {
             let mut maps = self.maps.lock();
             let Some(entry) = maps.agents.get_mut(&agent) else { return };

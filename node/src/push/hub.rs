@@ -8,7 +8,7 @@ use crate::trace::Trace;
 use cluster::node::ClusterNode;
 use cluster::router::{ReplyTo, Router};
 use parking_lot::{Mutex, RwLock};
-use proto::client::{Presence, Reply, Seat, ServerFrame, TypingNotice};
+use proto::client::{Presence, Reply, Seat, ServerFrame};
 use proto::command::{Event, Party, Target};
 use proto::ids::{AgentId, NodeId, SessionId};
 use proto::peer::{Push, Pushes, ShardCall};
@@ -266,8 +266,10 @@ impl Hub {
                         socket.tell_cursor(session, party, received, read);
                     }
                 }
-                Push::Typing { session, party, on } => {
-                    self.to_others(session, party, |from| Reply::Typing(TypingNotice { session, from, on }));
+                Push::Typing { session, party, on, draft } => {
+                    for socket in self.sockets_of(session) {
+                        socket.tell_typing(session, party, on, &draft);
+                    }
                 }
                 Push::Agent { agent, state } => self.agent_changed(agent, state),
                 Push::Presence { agent, online, open } => {

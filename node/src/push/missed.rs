@@ -101,7 +101,7 @@ mod tests {
     use proto::command::{Event, EventBody, Party};
 
     fn event(session: u128, seq: u64) -> Push {
-        let body = EventBody::Closed { by: Party::System, conversation: 1 };
+        let body = EventBody::Closed { by: Party::System, conversation: 1, reason: String::new() };
         Push::Event { session: SessionId(session), event: Event { seq, ts_ms: 1, body } }
     }
 

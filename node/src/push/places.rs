@@ -94,14 +94,15 @@ impl Hub {
     }
 }
 
-fn tell(socket: &Socket, PlaceInQueue { session, position, wait_ms }: PlaceInQueue) {
+fn tell(socket: &Socket, PlaceInQueue { session, position, wait_ms, opens_ms: opens }: PlaceInQueue) {
     let told = socket.with(|state| {
         let welcomed = state.welcomed;
         let sub = state.subscription(session).filter(|sub| welcomed && sub.cursor.is_some());
-        if !sub.is_some_and(|sub| sub.moves_to(position, wait_ms.is_some())) {
+        if !sub.is_some_and(|sub| sub.moves_to((position, wait_ms.is_some(), opens))) {
             return false;
         }
-        state.write(ServerFrame { id: None, body: Reply::Place(Place { session, position, wait_ms }) }.to_json());
+        state
+            .write(ServerFrame { id: None, body: Reply::Place(Place { session, position, wait_ms, opens }) }.to_json());
         true
     });
     if told {

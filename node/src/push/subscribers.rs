@@ -151,9 +151,9 @@ impl Subscribers {
     }
 
     /// Pushes that nobody logged: typing.
-    pub fn typing(&self, session: SessionId, party: Party, on: bool) -> BTreeMap<NodeId, Vec<Push>> {
+    pub fn typing(&self, session: SessionId, party: Party, on: bool, draft: String) -> BTreeMap<NodeId, Vec<Push>> {
         let mut rounds = BTreeMap::new();
-        self.to_session(session, &Push::Typing { session, party, on }, &mut rounds);
+        self.to_session(session, &Push::Typing { session, party, on, draft }, &mut rounds);
         rounds
     }
 }

@@ -86,11 +86,11 @@ impl SessionActorState {
                 here.subscribers.remove_session(*session, caller);
                 reply.send(ShardReply::Done);
             }
-            ShardCall::Typing { session, party, on } => {
+            ShardCall::Typing { session, party, on, draft } => {
                 if !may_type(here, *party) {
                     return reply.send(ShardReply::Refused(Refused::NotYours));
                 }
-                let rounds = here.subscribers.typing(*session, *party, *on);
+                let rounds = here.subscribers.typing(*session, *party, *on, draft.clone());
                 if let (Some(node), Some(epoch)) = (here.node.upgrade(), here.shard.serving()) {
                     for (to, items) in rounds {
                         // Typing may be lost.
@@ -114,7 +114,8 @@ impl SessionActorState {
             ShardCall::AttachAgent { .. }
             | ShardCall::DetachAgent { .. }
             | ShardCall::Queue { .. }
-            | ShardCall::Places { .. } => reply.send(ShardReply::Unknown),
+            | ShardCall::Places { .. }
+            | ShardCall::Hours { .. } => reply.send(ShardReply::Unknown),
         }
     }
 

@@ -37,7 +37,7 @@ pub fn panic_if_asked(call: &ShardCall, place: Where) {
 }
 
 fn panic_in_actor(session: SessionId) -> ShardCall {
-    ShardCall::Typing { session, party: Party::System, on: true }
+    ShardCall::Typing { session, party: Party::System, on: true, draft: String::new() }
 }
 
 pub(super) fn history(session: SessionId, limit: u32) -> ShardCall {
@@ -46,7 +46,7 @@ pub(super) fn history(session: SessionId, limit: u32) -> ShardCall {
 
 pub(super) fn send(session: SessionId, n: u64) -> ShardCall {
     let (device, cid, text) = ("d".into(), format!("c{n}"), "hello".into());
-    ShardCall::Propose(Command::Send { session, from: Party::Visitor, device, n, cid, text })
+    ShardCall::Propose(Command::Send { session, from: Party::Visitor, device, n, cid, text, reply_to: None })
 }
 
 pub(super) struct Node {

@@ -68,17 +68,27 @@ pub fn encode_history(id: u64, page: &HistoryPage<'_>, out: &mut Vec<u8>) {
 }
 
 fn push_event(event: &Event<'_>, out: &mut Vec<u8>) {
+    if matches!(event.kind, EventKind::Act { .. } | EventKind::Hidden) {
+        serde_json::to_writer(out, event).expect("a Vec takes every byte and no field can fail to serialize");
+        return;
+    }
     out.reserve(224);
     out.extend_from_slice(b"{\"session\":\"");
     push_session(event.session, out);
     out.extend_from_slice(b"\",\"seq\":");
     push_u64(event.seq, out);
     match &event.kind {
-        EventKind::Message { from, text, cid } => {
+        // Written by serde, above.
+        EventKind::Act { .. } | EventKind::Hidden => {}
+        EventKind::Message { from, text, reply_to, cid } => {
             out.extend_from_slice(b",\"kind\":\"message\",\"from\":");
             push_party(*from, out);
             out.extend_from_slice(b",\"text\":");
             push_string(text, out);
+            if let Some(seq) = reply_to {
+                out.extend_from_slice(b",\"reply_to\":");
+                push_u64(*seq, out);
+            }
             if let Some(cid) = cid {
                 out.extend_from_slice(b",\"cid\":");
                 push_string(cid, out);
@@ -89,9 +99,13 @@ fn push_event(event: &Event<'_>, out: &mut Vec<u8>) {
             push_u64(agent.0, out);
             out.push(b'"');
         }
-        EventKind::Closed { by } => {
+        EventKind::Closed { by, reason } => {
             out.extend_from_slice(b",\"kind\":\"closed\",\"by\":");
             push_party(*by, out);
+            if let Some(reason) = reason {
+                out.extend_from_slice(b",\"reason\":");
+                push_string(reason, out);
+            }
         }
         EventKind::Queued { by } => {
             out.extend_from_slice(b",\"kind\":\"queued\",\"by\":");

@@ -5,7 +5,9 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 
+use super::acts::{self, AnyAct};
 use super::party::{Party, Text, text_id};
+use crate::act::Act;
 use crate::ids::{AgentId, SessionId};
 
 /// One numbered event. On the wire `{"session","seq","kind",...,"ts"}`.
@@ -28,8 +30,10 @@ pub enum EventKind<'a> {
     Message {
         /// Who.
         from: Party,
-        /// What.
+        /// What; empty: it was recalled.
         text: Cow<'a, str>,
+        /// The seq of the message that it answers.
+        reply_to: Option<u64>,
         /// The author's own id of it, so that the author's other tabs know it again.
         cid: Option<Cow<'a, str>>,
     },
@@ -42,29 +46,46 @@ pub enum EventKind<'a> {
     Closed {
         /// Who ended it.
         by: Party,
+        /// Why; told to agents only.
+        reason: Option<Cow<'a, str>>,
     },
     /// The open conversation waits for an agent again.
     Queued {
         /// Who gave it back.
         by: Party,
     },
+    /// Somebody did something.
+    Act {
+        /// Who.
+        from: Party,
+        /// What.
+        act: Act,
+        /// The author's own id of it.
+        cid: Option<Cow<'a, str>>,
+    },
+    /// Something between agents has this place: all that a visitor is told of it.
+    Hidden,
 }
 
 impl Event<'_> {
     /// The same event, free of the frame it was read from.
     pub fn into_owned(self) -> Event<'static> {
         let kind = match self.kind {
-            EventKind::Message { from, text, cid } => EventKind::Message {
-                from,
-                text: Cow::Owned(text.into_owned()),
-                cid: cid.map(|cid| Cow::Owned(cid.into_owned())),
-            },
+            EventKind::Message { from, text, reply_to, cid } => {
+                EventKind::Message { from, text: owned(text), reply_to, cid: cid.map(owned) }
+            }
             EventKind::Assigned { agent } => EventKind::Assigned { agent },
-            EventKind::Closed { by } => EventKind::Closed { by },
+            EventKind::Closed { by, reason } => EventKind::Closed { by, reason: reason.map(owned) },
             EventKind::Queued { by } => EventKind::Queued { by },
+            EventKind::Act { from, act, cid } => EventKind::Act { from, act, cid: cid.map(owned) },
+            EventKind::Hidden => EventKind::Hidden,
         };
         Event { session: self.session, seq: self.seq, ts: self.ts, kind }
     }
+}
+
+fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
+    Cow::Owned(text.into_owned())
 }
 
 impl Serialize for Event<'_> {
@@ -73,10 +94,13 @@ impl Serialize for Event<'_> {
         map.serialize_entry("session", &format_args!("{}", self.session))?;
         map.serialize_entry("seq", &self.seq)?;
         match &self.kind {
-            EventKind::Message { from, text, cid } => {
+            EventKind::Message { from, text, reply_to, cid } => {
                 map.serialize_entry("kind", "message")?;
                 map.serialize_entry("from", from)?;
                 map.serialize_entry("text", text)?;
+                if let Some(seq) = reply_to {
+                    map.serialize_entry("reply_to", seq)?;
+                }
                 if let Some(cid) = cid {
                     map.serialize_entry("cid", cid)?;
                 }
@@ -85,14 +109,26 @@ impl Serialize for Event<'_> {
                 map.serialize_entry("kind", "assigned")?;
                 map.serialize_entry("agent", &format_args!("{agent}"))?;
             }
-            EventKind::Closed { by } => {
+            EventKind::Closed { by, reason } => {
                 map.serialize_entry("kind", "closed")?;
                 map.serialize_entry("by", by)?;
+                if let Some(reason) = reason {
+                    map.serialize_entry("reason", reason)?;
+                }
             }
             EventKind::Queued { by } => {
                 map.serialize_entry("kind", "queued")?;
                 map.serialize_entry("by", by)?;
             }
+            EventKind::Act { from, act, cid } => {
+                map.serialize_entry("kind", acts::kind(act))?;
+                map.serialize_entry("from", from)?;
+                acts::fields(act, &mut map)?;
+                if let Some(cid) = cid {
+                    map.serialize_entry("cid", cid)?;
+                }
+            }
+            EventKind::Hidden => map.serialize_entry("kind", "hidden")?,
         }
         map.serialize_entry("ts", &self.ts)?;
         map.end()
@@ -116,6 +152,18 @@ struct AnyEvent<'a> {
     #[serde(borrow, default, deserialize_with = "borrowed")]
     agent: Option<Cow<'a, str>>,
     by: Option<Party>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    reason: Option<Cow<'a, str>>,
+    reply_to: Option<u64>,
+    of: Option<u64>,
+    mentions: Option<Vec<AgentId>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    emoji: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    label: Option<Cow<'a, str>>,
+    on: Option<bool>,
+    conversation: Option<u64>,
+    until: Option<u64>,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Event<'a> {
@@ -126,15 +174,22 @@ impl<'de: 'a, 'a> Deserialize<'de> for Event<'a> {
             "message" => EventKind::Message {
                 from: any.from.ok_or_else(|| Error::missing_field("from"))?,
                 text: any.text.ok_or_else(|| Error::missing_field("text"))?,
+                reply_to: any.reply_to,
                 cid: any.cid,
             },
             "assigned" => {
                 let agent = any.agent.ok_or_else(|| Error::missing_field("agent"))?;
                 EventKind::Assigned { agent: agent.parse().map_err(Error::custom)? }
             }
-            "closed" => EventKind::Closed { by: any.by.ok_or_else(|| Error::missing_field("by"))? },
+            "closed" => EventKind::Closed { by: any.by.ok_or_else(|| Error::missing_field("by"))?, reason: any.reason },
             "queued" => EventKind::Queued { by: any.by.ok_or_else(|| Error::missing_field("by"))? },
-            other => return Err(Error::unknown_variant(other, &["message", "assigned", "closed", "queued"])),
+            "hidden" => EventKind::Hidden,
+            other => {
+                let AnyEvent { of, text, mentions, emoji, label, on, conversation, until, .. } = any;
+                let act = AnyAct { of, text, mentions, emoji, label, on, conversation, until }.of_event(other);
+                let act = act.ok_or_else(|| Error::custom("not an event of protocol v1, or a field is missing"))?;
+                EventKind::Act { from: any.from.ok_or_else(|| Error::missing_field("from"))?, act, cid: any.cid }
+            }
         };
         Ok(Event { session: any.session, seq: any.seq, ts: any.ts, kind })
     }

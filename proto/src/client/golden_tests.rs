@@ -44,6 +44,7 @@ fn every_golden_reads_and_writes_the_same_bytes() {
         } else {
             match name.as_str() {
                 "http-visitor-created" => same::<http::VisitorCreated>(&name, &text),
+                "http-site" | "http-site-closed" => same::<http::SiteState>(&name, &text),
                 "http-login" => same::<http::Login>(&name, &text),
                 "http-logged-in" => same::<http::LoggedIn>(&name, &text),
                 "http-error" => same::<http::ErrorBody<'_>>(&name, &text),

@@ -1,4 +1,4 @@
-//! Owns the bodies of the two HTTP calls that come before a socket. Does not check passwords. Invariant: JSON only.
+//! Owns the bodies of the HTTP calls that come before a socket. Does not check passwords. Invariant: JSON only.
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -18,6 +18,16 @@ pub struct VisitorCreated {
     pub session: SessionId,
     /// For `hello`; shown once, stored hashed.
     pub token: String,
+}
+
+/// Answers `GET /v1/sites/{site}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteState {
+    /// It is within the site's hours: agents are given conversations.
+    pub open: bool,
+    /// When it opens, in milliseconds since 1970; left out while it is open, and while nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens: Option<u64>,
 }
 
 /// Body of `POST /v1/agents/login`.

@@ -30,6 +30,8 @@ pub const MENTIONS_MAX: usize = 16;
 pub const EMOJI_BYTES_MAX: usize = 32;
 /// A label, in bytes of UTF-8.
 pub const LABEL_BYTES_MAX: usize = 64;
+/// What a visitor has typed so far, in bytes of UTF-8.
+pub const DRAFT_BYTES_MAX: usize = 1024;
 /// Why a conversation was closed, in bytes of UTF-8.
 pub const REASON_BYTES_MAX: usize = 256;
 /// Conversations in one look at the queue.

@@ -1,6 +1,7 @@
 //! Owns the browser protocol v1: the frames of `everdesk.v1.json`, their limits and their error codes.
 //! Does not know sockets, shards or storage. Invariant: what `parse` lets through is within every limit below.
 
+pub mod acts;
 pub mod code;
 pub mod encode;
 pub mod event;
@@ -13,18 +14,20 @@ pub mod reply;
 pub mod request;
 mod scan;
 
+pub use crate::act::Act;
 pub use crate::desk::SeatState;
+pub use acts::Content;
 pub use code::{CloseCode, ErrorCode};
 pub use event::{Event, EventKind};
 pub use parse::{FrameError, parse};
 pub use party::{Party, SessionHead, SessionSeq};
 pub use reply::{
-    Ack, CursorState, Drain, ErrorInfo, HistoryPage, Offered, Place, Pong, Presence, Queue, Reply, Seat, ServerFrame,
-    TypingNotice, Waiting, Welcome,
+    Ack, CursorState, Drain, ErrorInfo, HistoryPage, Mention, Offered, Place, Pong, Presence, Queue, Reply, Seat,
+    ServerFrame, TypingNotice, Waiting, Welcome,
 };
 pub use request::{
-    About, ClientFrame, Close, Cursor, Hello, History, HistoryFrom, Offer, Ping, QueueAsk, SeatSaid, Send, Take,
-    Transfer, TransferTo, Typing, Verb,
+    About, ClientFrame, Close, Cursor, Dismiss, Hello, History, HistoryFrom, Offer, Ping, QueueAsk, SeatSaid, Send,
+    Take, Transfer, TransferTo, Typing, Verb, Watch,
 };
 
 #[cfg(test)]

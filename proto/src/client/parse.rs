@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::acts::{self, ACTS, Content};
 use super::code::ErrorCode;
 use super::limits::*;
 use super::party::SessionSeq;
@@ -85,6 +86,8 @@ fn body<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Verb<'a>, Fault> {
         "queue" => queue(reader),
         "transfer" => transfer(reader),
         "about" => about(reader),
+        "dismiss" => dismiss(reader),
+        "watch" => watch(reader),
         _ => ping(reader),
     }
 }
@@ -112,32 +115,38 @@ fn hello<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
 }
 
 fn send<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
-    let (mut session, mut cid, mut text, mut n) = (None, None, None, None);
+    let (mut session, mut cid, mut text, mut n, mut reply_to) = (None, None, None, None, None);
+    let mut act = None;
     reader.object("send", |reader, key| match key {
         "session" => once(&mut session, "send.session", session_id(reader, "send.session")?),
         "cid" => once(&mut cid, "send.cid", reader.string("send.cid")?),
         "text" => once(&mut text, "send.text", reader.string("send.text")?),
         "n" => once(&mut n, "send.n", reader.u64("send.n")?),
-        _ => Ok(false),
+        "reply_to" => once(&mut reply_to, "send.reply_to", reader.u64("send.reply_to")?),
+        key => match ACTS.iter().find(|name| **name == key) {
+            Some(name) if act.is_none() => {
+                act = Some(acts::parse(reader, name)?);
+                Ok(true)
+            }
+            Some(_) => Err(Fault::bad("send: holds more than one thing")),
+            None => Ok(false),
+        },
     })?;
     let session = need(session, "send.session")?;
     let cid = need(cid, "send.cid")?;
-    let text = need(text, "send.text")?;
     if cid.is_empty() || cid.len() > CID_BYTES_MAX || has_control(&cid) {
         let message = Cow::Borrowed("send.cid: must have 1 to 64 bytes and no control characters");
         return Err(Fault { code: ErrorCode::BadCid, message });
     }
-    if text.is_empty() {
-        return Err(Fault::bad("send.text: is empty"));
-    }
-    if text.len() > TEXT_BYTES_MAX {
-        let message = Cow::Borrowed("send.text: is larger than 16384 bytes");
-        return Err(Fault { code: ErrorCode::TooLarge, message });
-    }
+    let content = match act {
+        Some(_) if text.is_some() || reply_to.is_some() => return Err(Fault::bad("send: holds more than one thing")),
+        Some(act) => Content::Act(act),
+        None => Content::Text { text: acts::text(need(text, "send.text")?, "send.text")?, reply_to },
+    };
     if n == Some(0) {
         return Err(Fault::bad("send.n: counts from 1"));
     }
-    Ok(Verb::Send(Send { session, cid, text, n }))
+    Ok(Verb::Send(Send { session, cid, content, n }))
 }
 
 fn history<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
@@ -178,23 +187,31 @@ fn cursor<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
 }
 
 fn typing<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
-    let (mut session, mut on) = (None, None);
+    let (mut session, mut on, mut draft) = (None, None, None);
     reader.object("typing", |reader, key| match key {
         "session" => once(&mut session, "typing.session", session_id(reader, "typing.session")?),
         "on" => once(&mut on, "typing.on", reader.bool("typing.on")?),
+        "draft" => once(&mut draft, "typing.draft", reader.string("typing.draft")?),
         _ => Ok(false),
     })?;
-    Ok(Verb::Typing(Typing { session: need(session, "typing.session")?, on: on.unwrap_or(true) }))
+    if draft.as_ref().is_some_and(|draft| draft.len() > DRAFT_BYTES_MAX) {
+        return Err(Fault::bad("typing.draft: is larger than 1024 bytes"));
+    }
+    Ok(Verb::Typing(Typing { session: need(session, "typing.session")?, on: on.unwrap_or(true), draft }))
 }
 
 fn close<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
-    let (mut session, mut seen) = (None, None);
+    let (mut session, mut seen, mut reason) = (None, None, None);
     reader.object("close", |reader, key| match key {
         "session" => once(&mut session, "close.session", session_id(reader, "close.session")?),
         "seen" => once(&mut seen, "close.seen", reader.u64("close.seen")?),
+        "reason" => once(&mut reason, "close.reason", reader.string("close.reason")?),
         _ => Ok(false),
     })?;
-    Ok(Verb::Close(Close { session: need(session, "close.session")?, seen }))
+    if reason.as_ref().is_some_and(|reason| reason.len() > REASON_BYTES_MAX || has_control(reason)) {
+        return Err(Fault::bad("close.reason: must have at most 256 bytes and no control characters"));
+    }
+    Ok(Verb::Close(Close { session: need(session, "close.session")?, seen, reason }))
 }
 
 fn ping<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
@@ -287,6 +304,26 @@ fn about<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
     Ok(Verb::About(About { session, team, facts: facts.unwrap_or_default() }))
 }
 
+fn dismiss<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let (mut session, mut seq) = (None, None);
+    reader.object("dismiss", |reader, key| match key {
+        "session" => once(&mut session, "dismiss.session", session_id(reader, "dismiss.session")?),
+        "seq" => once(&mut seq, "dismiss.seq", reader.u64("dismiss.seq")?),
+        _ => Ok(false),
+    })?;
+    Ok(Verb::Dismiss(Dismiss { session: need(session, "dismiss.session")?, seq: need(seq, "dismiss.seq")? }))
+}
+
+fn watch<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let (mut session, mut on) = (None, None);
+    reader.object("watch", |reader, key| match key {
+        "session" => once(&mut session, "watch.session", session_id(reader, "watch.session")?),
+        "on" => once(&mut on, "watch.on", reader.bool("watch.on")?),
+        _ => Ok(false),
+    })?;
+    Ok(Verb::Watch(Watch { session: need(session, "watch.session")?, on: on.unwrap_or(true) }))
+}
+
 fn facts<'a>(reader: &mut Reader<'a>) -> Result<BTreeMap<Cow<'a, str>, Cow<'a, str>>, Fault> {
     let mut facts = BTreeMap::new();
     reader.object("about.facts", |reader, key| {
@@ -330,15 +367,15 @@ fn session_id(reader: &mut Reader<'_>, field: &'static str) -> Result<SessionId,
     reader.parsed(field, "a session id of 32 lower-case hex digits")
 }
 
-fn once<T>(slot: &mut Option<T>, field: &'static str, value: T) -> Result<bool, Fault> {
+pub(super) fn once<T>(slot: &mut Option<T>, field: &'static str, value: T) -> Result<bool, Fault> {
     if slot.replace(value).is_some() { Err(Fault::bad(format!("{field}: given twice"))) } else { Ok(true) }
 }
 
-fn need<T>(slot: Option<T>, field: &'static str) -> Result<T, Fault> {
+pub(super) fn need<T>(slot: Option<T>, field: &'static str) -> Result<T, Fault> {
     slot.ok_or_else(|| Fault::bad(format!("{field}: missing")))
 }
 
-fn has_control(text: &str) -> bool {
+pub(super) fn has_control(text: &str) -> bool {
     text.bytes().any(|byte| byte < 0x20 || byte == 0x7f)
 }
 

@@ -65,7 +65,7 @@ fn strings_without_escapes_are_borrowed_and_others_unescaped() {
     let frame = send_of("plain", "a\\u00e9\\ud83d\\ude42\\/\\t");
     let Verb::Send(send) = parse(frame.as_bytes()).unwrap().verb else { panic!("not a send") };
     assert!(matches!(send.cid, Cow::Borrowed("plain")));
-    assert_eq!(send.text, "a\u{e9}\u{1f642}/\t");
+    assert_eq!(send.content, Content::Text { text: Cow::Borrowed("a\u{e9}\u{1f642}/\t"), reply_to: None });
     assert_eq!(send.session, SessionId(0xabc));
 }
 
@@ -81,7 +81,8 @@ fn white_space_field_order_and_unknown_fields_do_not_matter() {
 #[test]
 fn typing_without_on_means_on() {
     let frame = format!(r#"{{"id":1,"typing":{{"session":"{SESSION}"}}}}"#);
-    assert_eq!(parse(frame.as_bytes()).unwrap().verb, Verb::Typing(Typing { session: SessionId(0xabc), on: true }));
+    let typing = Typing { session: SessionId(0xabc), on: true, draft: None };
+    assert_eq!(parse(frame.as_bytes()).unwrap().verb, Verb::Typing(typing));
 }
 
 #[test]

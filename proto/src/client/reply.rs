@@ -164,7 +164,7 @@ impl<'a> ErrorInfo<'a> {
 }
 
 /// See [`Reply::Typing`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TypingNotice {
     /// The session.
     #[serde(with = "text_id")]
@@ -173,6 +173,9 @@ pub struct TypingNotice {
     pub from: Party,
     /// False once they stopped.
     pub on: bool,
+    /// What a visitor has typed so far; told to agents only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub draft: Option<String>,
 }
 
 /// See [`Reply::Presence`].
@@ -201,6 +204,19 @@ pub struct Seat {
     pub state: SeatState,
     /// What waits for the agent's answer.
     pub offers: Vec<Offered>,
+    /// Notes that mention the agent, until they are dismissed; oldest first, the newest 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mentions: Vec<Mention>,
+}
+
+/// A note that mentions an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mention {
+    /// The session.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// Of the note.
+    pub seq: u64,
 }
 
 /// A conversation that is offered to an agent.
@@ -252,6 +268,9 @@ pub struct Place {
     /// The wait to expect, in milliseconds; left out while nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u64>,
+    /// The site is closed until then, in milliseconds since 1970; 0: nobody knows until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opens: Option<u64>,
 }
 
 fn is_false(flag: &bool) -> bool {

@@ -1,10 +1,11 @@
 //! Owns what a client may say. Does not check it: `parse` does. Invariant: one frame carries one id and one verb.
 
-use serde::ser::SerializeMap;
+use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::acts::Content;
 use super::party::{SessionSeq, text_id, text_id_option};
 use crate::desk::SeatState;
 use crate::ids::{AgentId, SessionId, TeamId};
@@ -23,16 +24,16 @@ pub struct ClientFrame<'a> {
 pub enum Verb<'a> {
     /// Authenticates the socket; the first frame and only the first.
     Hello(Hello<'a>),
-    /// Writes one message; answered by `ack`.
+    /// Writes one message, or does what is kept with the messages; answered by `ack`.
     Send(Send<'a>),
     /// Reads a page of events; answered by `history`.
     History(History),
     /// Says what was received and read; answered by `cursor`.
     Cursor(Cursor),
     /// Says that the person types or has stopped; answered by `ok`.
-    Typing(Typing),
+    Typing(Typing<'a>),
     /// Ends the open conversation; answered by `ok`.
-    Close(Close),
+    Close(Close<'a>),
     /// Keeps the socket alive and compares heads; answered by `pong`.
     Ping(Ping),
     /// An agent takes what is offered; answered by `ok`.
@@ -49,12 +50,16 @@ pub enum Verb<'a> {
     Transfer(Transfer),
     /// A visitor's page says what is known of the visitor; answered by `ok`.
     About(About<'a>),
+    /// An agent has seen to a note that mentions them; answered by `ok`.
+    Dismiss(Dismiss),
+    /// A supervisor follows a session that is somebody else's, or no longer; answered by `ok`.
+    Watch(Watch),
 }
 
 /// The verbs' names on the wire, in the order of [`Verb`].
-pub const VERBS: [&str; 14] = [
+pub const VERBS: [&str; 16] = [
     "hello", "send", "history", "cursor", "typing", "close", "ping", "accept", "decline", "take", "seat", "queue",
-    "transfer", "about",
+    "transfer", "about", "dismiss", "watch",
 ];
 
 /// See [`Verb::Hello`].
@@ -70,18 +75,27 @@ pub struct Hello<'a> {
 }
 
 /// See [`Verb::Send`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Send<'a> {
     /// The session to write into.
-    #[serde(with = "text_id")]
     pub session: SessionId,
-    /// The client's own id of this message: 1 to 64 bytes, no control characters.
+    /// The client's own id of this send: 1 to 64 bytes, no control characters.
     pub cid: Cow<'a, str>,
-    /// 1 byte to 16 KiB.
-    pub text: Cow<'a, str>,
+    /// On the wire one field, named for what it is.
+    pub content: Content<'a>,
     /// The device's count of its sends into this session, from 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub n: Option<u64>,
+}
+
+impl Serialize for Send<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut out = serializer.serialize_struct("Send", 5)?;
+        out.serialize_field("session", &format_args!("{}", self.session))?;
+        out.serialize_field("cid", &self.cid)?;
+        self.content.write(&mut out)?;
+        self.n.map_or(Ok(()), |n| out.serialize_field("n", &n))?;
+        out.end()
+    }
 }
 
 /// See [`Verb::History`].
@@ -121,18 +135,21 @@ pub struct Cursor {
 }
 
 /// See [`Verb::Typing`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Typing {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Typing<'a> {
     /// The session.
     #[serde(with = "text_id")]
     pub session: SessionId,
     /// False once the person stopped. Left out on the wire it is true.
     pub on: bool,
+    /// What a visitor has typed so far, for agents: up to 1,024 bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft: Option<Cow<'a, str>>,
 }
 
 /// See [`Verb::Close`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Close {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Close<'a> {
     /// The session whose open conversation ends.
     #[serde(with = "text_id")]
     pub session: SessionId,
@@ -140,6 +157,29 @@ pub struct Close {
     /// what this socket was told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seen: Option<u64>,
+    /// Why, for agents: up to 256 bytes, no control characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Cow<'a, str>>,
+}
+
+/// See [`Verb::Dismiss`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Dismiss {
+    /// The session.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// Of the note.
+    pub seq: u64,
+}
+
+/// See [`Verb::Watch`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Watch {
+    /// The session.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// False: no longer. Left out on the wire it is true.
+    pub on: bool,
 }
 
 /// See [`Verb::Ping`].
@@ -267,6 +307,8 @@ impl Serialize for ClientFrame<'_> {
             Verb::Queue(body) => map.serialize_entry("queue", body)?,
             Verb::Transfer(body) => map.serialize_entry("transfer", body)?,
             Verb::About(body) => map.serialize_entry("about", body)?,
+            Verb::Dismiss(body) => map.serialize_entry("dismiss", body)?,
+            Verb::Watch(body) => map.serialize_entry("watch", body)?,
         }
         map.end()
     }

@@ -30,18 +30,38 @@ fn heads() -> impl Strategy<Value = Vec<SessionSeq>> {
     proptest::collection::vec((session(), any::<u64>()).prop_map(|(session, seq)| SessionSeq { session, seq }), 0..8)
 }
 
+fn act() -> impl Strategy<Value = Act> {
+    let short = || "[ -~]{1,32}";
+    let agents = proptest::collection::vec(any::<u64>().prop_map(AgentId), 0..4);
+    prop_oneof![
+        (text(), agents).prop_map(|(text, mentions)| Act::Note { text: text.into_owned(), mentions }),
+        (any::<u64>(), text()).prop_map(|(seq, text)| Act::Edit { seq, text: text.into_owned() }),
+        any::<u64>().prop_map(|seq| Act::Recall { seq }),
+        (any::<u64>(), short(), any::<bool>()).prop_map(|(seq, emoji, on)| Act::React { seq, emoji, on }),
+        (short(), any::<bool>()).prop_map(|(label, on)| Act::Label { label, on }),
+        any::<(u64, u64)>().prop_map(|(conversation, until_ms)| Act::Snooze { conversation, until_ms }),
+        any::<u64>().prop_map(|conversation| Act::Reopen { conversation }),
+    ]
+}
+
 fn event() -> impl Strategy<Value = Event<'static>> {
     let kind = prop_oneof![
-        (party(), text(), proptest::option::of(name())).prop_map(|(from, text, cid)| EventKind::Message {
-            from,
-            text,
-            cid
-        }),
+        (party(), text(), proptest::option::of(any::<u64>()), proptest::option::of(name()))
+            .prop_map(|(from, text, reply_to, cid)| EventKind::Message { from, text, reply_to, cid }),
+        (party(), act(), proptest::option::of(name())).prop_map(|(from, act, cid)| EventKind::Act { from, act, cid }),
+        Just(EventKind::Hidden),
         any::<u64>().prop_map(|agent| EventKind::Assigned { agent: AgentId(agent) }),
-        party().prop_map(|by| EventKind::Closed { by }),
+        (party(), proptest::option::of(text())).prop_map(|(by, reason)| EventKind::Closed { by, reason }),
         party().prop_map(|by| EventKind::Queued { by }),
     ];
     (session(), any::<u64>(), any::<u64>(), kind).prop_map(|(session, seq, ts, kind)| Event { session, seq, ts, kind })
+}
+
+fn content() -> impl Strategy<Value = Content<'static>> {
+    prop_oneof![
+        (text(), proptest::option::of(any::<u64>())).prop_map(|(text, reply_to)| Content::Text { text, reply_to }),
+        act().prop_map(Content::Act),
+    ]
 }
 
 fn verb() -> impl Strategy<Value = Verb<'static>> {
@@ -52,8 +72,10 @@ fn verb() -> impl Strategy<Value = Verb<'static>> {
     ];
     prop_oneof![
         (name(), name(), heads()).prop_map(|(token, device, resume)| Verb::Hello(Hello { token, device, resume })),
-        (session(), name(), text(), proptest::option::of(1..=u64::MAX))
-            .prop_map(|(session, cid, text, n)| Verb::Send(Send { session, cid, text, n })),
+        (session(), name(), content(), proptest::option::of(1..=u64::MAX))
+            .prop_map(|(session, cid, content, n)| Verb::Send(Send { session, cid, content, n })),
+        (session(), any::<u64>()).prop_map(|(session, seq)| Verb::Dismiss(Dismiss { session, seq })),
+        (session(), any::<bool>()).prop_map(|(session, on)| Verb::Watch(Watch { session, on })),
         (session(), from, proptest::option::of(1..=200u64)).prop_map(|(session, from, limit)| Verb::History(History {
             session,
             from,
@@ -61,9 +83,10 @@ fn verb() -> impl Strategy<Value = Verb<'static>> {
         })),
         (session(), any::<u64>(), proptest::option::of(any::<u64>()))
             .prop_map(|(session, seq, read)| Verb::Cursor(Cursor { session, received: Some(seq), read })),
-        (session(), any::<bool>()).prop_map(|(session, on)| Verb::Typing(Typing { session, on })),
-        (session(), proptest::option::of(any::<u64>()))
-            .prop_map(|(session, seen)| Verb::Close(Close { session, seen })),
+        (session(), any::<bool>(), proptest::option::of(text()))
+            .prop_map(|(session, on, draft)| Verb::Typing(Typing { session, on, draft })),
+        (session(), proptest::option::of(any::<u64>()), proptest::option::of(name()))
+            .prop_map(|(session, seen, reason)| Verb::Close(Close { session, seen, reason })),
         heads().prop_map(|heads| Verb::Ping(Ping { heads })),
         (session(), any::<u64>(), any::<bool>()).prop_map(|(session, offer, accepts)| {
             let of = Offer { session, offer };
@@ -100,12 +123,18 @@ fn reply() -> impl Strategy<Value = ServerFrame<'static>> {
     let push = event().prop_map(|event| ServerFrame { id: None, body: Reply::Event(event) });
     let offer =
         (session(), any::<u64>(), any::<u64>()).prop_map(|(session, offer, until)| Offered { session, offer, until });
-    let seat = proptest::collection::vec(offer, 0..4)
-        .prop_map(|offers| ServerFrame { id: None, body: Reply::Seat(Seat { state: SeatState::Away, offers }) });
-    let place =
-        (session(), any::<u64>(), proptest::option::of(any::<u64>())).prop_map(|(session, position, wait_ms)| {
-            ServerFrame { id: None, body: Reply::Place(Place { session, position, wait_ms }) }
-        });
+    let mention = (session(), any::<u64>()).prop_map(|(session, seq)| Mention { session, seq });
+    let lists = (proptest::collection::vec(offer, 0..4), proptest::collection::vec(mention, 0..4));
+    let seat = lists.prop_map(|(offers, mentions)| {
+        let state = SeatState::Away;
+        ServerFrame { id: None, body: Reply::Seat(Seat { state, offers, mentions }) }
+    });
+    let place = (session(), any::<u64>(), any::<(Option<u64>, Option<u64>)>()).prop_map(
+        |(session, position, (wait_ms, opens))| ServerFrame {
+            id: None,
+            body: Reply::Place(Place { session, position, wait_ms, opens }),
+        },
+    );
     let waiting = (session(), any::<u64>(), any::<u32>(), any::<u8>()).prop_map(|(session, since, team, priority)| {
         Waiting { session, conversation: since, team: (team > 0).then_some(TeamId(team)), priority, since }
     });

@@ -2,6 +2,7 @@
 
 use crate::{golden, samples};
 use bincode::Decode;
+use proto::act::Act;
 use proto::codec::CodecError;
 use proto::command::{Command, EventBody, Mail, MetaCommand, Party};
 use proto::peer::{Page, Push, Refused};
@@ -35,7 +36,9 @@ fn every_variant_has_its_golden_bytes() {
     assert_eq!(samples::parties().len(), variants_of::<Party>());
     assert_eq!(samples::commands().len(), variants_of::<Command>());
     assert_eq!(samples::mails().len(), variants_of::<Mail>());
-    assert_eq!(samples::bodies().len(), variants_of::<EventBody>());
+    assert_eq!(samples::acts().len(), variants_of::<Act>());
+    // One body for each act.
+    assert_eq!(samples::bodies().len() + 1 - samples::acts().len(), variants_of::<EventBody>());
     assert_eq!(samples::meta_commands().len(), variants_of::<MetaCommand>());
     assert_eq!(samples::pages().len(), variants_of::<Page>());
     assert_eq!(samples::refusals().len(), variants_of::<Refused>());

@@ -12,4 +12,5 @@ mod tags;
 
 mod arbitrary;
 mod desk;
+mod meta;
 mod round_trips;

@@ -237,6 +237,7 @@ pub fn meta_commands() -> Vec<(&'static str, MetaCommand)> {
         ("set setting", MetaCommand::SetSetting { name: "drain_over_s".into(), value: Some("9".into()) }),
         ("begin once", MetaCommand::BeginOnce { key: HASH, request: [0xcd; 32], holder: 1 << 100 }),
         ("end once", MetaCommand::EndOnce { key: HASH, holder: 1 << 100, answer: Some(once_answer()) }),
+        ("set agent role", MetaCommand::SetAgentRole { agent: AGENT, role: AgentRole::Supervisor }),
     ]
 }
 

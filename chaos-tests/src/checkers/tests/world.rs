@@ -410,7 +410,7 @@ impl World {
     fn advance(&self, person: usize, talk: usize, seq: u64, event: &Event) -> Sub {
         let Who::Agent(agent) = &self.people[person].who else { return Sub::Next(seq + 1) };
         let ends = match &event.kind {
-            EventKind::Message { .. } => false,
+            EventKind::Message { .. } | EventKind::Other => false,
             EventKind::Assigned { agent: to } => to != agent,
             EventKind::Closed { .. } | EventKind::Queued { .. } => true,
         };

@@ -5,6 +5,7 @@ use super::super::records;
 use super::{files, golden, golden_lines, golden_rows, tagged};
 use chat::Shard;
 use cluster::meta::MetaState;
+use proto::act::Act;
 use proto::codec::{decode, encode};
 use proto::command::{Batch, Command, MetaBatch, Party};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, VisitorId};
@@ -199,6 +200,7 @@ fn talk() -> Vec<Command> {
         n,
         cid: if n == 0 { "c".into() } else { format!("c{n}") },
         text: "hello".into(),
+        reply_to: None,
     };
     let open = |id: u128| Command::OpenSession { session: SessionId(id), site, visitor: VisitorId(id), token: [7; 32] };
     let agent = AgentId(1);
@@ -211,6 +213,24 @@ fn talk() -> Vec<Command> {
     talk.extend((1..=4).map(|n| send(1, Party::Visitor, n)));
     talk.extend([send(2, Party::Visitor, 0), send(1, Party::System, 1)]);
     talk.push(Command::Cursor { session: SessionId(1), party: Party::Visitor, received: 3, read: 2 });
+    let act = |n: u64, act| Command::Act {
+        session: SessionId(1),
+        site: Some(site),
+        from: Party::Agent(agent),
+        device: "d".into(),
+        n,
+        cid: format!("c{n}"),
+        act,
+    };
+    let note = Act::Note { text: "asked before".into(), mentions: vec![agent] };
+    talk.extend([act(1, note), act(2, Act::Label { label: "refund".into(), on: true })]);
+    let from_visitor = |command| match command {
+        Command::Act { session, n, cid, act, device, .. } => {
+            Command::Act { session, site: None, from: Party::Visitor, device, n, cid, act }
+        }
+        other => other,
+    };
+    talk.push(from_visitor(act(5, Act::Recall { seq: 4 })));
     talk.push(Command::Close { session: SessionId(2), by: Party::Visitor });
     talk
 }

@@ -3,20 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use chaos_tests::person::{Person, SOON};
-use node::client::ClientError;
+use chaos_tests::person::SOON;
 use proto::client::limits::PRESENCE_GRACE;
-use proto::client::{About, ErrorCode, EventKind, SeatState, TransferTo};
+use proto::client::{About, EventKind, SeatState, TransferTo};
 use proto::ids::TeamId;
-
-async fn people<const N: usize>(cluster: &Cluster, names: [&str; N]) -> anyhow::Result<Vec<(AgentId, Person)>> {
-    let mut people = Vec::new();
-    for (at, name) in names.into_iter().enumerate() {
-        cluster.add_agent(name, PASSWORD).await?;
-        people.push(Person::agent(cluster, name, PASSWORD, at).await?);
-    }
-    Ok(people)
-}
 
 /// What is offered is told to the agent's sockets, and lapses by itself, whoever led when it began.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

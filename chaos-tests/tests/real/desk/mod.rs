@@ -1,12 +1,17 @@
 //! Owns the tests of the desk on real nodes: who is asked, who takes, who waits where, whatever node dies. Does not test the rules
 //! case by case: `chat/src/tests` does. Invariant: each complaint that people have of such systems is a test by its name.
 
+mod acts;
 mod complaints;
 mod race;
+mod supervisors;
 
 use anyhow::{Context, ensure};
 use chaos_tests::cluster::{Cluster, SITE};
+use chaos_tests::person::Person;
 use chaos_tests::wait;
+use node::client::ClientError;
+use proto::client::ErrorCode;
 use proto::command::Target;
 use proto::ids::{AgentId, SiteId};
 use serde_json::Value;
@@ -33,6 +38,23 @@ async fn set_seat(cluster: &Cluster, agent: AgentId, capacity: u32, args: &[&str
 
 async fn desk(cluster: &Cluster) -> anyhow::Result<Value> {
     admin(cluster, &["desks", "show", SITE]).await
+}
+
+async fn people<const N: usize>(cluster: &Cluster, names: [&str; N]) -> anyhow::Result<Vec<(AgentId, Person)>> {
+    let mut people = Vec::new();
+    for (at, name) in names.into_iter().enumerate() {
+        cluster.add_agent(name, PASSWORD).await?;
+        people.push(Person::agent(cluster, name, PASSWORD, at).await?);
+    }
+    Ok(people)
+}
+
+/// The code of a refusal.
+fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> anyhow::Result<ErrorCode> {
+    match answer {
+        Err(ClientError::Refused(error)) => Ok(error.code),
+        other => anyhow::bail!("not refused: {other:?}"),
+    }
 }
 
 /// The node that leads a shard.

@@ -1,8 +1,9 @@
 //! Owns the verbs of a site's desk: what agents do about offers and the queue, what a page says of its visitor. Does not decide
 //! who gets whom. Invariant: an agent acts at the desk of their own site only, and in their own name.
 
-use super::{ask_shard, ask_target, forbidden};
+use super::{ask_shard, ask_target, forbidden, supervise};
 use crate::connection::socket::{Socket, Who};
+use proto::act::Act;
 use proto::client::limits::QUEUE_LIMIT_DEFAULT;
 use proto::client::{About, Queue, Reply, Transfer, TransferTo, Verb, Waiting};
 use proto::command::{Command, EventBody, Party, Target};
@@ -18,13 +19,15 @@ pub fn carry_out(socket: &Arc<Socket>, who: Who, id: u64, verb: &Verb<'_>) {
         Verb::Decline(of) => Command::Decline { site, agent, session: of.session, offer: of.offer },
         Verb::Take(of) => Command::Take { site, agent, session: of.session, conversation: of.conversation },
         Verb::Seat(said) => Command::AgentState { agent, state: said.state },
+        Verb::Dismiss(of) => Command::Dismiss { agent, session: of.session, seq: of.seq },
         Verb::Queue(asked) => {
             let limit = asked.limit.unwrap_or(QUEUE_LIMIT_DEFAULT) as u32;
             return call_desk(socket, id, Target::Desk(site), ShardCall::Queue { site, limit });
         }
         _ => return socket.error(Some(id), forbidden()),
     };
-    let target = if matches!(call, Command::AgentState { .. }) { Target::Agent(agent) } else { Target::Desk(site) };
+    let is_own = matches!(call, Command::AgentState { .. } | Command::Dismiss { .. });
+    let target = if is_own { Target::Agent(agent) } else { Target::Desk(site) };
     call_desk(socket, id, target, ShardCall::Propose(call));
 }
 
@@ -81,10 +84,17 @@ pub fn transfer(socket: &Arc<Socket>, who: Who, id: u64, ask: Transfer) {
                 // Said again.
                 Some(holder) if holder == to && state.site == site => return Ok(Reply::Ok),
                 Some(holder) if holder == agent => {}
+                _ if state.site == site && supervise::may(&hub, agent) && supervise::is_of_site(&hub, to, site) => {
+                    let call = ShardCall::Propose(Command::ReassignSeen { session, agent: to, seen: state.head });
+                    return match router.call(shard, call).await {
+                        ShardReply::Done => Ok(Reply::Ok),
+                        other => Err(other),
+                    };
+                }
                 _ => return Err(ShardReply::Refused(Refused::NotYours)),
             }
             // It went and came back since: that part was not meant.
-            if state.events.iter().any(|event| !matches!(event.body, EventBody::Message { .. })) {
+            if state.events.iter().any(|event| !stays_in_part(&event.body)) {
                 return Err(ShardReply::Refused(Refused::Changed));
             }
             let (conversation, part) = (state.conversation, state.part);
@@ -95,6 +105,15 @@ pub fn transfer(socket: &Arc<Socket>, who: Who, id: u64, ask: Transfer) {
             }
         }
     });
+}
+
+/// Whether a conversation is still in the same part after the event.
+fn stays_in_part(body: &EventBody) -> bool {
+    match body {
+        EventBody::Message { .. } => true,
+        EventBody::Act { act, .. } => !matches!(act, Act::Snooze { .. } | Act::Reopen { .. }),
+        EventBody::Assigned { .. } | EventBody::Closed { .. } | EventBody::Queued { .. } => false,
+    }
 }
 
 /// What a page says of its visitor.

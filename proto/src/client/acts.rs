@@ -1,0 +1,234 @@
+//! Owns the JSON of what people do in a session beside writing: as they ask for it, and as an event tells it. Does not know who may.
+//! Invariant: what is read is within the limits; equal acts are equal bytes.
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, SerializeStruct};
+use std::borrow::Cow;
+
+use super::code::ErrorCode;
+use super::limits::*;
+use super::parse::{has_control, need, once};
+use super::reader::{Fault, Reader};
+use crate::act::Act;
+use crate::ids::AgentId;
+
+/// What a send holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content<'a> {
+    /// A message.
+    Text {
+        /// 1 byte to 16 KiB.
+        text: Cow<'a, str>,
+        /// The seq of the message that it answers.
+        reply_to: Option<u64>,
+    },
+    /// Anything else.
+    Act(Act),
+}
+
+/// The names of acts in a send.
+pub(super) const ACTS: [&str; 7] = ["note", "edit", "recall", "react", "label", "snooze", "reopen"];
+
+/// The field of a send that holds the act.
+pub(super) fn name(act: &Act) -> &'static str {
+    match act {
+        Act::Note { .. } => "note",
+        Act::Edit { .. } => "edit",
+        Act::Recall { .. } => "recall",
+        Act::React { .. } => "react",
+        Act::Label { .. } => "label",
+        Act::Snooze { .. } => "snooze",
+        Act::Reopen { .. } => "reopen",
+    }
+}
+
+/// The kind of the event that tells of the act.
+pub fn kind(act: &Act) -> &'static str {
+    match act {
+        Act::Note { .. } => "note",
+        Act::Edit { .. } => "edited",
+        Act::Recall { .. } => "recalled",
+        Act::React { .. } => "reaction",
+        Act::Label { .. } => "label",
+        Act::Snooze { .. } => "snoozed",
+        Act::Reopen { .. } => "reopened",
+    }
+}
+
+/// The fields of an act, the same in a send and in an event.
+pub(super) fn fields<M: SerializeMap>(act: &Act, map: &mut M) -> Result<(), M::Error> {
+    match act {
+        Act::Note { text, mentions } => {
+            map.serialize_entry("text", text)?;
+            if !mentions.is_empty() {
+                map.serialize_entry("mentions", mentions)?;
+            }
+            Ok(())
+        }
+        Act::Edit { seq, text } => {
+            map.serialize_entry("of", seq)?;
+            map.serialize_entry("text", text)
+        }
+        Act::Recall { seq } => map.serialize_entry("of", seq),
+        Act::React { seq, emoji, on } => {
+            map.serialize_entry("of", seq)?;
+            map.serialize_entry("emoji", emoji)?;
+            map.serialize_entry("on", on)
+        }
+        Act::Label { label, on } => {
+            map.serialize_entry("label", label)?;
+            map.serialize_entry("on", on)
+        }
+        Act::Snooze { conversation, until_ms } => {
+            map.serialize_entry("conversation", conversation)?;
+            map.serialize_entry("until", until_ms)
+        }
+        Act::Reopen { conversation } => map.serialize_entry("conversation", conversation),
+    }
+}
+
+/// An act as an object of its own.
+pub(super) struct Body<'a>(pub &'a Act);
+
+impl Serialize for Body<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        fields(self.0, &mut map)?;
+        map.end()
+    }
+}
+
+impl Content<'_> {
+    /// A message that answers none.
+    pub fn text(text: impl Into<String>) -> Content<'static> {
+        Content::Text { text: Cow::Owned(text.into()), reply_to: None }
+    }
+
+    /// The same, free of the frame it was read from.
+    pub fn into_owned(self) -> Content<'static> {
+        match self {
+            Content::Text { text, reply_to } => Content::Text { text: Cow::Owned(text.into_owned()), reply_to },
+            Content::Act(act) => Content::Act(act),
+        }
+    }
+
+    /// Adds the fields of a send.
+    pub(super) fn write<S: SerializeStruct>(&self, out: &mut S) -> Result<(), S::Error> {
+        match self {
+            Content::Text { text, reply_to } => {
+                out.serialize_field("text", text)?;
+                reply_to.map_or(Ok(()), |seq| out.serialize_field("reply_to", &seq))
+            }
+            Content::Act(act) => out.serialize_field(name(act), &Body(act)),
+        }
+    }
+}
+
+/// Every field of every act.
+#[derive(Default)]
+pub(super) struct AnyAct<'a> {
+    pub of: Option<u64>,
+    pub text: Option<Cow<'a, str>>,
+    pub mentions: Option<Vec<AgentId>>,
+    pub emoji: Option<Cow<'a, str>>,
+    pub label: Option<Cow<'a, str>>,
+    pub on: Option<bool>,
+    pub conversation: Option<u64>,
+    pub until: Option<u64>,
+}
+
+/// The text of a message, a note or an edit.
+pub(super) fn text<'a>(text: Cow<'a, str>, field: &'static str) -> Result<Cow<'a, str>, Fault> {
+    match text.len() {
+        0 => Err(Fault::bad(format!("{field}: is empty"))),
+        len if len > TEXT_BYTES_MAX => {
+            let message = Cow::Owned(format!("{field}: is larger than 16384 bytes"));
+            Err(Fault { code: ErrorCode::TooLarge, message })
+        }
+        _ => Ok(text),
+    }
+}
+
+/// Reads the act that a send holds under this name.
+pub(super) fn parse(reader: &mut Reader<'_>, name: &'static str) -> Result<Act, Fault> {
+    read(reader, name).map_err(|fault| match fault.code {
+        ErrorCode::Malformed => fault,
+        code => Fault { code, message: Cow::Owned(format!("send.{name}: {}", fault.message)) },
+    })
+}
+
+fn read(reader: &mut Reader<'_>, name: &'static str) -> Result<Act, Fault> {
+    let mut any = AnyAct::default();
+    reader.object(name, |reader, key| match key {
+        "of" => once(&mut any.of, "of", reader.u64("of")?),
+        "text" => once(&mut any.text, "text", text(reader.string("text")?, "text")?),
+        "mentions" => {
+            let agents = mentions(reader)?;
+            once(&mut any.mentions, "mentions", agents)
+        }
+        "emoji" => once(&mut any.emoji, "emoji", short(reader, "emoji", EMOJI_BYTES_MAX)?),
+        "label" => once(&mut any.label, "label", short(reader, "label", LABEL_BYTES_MAX)?),
+        "on" => once(&mut any.on, "on", reader.bool("on")?),
+        "conversation" => once(&mut any.conversation, "conversation", reader.u64("conversation")?),
+        "until" => once(&mut any.until, "until", reader.u64("until")?),
+        _ => Ok(false),
+    })?;
+    any.act(name)
+}
+
+impl AnyAct<'_> {
+    /// The act of that name, as a send has it.
+    fn act(self, name: &str) -> Result<Act, Fault> {
+        let AnyAct { of, text, mentions, emoji, label, on, conversation, until } = self;
+        let text = || need(text, "text").map(Cow::into_owned);
+        Ok(match name {
+            "note" => Act::Note { text: text()?, mentions: mentions.unwrap_or_default() },
+            "edit" => Act::Edit { seq: need(of, "of")?, text: text()? },
+            "recall" => Act::Recall { seq: need(of, "of")? },
+            "react" => {
+                let emoji = need(emoji, "emoji")?.into_owned();
+                Act::React { seq: need(of, "of")?, emoji, on: on.unwrap_or(true) }
+            }
+            "label" => Act::Label { label: need(label, "label")?.into_owned(), on: on.unwrap_or(true) },
+            "snooze" => {
+                Act::Snooze { conversation: need(conversation, "conversation")?, until_ms: need(until, "until")? }
+            }
+            _ => Act::Reopen { conversation: need(conversation, "conversation")? },
+        })
+    }
+
+    /// The act of an event of that kind; `None`: it is of no act, or a field is missing.
+    pub(super) fn of_event(self, kind: &str) -> Option<Act> {
+        let AnyAct { of, text, mentions, emoji, label, on, conversation, until } = self;
+        Some(match kind {
+            "note" => Act::Note { text: text?.into_owned(), mentions: mentions.unwrap_or_default() },
+            "edited" => Act::Edit { seq: of?, text: text?.into_owned() },
+            "recalled" => Act::Recall { seq: of? },
+            "reaction" => Act::React { seq: of?, emoji: emoji?.into_owned(), on: on? },
+            "label" => Act::Label { label: label?.into_owned(), on: on? },
+            "snoozed" => Act::Snooze { conversation: conversation?, until_ms: until? },
+            "reopened" => Act::Reopen { conversation: conversation? },
+            _ => return None,
+        })
+    }
+}
+
+fn mentions(reader: &mut Reader<'_>) -> Result<Vec<AgentId>, Fault> {
+    let mut agents = Vec::new();
+    reader.array("mentions", |reader| {
+        if agents.len() == MENTIONS_MAX {
+            return Err(Fault::bad("mentions: has more than 16 entries"));
+        }
+        agents.push(reader.parsed("mentions", "an agent id, e.g. a17")?);
+        Ok(())
+    })?;
+    Ok(agents)
+}
+
+fn short<'a>(reader: &mut Reader<'a>, field: &'static str, bytes_max: usize) -> Result<Cow<'a, str>, Fault> {
+    let text = reader.string(field)?;
+    if text.is_empty() || text.len() > bytes_max || has_control(&text) {
+        return Err(Fault::bad(format!("{field}: must have 1 to {bytes_max} bytes and no control characters")));
+    }
+    Ok(text)
+}
