@@ -126,10 +126,12 @@ impl Session {
         (!can).then_some(Refusal::Changed)
     }
 
-    /// Whether the events that the act is about are in memory.
+    /// Whether what the act looks at is in memory.
     pub(crate) fn has_target(&self, act: &Act) -> bool {
         match act {
-            Act::Edit { seq, .. } | Act::Recall { seq } | Act::React { seq, .. } => self.log.get(*seq).is_some(),
+            Act::Edit { seq, .. } | Act::React { seq, .. } => self.log.get(*seq).is_some(),
+            // Its whole block is written anew.
+            Act::Recall { seq } => self.log.has_block(*seq),
             Act::Note { .. } | Act::Label { .. } | Act::Snooze { .. } | Act::Reopen { .. } => true,
         }
     }

@@ -154,6 +154,11 @@ impl Log {
         Some((self.starts[at], events))
     }
 
+    /// Whether the whole block of an event is in memory, and all that comes after it.
+    pub(crate) fn has_block(&self, seq: u64) -> bool {
+        self.starts.front().is_some_and(|first| *first <= seq)
+    }
+
     /// Puts an event in the place of the one with its seq, if that is in memory.
     pub(crate) fn replace(&mut self, event: Arc<Event>) {
         let Some(index) = event.seq.checked_sub(self.memory_first()) else { return };

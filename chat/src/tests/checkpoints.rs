@@ -5,6 +5,7 @@ use super::world::*;
 use crate::desk::SEAT_DEFAULT;
 use crate::{Changes, HistoryRange, Outcome, Shard};
 use proptest::prelude::*;
+use proto::act::Act;
 use proto::command::{Command, Mail, Party};
 use proto::desk::{SeatRules, SeatState, TeamRules};
 use proto::ids::{AgentId, SessionId, ShardId, TeamId, VisitorId};
@@ -38,6 +39,8 @@ enum Step {
     Login(u64, u8),
     Presence(u64, bool),
     Foreign(u128, u64),
+    /// Something beside writing, under a cid of its own or an earlier one.
+    Act(u128, u8, u64, Act),
     /// A command to the desk, or an agent's about its seat.
     Desk(Command),
     Wait(u64),
@@ -64,6 +67,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..AGENTS, 0..20_u8).prop_map(|(a, t)| Step::Login(a, t)),
         3 => (0..AGENTS, any::<bool>()).prop_map(|(a, on)| Step::Presence(a, on)),
         2 => (0..9_u128, 0..4_u64).prop_map(|(s, c)| Step::Foreign(s, c)),
+        8 => (session(), 0..4_u8, 0..40_u64, act()).prop_map(|(s, p, cid, act)| Step::Act(s, p, cid, act)),
         6 => desk_command().prop_map(Step::Desk),
         2 => prop_oneof![Just(5), Just(900), Just(21_000)].prop_map(Step::Wait),
         6 => Just(Step::Deliver),
@@ -75,6 +79,19 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Restart),
     ];
     prop::collection::vec(step, 1..120)
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let seq = || 1..60_u64;
+    prop_oneof![
+        1 => (0..AGENTS).prop_map(|agent| Act::Note { text: "note".into(), mentions: vec![AgentId(agent)] }),
+        1 => (seq(), 0..3_000_usize).prop_map(|(seq, len)| Act::Edit { seq, text: "e".repeat(len) }),
+        4 => seq().prop_map(|seq| Act::Recall { seq }),
+        1 => seq().prop_map(|seq| Act::React { seq, emoji: "👍".into(), on: true }),
+        1 => (0..3_u8, any::<bool>()).prop_map(|(label, on)| Act::Label { label: format!("l{label}"), on }),
+        1 => (1..4_u64, 0..30_000_u64).prop_map(|(conversation, ms)| Act::Snooze { conversation, until_ms: 1_000 + ms }),
+        1 => (1..4_u64).prop_map(|conversation| Act::Reopen { conversation }),
+    ]
 }
 
 fn desk_command() -> impl Strategy<Value = Command> {
@@ -236,6 +253,11 @@ impl Pair {
             }
             Step::Presence(id, online) => drop(self.apply(presence(id, online))),
             Step::Foreign(id, conversation) => self.foreign(id, conversation),
+            Step::Act(session, who, cid, act) => {
+                let (session, from, device) = (SessionId(session), party(who), "d0".to_owned());
+                let site = matches!(from, Party::Agent(_)).then_some(SITE);
+                self.apply(Command::Act { session, site, from, device, n: 0, cid: format!("act {cid}"), act });
+            }
             Step::Desk(command) => drop(self.apply(command)),
             Step::Wait(ms) => {
                 self.model.now_ms += ms;
