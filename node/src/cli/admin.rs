@@ -137,10 +137,14 @@ fn field(name: &str, schema: &Value, document: &Value, about: Option<&str>, is_r
     let own = resolved(schema, document);
     let parts: Vec<&Value> =
         own["oneOf"].as_array().into_iter().flatten().map(|part| resolved(part, document)).collect();
-    let values = std::iter::once(own).chain(parts).flat_map(|part| part["enum"].as_array().into_iter().flatten());
+    let values = std::iter::once(own)
+        .chain(parts.iter().copied())
+        .flat_map(|part| part["enum"].as_array().into_iter().flatten());
     let choices: Vec<String> = values.filter_map(Value::as_str).map(str::to_owned).collect();
-    let is =
-        |kind: &str| own["type"] == kind || own["type"].as_array().is_some_and(|kinds| kinds.contains(&kind.into()));
+    let is_of = |schema: &Value, kind: &str| {
+        schema["type"] == kind || schema["type"].as_array().is_some_and(|kinds| kinds.contains(&kind.into()))
+    };
+    let is = |kind: &str| is_of(own, kind) || parts.iter().any(|part| is_of(part, kind));
     let kind = match () {
         () if is("integer") => Kind::Number,
         () if is("boolean") => Kind::Bool,

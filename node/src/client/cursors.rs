@@ -1,7 +1,7 @@
 //! Owns how far each session was handed out, and the verdict on what comes next. Does not know sockets.
 //! Invariant: a seq is passed on once; a gap, a double or time running back is a verdict, never silence.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::client::limits::RESUME_SESSIONS_MAX;
 use proto::client::{Event, EventKind, Party, SessionHead, SessionSeq};
@@ -56,11 +56,13 @@ struct Track {
 pub(super) struct Cursors {
     me: Party,
     tracks: BTreeMap<SessionId, Track>,
+    /// They do not end with a conversation.
+    watched: BTreeSet<SessionId>,
 }
 
 impl Cursors {
     pub fn new(me: Party) -> Self {
-        Cursors { me, tracks: BTreeMap::new() }
+        Cursors { me, tracks: BTreeMap::new(), watched: BTreeSet::new() }
     }
 
     pub fn start_at(&mut self, session: SessionId, seq: u64) {
@@ -72,9 +74,25 @@ impl Cursors {
         self.tracks.get(&session).map(|track| track.seq)
     }
 
+    /// The session is watched from now on, or no longer.
+    pub fn watch(&mut self, session: SessionId, on: bool) {
+        if on {
+            self.watched.insert(session);
+        } else {
+            self.watched.remove(&session);
+        }
+    }
+
+    /// What we hold, for a ping.
+    pub fn heads(&self) -> Vec<SessionSeq> {
+        self.resume_list().into_iter().map(|entry| SessionSeq { watch: false, ..entry }).collect()
+    }
+
     pub fn resume_list(&self) -> Vec<SessionSeq> {
         let live = self.tracks.iter().filter(|(_, track)| !track.ended);
-        live.map(|(&session, track)| SessionSeq { session, seq: track.seq }).take(RESUME_SESSIONS_MAX).collect()
+        live.map(|(&session, track)| SessionSeq { session, seq: track.seq, watch: self.watched.contains(&session) })
+            .take(RESUME_SESSIONS_MAX)
+            .collect()
     }
 
     pub fn on_event(&mut self, event: &Event<'_>) -> Verdict {
@@ -85,7 +103,7 @@ impl Cursors {
             _ => false,
         };
         if let Some(track) = self.tracks.get_mut(&event.session) {
-            track.ended = ends;
+            track.ended = ends && !self.watched.contains(&event.session);
         }
         verdict
     }
@@ -180,7 +198,7 @@ mod tests {
         assert_eq!(cursors.on_event(&closed(4)), Verdict::Next);
         assert!(cursors.resume_list().is_empty());
         assert_eq!(cursors.on_event(&assigned(9)), Verdict::Next);
-        assert_eq!(cursors.resume_list(), [SessionSeq { session: S, seq: 9 }]);
+        assert_eq!(cursors.resume_list(), [SessionSeq { session: S, seq: 9, watch: false }]);
     }
 
     #[test]

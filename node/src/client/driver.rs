@@ -246,7 +246,7 @@ impl Driver {
             return Some(Left::Broken("the node is silent".to_owned()));
         }
         *ping_at = now + self.ping_every;
-        let verb = Verb::Ping(Ping { heads: self.cursors.resume_list() });
+        let verb = Verb::Ping(Ping { heads: self.cursors.heads() });
         self.out.push(ClientFrame { id: self.id_next, verb }.to_json());
         self.id_next += 1;
         None
@@ -266,6 +266,9 @@ impl Driver {
                 self.outbox.push(session, cid, content, reply);
             }
             Command::Ask { mut verb, reply } => {
+                if let Verb::Watch(watch) = verb {
+                    self.cursors.watch(watch.session, watch.on);
+                }
                 if let Verb::Close(close) = &mut verb {
                     // Kept through every repetition: a conversation that begins later must stay open, and the one that our
                     // own message begins must not.

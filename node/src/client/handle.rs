@@ -342,7 +342,7 @@ impl ChatClient {
         self.ask(Verb::Dismiss(Dismiss { session, seq })).await.map(drop)
     }
 
-    /// Follows a session of somebody else, or ends that. After a new socket it is to be said again.
+    /// Follows a session of somebody else, or ends that; goes on at the next socket.
     /// # Errors
     /// `Refused`: our agent is no supervisor; or `Stopped`.
     pub async fn watch(&self, session: SessionId, on: bool) -> Result<(), ClientError> {

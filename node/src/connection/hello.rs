@@ -2,6 +2,7 @@
 //! Invariant: the welcome is written before any event of its sessions.
 
 use super::socket::{Socket, Who, error_of};
+use super::supervise;
 use crate::auth::Bearer;
 use crate::push::Hub;
 use proto::client::limits::PING_EVERY;
@@ -18,7 +19,8 @@ pub struct HelloAsk {
     pub id: u64,
     pub bearer: Bearer,
     pub token: TokenHash,
-    pub resume: HashMap<SessionId, u64>,
+    /// What the client has of each session, and whether it watches it.
+    pub resume: HashMap<SessionId, (u64, bool)>,
 }
 
 /// Carries out a hello; runs on the cluster's runtime.
@@ -68,8 +70,9 @@ async fn visitor(
     ask: &HelloAsk,
 ) -> Result<Found, ErrorInfo<'static>> {
     let skipped = u64::from(Mutant::CursorSkips.is_on());
-    let after = ask.resume.get(&session).map(|seq| seq + skipped);
-    let found = hub.attach_session(socket, session, Some(ask.token), after).await.map_err(|reply| refused(&reply))?;
+    let after = ask.resume.get(&session).map(|(seq, _)| seq + skipped);
+    let found =
+        hub.attach_session(socket, session, Some(ask.token), after, false).await.map_err(|reply| refused(&reply))?;
     socket.with(|state| state.who = Some(Who::Visitor { session, visitor: found.visitor, site: found.site }));
     Ok(vec![(session, found)])
 }
@@ -90,9 +93,11 @@ async fn agent(
     let mut sessions: BTreeSet<SessionId> = state.open.iter().map(|(session, _)| *session).collect();
     sessions.extend(ask.resume.keys());
     hub.agent_changed(agent, state);
+    let may_watch = supervise::may(hub, agent);
     let attaches = sessions.into_iter().map(|session| async move {
-        let after = ask.resume.get(&session).copied();
-        let found = hub.attach_session(socket, session, None, after).await;
+        let known = ask.resume.get(&session);
+        let watching = may_watch && known.is_some_and(|(_, watch)| *watch);
+        let found = hub.attach_session(socket, session, None, known.map(|(seq, _)| *seq), watching).await;
         (session, found)
     });
     let mut found = Vec::new();

@@ -6,6 +6,7 @@ pub(crate) mod heads;
 mod hello;
 mod outbox;
 mod socket;
+mod supervise;
 mod verbs;
 
 pub use actor::upgrade;

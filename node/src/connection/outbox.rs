@@ -120,14 +120,14 @@ enum Stands {
 }
 
 impl Subscription {
-    pub fn new(session: SessionId) -> Self {
+    pub fn new(session: SessionId, watching: bool) -> Self {
         Subscription {
             session,
             visitor: None,
             cursor: None,
             head: 0,
             repairing: false,
-            watching: false,
+            watching,
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
             start: None,
@@ -304,7 +304,7 @@ mod tests {
         std::iter::from_fn(|| frames.pop()).collect()
     }
     fn attached(cursor: u64) -> (Subscription, Frames) {
-        let mut session = Subscription::new(SessionId(1));
+        let mut session = Subscription::new(SessionId(1), false);
         session.cursor = Some(cursor);
         (session, Frames::default())
     }

@@ -2,6 +2,7 @@
 
 use super::hello::{HelloAsk, hello};
 use super::socket::{REQUESTS_MAX, Sent, Socket, Who, client_event, client_party, error_of};
+use super::supervise;
 use crate::auth;
 use cluster::router::{ReplyTo, Router};
 use proto::client::limits::{FAULTS_IN_A_ROW_MAX, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX};
@@ -18,9 +19,6 @@ use std::time::{Duration, Instant};
 
 /// What agents do about queue and offers, and what pages say of visitors.
 mod at_desk;
-
-/// What supervisors do about conversations that are not theirs.
-mod supervise;
 
 /// Carries out one text frame, or says what is wrong with it.
 pub fn take(socket: &Arc<Socket>, text: &[u8]) {
@@ -98,7 +96,7 @@ fn say_hello(socket: &Arc<Socket>, id: u64, ask: Hello<'_>, hello_said: bool) {
         state.hello_said = true;
         state.device = ask.device.into_owned();
     });
-    let resume = ask.resume.iter().map(|entry| (entry.session, entry.seq)).collect();
+    let resume = ask.resume.iter().map(|entry| (entry.session, (entry.seq, entry.watch))).collect();
     let hub = socket.hub.clone();
     let socket = socket.clone();
     socket.hub.clone().spawn(async move { hello(hub, socket, HelloAsk { id, bearer, token, resume }).await });
@@ -112,7 +110,7 @@ fn may_ask(who: Who, session: SessionId) -> bool {
     }
 }
 
-fn forbidden() -> ErrorInfo<'static> {
+pub(super) fn forbidden() -> ErrorInfo<'static> {
     ErrorInfo::new(ErrorCode::Forbidden, "this session is not yours")
 }
 
@@ -163,7 +161,7 @@ where
 }
 
 /// As `ask`, of any actor; whether the socket may is the caller's to know.
-fn ask_target<F>(socket: &Arc<Socket>, id: u64, target: Target, work: impl FnOnce(Arc<Router>, ShardId) -> F)
+pub(super) fn ask_target<F>(socket: &Arc<Socket>, id: u64, target: Target, work: impl FnOnce(Arc<Router>, ShardId) -> F)
 where
     F: Future<Output = Result<Reply<'static>, ShardReply>> + std::marker::Send + 'static,
 {

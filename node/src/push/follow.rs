@@ -50,6 +50,11 @@ impl Hub {
         tell_seat(maps.agents.get(&agent).and_then(|entry| entry.seat.as_ref()), socket);
     }
 
+    /// Whether the session's conversation is open with the agent, as this node knows it.
+    pub fn is_open_with(&self, agent: AgentId, session: SessionId) -> bool {
+        self.maps.lock().agents.get(&agent).is_some_and(|entry| entry.open.contains(&session))
+    }
+
     /// Subscribes an agent's socket to every conversation that is open with the agent.
     pub fn follow_open(self: &Arc<Self>, socket: &Arc<Socket>, agent: AgentId) {
         // Before the welcome the hello itself attaches what is open, and calls this after it.
@@ -68,7 +73,7 @@ impl Hub {
 
     async fn follow_assigned(self: &Arc<Self>, socket: &Arc<Socket>, session: SessionId, agent: AgentId) {
         loop {
-            match self.attach_session(socket, session, None, None).await {
+            match self.attach_session(socket, session, None, None, false).await {
                 Ok(found) if found.agent == Some(agent) => return self.settle(socket, session),
                 // Closed or handed on since the list was made.
                 Ok(_) => return self.detach(socket, session),
@@ -80,7 +85,8 @@ impl Hub {
         }
     }
 
-    /// Subscribes a socket to a session and places its cursor; events wait until [`Hub::settle`].
+    /// Subscribes a socket to a session and places its cursor; events wait until [`Hub::settle`]. `watching`: it does not end with an
+    /// agent's part.
     /// # Errors
     /// The leader's refusal, or the lack of a leader.
     pub async fn attach_session(
@@ -89,6 +95,7 @@ impl Hub {
         session: SessionId,
         token: Option<proto::command::TokenHash>,
         after: Option<u64>,
+        watching: bool,
     ) -> Result<SessionState, ShardReply> {
         let Some(router) = self.router() else { return Err(ShardReply::Unknown) };
         let fresh = socket.with(|state| {
@@ -96,7 +103,7 @@ impl Hub {
             if fresh {
                 // A visitor has one, and there are many visitors.
                 state.sessions.reserve_exact(usize::from(state.sessions.is_empty()));
-                state.sessions.push(crate::connection::Subscription::new(session));
+                state.sessions.push(crate::connection::Subscription::new(session, watching));
             }
             fresh
         });

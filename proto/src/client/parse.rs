@@ -351,13 +351,15 @@ fn session_seqs(reader: &mut Reader<'_>, field: &'static str, items_max: usize) 
         if list.len() == items_max {
             return Err(Fault::bad(format!("{field}: has more than {items_max} entries")));
         }
-        let (mut session, mut seq) = (None, None);
+        let (mut session, mut seq, mut watch) = (None, None, None);
         reader.object(field, |reader, key| match key {
             "session" => once(&mut session, field, session_id(reader, field)?),
             "seq" => once(&mut seq, field, reader.u64(field)?),
+            "watch" => once(&mut watch, field, reader.bool(field)?),
             _ => Ok(false),
         })?;
-        list.push(SessionSeq { session: need(session, field)?, seq: need(seq, field)? });
+        let watch = watch.unwrap_or(false);
+        list.push(SessionSeq { session: need(session, field)?, seq: need(seq, field)?, watch });
         Ok(())
     })?;
     Ok(list)

@@ -27,6 +27,9 @@ pub struct SessionSeq {
     pub session: SessionId,
     /// The reader has every event up to this one.
     pub seq: u64,
+    /// A supervisor goes on watching it; in `hello.resume` only, and on the wire only when true.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub watch: bool,
 }
 
 /// A session and its last seq.

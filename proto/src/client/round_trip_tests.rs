@@ -27,7 +27,8 @@ fn name() -> impl Strategy<Value = Cow<'static, str>> {
 }
 
 fn heads() -> impl Strategy<Value = Vec<SessionSeq>> {
-    proptest::collection::vec((session(), any::<u64>()).prop_map(|(session, seq)| SessionSeq { session, seq }), 0..8)
+    let entry = (session(), any::<u64>(), any::<bool>());
+    proptest::collection::vec(entry.prop_map(|(session, seq, watch)| SessionSeq { session, seq, watch }), 0..8)
 }
 
 fn act() -> impl Strategy<Value = Act> {

@@ -128,6 +128,9 @@ async fn a_snoozed_conversation_comes_back_whoever_leads_by_then() -> anyhow::Re
     ann.client.act(session, Act::Reopen { conversation: 1 }).await?;
     let holder = visitor.wait("somebody has it", |told| told.holder(session)).await?;
     ensure!(holder == agents[0].0, "{holder} has it");
+    let given_again =
+        |told: &Told| (kinds(&told.events).iter().filter(|kind| **kind == "assigned").count() == 3).then_some(());
+    ann.wait("ann follows it", given_again).await?;
     ann.client.close(session).await?;
     is_empty(&cluster).await
 }

@@ -1,8 +1,9 @@
 //! Owns the verbs of a site's desk: what agents do about offers and the queue, what a page says of its visitor. Does not decide
 //! who gets whom. Invariant: an agent acts at the desk of their own site only, and in their own name.
 
-use super::{ask_shard, ask_target, forbidden, supervise};
+use super::{ask_shard, ask_target, forbidden};
 use crate::connection::socket::{Socket, Who};
+use crate::connection::supervise;
 use proto::act::Act;
 use proto::client::limits::QUEUE_LIMIT_DEFAULT;
 use proto::client::{About, Queue, Reply, Transfer, TransferTo, Verb, Waiting};

@@ -1,8 +1,8 @@
 //! Owns what supervisors do about conversations that are not theirs: following them. Does not know accounts: meta does. Invariant: who
 //! may not is refused before anything is read.
 
-use super::{ask_target, forbidden};
-use crate::connection::socket::{Socket, Who};
+use super::socket::{Socket, Who};
+use super::verbs::{ask_target, forbidden};
 use crate::push::Hub;
 use proto::client::{Reply, Watch};
 use proto::command::{AgentRole, Target};
@@ -35,7 +35,7 @@ pub fn watch(socket: &Arc<Socket>, who: Who, id: u64, Watch { session, on }: Wat
             return Ok(Reply::Ok);
         }
         let hub = me.hub.clone();
-        let found = match hub.attach_session(&me, session, None, None).await {
+        let found = match hub.attach_session(&me, session, None, None, true).await {
             Ok(found) => found,
             // It is followed already, and so it is one of this site.
             Err(ShardReply::Done) => {
@@ -48,20 +48,15 @@ pub fn watch(socket: &Arc<Socket>, who: Who, id: u64, Watch { session, on }: Wat
             hub.detach(&me, session);
             return Err(ShardReply::Refused(Refused::NotYours));
         }
-        me.with(|state| state.subscription(session).into_iter().for_each(|sub| sub.watching = true));
         hub.settle(&me, session);
         Ok(Reply::Ok)
     });
 }
 
 fn stop(socket: &Arc<Socket>, agent: AgentId, session: proto::ids::SessionId) {
-    let watched = socket.with(|state| {
-        let watched = state.subscription(session).is_some_and(|sub| std::mem::take(&mut sub.watching));
-        watched
-    });
-    if watched {
+    let watched = socket.with(|state| state.subscription(session).is_some_and(|sub| std::mem::take(&mut sub.watching)));
+    // If it is the supervisor's own by now, it goes on as any other.
+    if watched && !socket.hub.is_open_with(agent, session) {
         socket.hub.detach(socket, session);
-        // If it is the supervisor's own by now, it goes on as any other.
-        socket.hub.follow_open(socket, agent);
     }
 }
