@@ -5,6 +5,7 @@ use crate::agent::Agent;
 use crate::cache::Table;
 use crate::desk::{Desk, Wants, lane::Queue};
 use crate::due::Dues;
+use crate::feed::Feed;
 use crate::journal::{Journal, Note};
 use crate::keys;
 use crate::limits::DUE_PER_COMMAND_MAX;
@@ -52,6 +53,7 @@ pub(crate) struct Work {
     pub tick: u64,
     pub journal: Journal,
     pub outbox: Outbox,
+    pub feed: Feed,
     effects: Vec<Effect>,
 }
 
@@ -67,8 +69,9 @@ impl Work {
         }
     }
 
-    pub(crate) fn event(&mut self, session: SessionId, event: Arc<Event>) {
+    pub(crate) fn event(&mut self, site: SiteId, session: SessionId, event: Arc<Event>) {
         self.journal.note_event(session, &event);
+        self.feed.push(site, session, event.seq);
         self.effect(Effect::Event { session, event });
     }
 
@@ -107,6 +110,7 @@ impl Shard {
                 tick: 0,
                 journal: Journal::new(header.state_hash),
                 outbox: Outbox::load(&header.outbox)?,
+                feed: Feed::load(rows, header.feed)?,
                 effects: Vec::new(),
             },
             writing: false,

@@ -25,11 +25,13 @@ impl Shard {
         });
         self.dues.save(&mut out);
         self.work.outbox.save(&mut out);
+        self.work.feed.save(&mut out);
         let header = HeaderRow {
             clock_ms: self.work.clock_ms,
             state_hash: self.work.journal.hash,
             outbox: self.work.outbox.rows(),
             inbox: self.inbox.iter().map(|(from, seen)| (*from, *seen)).collect(),
+            feed: self.work.feed.head(),
         };
         rows::save(&mut out, keys::HEADER.to_vec(), &header);
         if self.work.version > VERSION_FIRST {
@@ -51,6 +53,7 @@ impl Shard {
         self.queue.end_checkpoint(written, |_| ());
         self.dues.saved(written);
         self.work.outbox.saved(written);
+        self.work.feed.saved(written);
     }
 
     /// Drops the least recently used objects that rows hold. It goes an eighth below `bytes_max`, so that the look at
@@ -104,18 +107,28 @@ impl Shard {
     pub fn dirty_bytes(&self) -> usize {
         let tables = self.sessions.dirty_bytes() + self.agents.dirty_bytes() + self.desks.dirty_bytes();
         let desks = self.wants.dirty_bytes() + self.queue.dirty_bytes() + self.dues.dirty_bytes();
-        tables + desks + self.work.outbox.dirty_bytes()
+        tables + desks + self.work.outbox.dirty_bytes() + self.work.feed.dirty_bytes()
     }
 
     /// Bytes of memory that the objects hold, roughly.
     pub fn cached_bytes(&self) -> usize {
         let tables = self.sessions.bytes() + self.agents.bytes() + self.desks.bytes();
-        tables + self.wants.bytes() + self.queue.bytes() + self.dues.bytes() + self.work.outbox.bytes()
+        tables
+            + self.wants.bytes()
+            + self.queue.bytes()
+            + self.dues.bytes()
+            + self.work.outbox.bytes()
+            + self.work.feed.bytes()
     }
     /// `cached_bytes` counted anew, to prove the running count.
     #[cfg(test)]
     pub(crate) fn recount_bytes(&self) -> usize {
         let tables = self.sessions.recount() + self.agents.recount() + self.desks.recount();
-        tables + self.wants.recount() + self.queue.recount() + self.dues.recount() + self.work.outbox.bytes()
+        tables
+            + self.wants.recount()
+            + self.queue.recount()
+            + self.dues.recount()
+            + self.work.outbox.bytes()
+            + self.work.feed.bytes()
     }
 }

@@ -48,6 +48,6 @@ pub fn write(rows: &mut RowMap, changes: Changes) {
 /// `CodecError`: it is none.
 pub fn row(bytes: &[u8]) -> Result<(), CodecError> {
     proto::same_by_tag!(bytes =>
-        HeaderRow, SessionRow, BlockRow, DeviceRow, PageRow, SentRow, AgentRow, DeskRow, QueuedRow, WantRow, VersionRow, DueRow, TeamRow, SeatRow, LaneRow,
+        HeaderRow, FeedBlockRow, SessionRow, BlockRow, DeviceRow, PageRow, SentRow, AgentRow, DeskRow, QueuedRow, WantRow, VersionRow, DueRow, TeamRow, SeatRow, LaneRow,
     )
 }

@@ -33,6 +33,11 @@ fn party_bytes(party: Party) -> ([u8; 9], usize) {
     }
 }
 
+/// Entries `256 * block + 1 ..= 256 * block + 256` of the feed: `FeedBlockRow`.
+pub(crate) fn feed(block: u64) -> Vec<u8> {
+    key(b'F', &[&block.to_be_bytes()])
+}
+
 /// The session's facts: `SessionRow`.
 pub(crate) fn session(session: SessionId) -> Vec<u8> {
     key(b'S', &[&session.0.to_be_bytes()])

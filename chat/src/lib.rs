@@ -11,6 +11,7 @@ mod checkpoint;
 mod desk;
 mod device;
 mod due;
+mod feed;
 mod find;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -35,6 +36,7 @@ mod tests;
 
 pub use apply::Shard;
 pub use desk::{fault_of_seat, fault_of_site, fault_of_team};
+pub use feed::{FeedItem, FeedPage};
 pub use find::{SessionBrief, SessionsPage};
 pub use history::{HistoryPage, HistoryRange};
 pub use outcome::{ApplyError, Effect, Outcome, Refusal, Reply};

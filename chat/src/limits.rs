@@ -75,6 +75,12 @@ pub const DUE_PER_COMMAND_MAX: usize = 256;
 /// Rows of the waiting queue read at once.
 pub const QUEUE_ROWS_PER_READ: usize = 256;
 
+/// Events that the feed of a shard keeps for those who have not heard of them.
+pub const FEED_KEPT: u64 = 1_000_000;
+/// Entries of the feed in one row.
+pub const FEED_BLOCK: u64 = 256;
+/// Entries of the feed that one read looks at.
+pub const FEED_SCAN_MAX: usize = 2_000;
 /// Events in one block row.
 pub const BLOCK_EVENTS_MAX: u64 = 64;
 /// Bytes of events in one block row; a single larger event has a block of its own.

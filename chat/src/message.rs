@@ -101,7 +101,7 @@ impl Shard {
         };
         let event = session.log.append(sent.ts_ms, body);
         assert_eq!(event.seq, sent.seq, "the answer is the event's place");
-        work.event(id, event);
+        work.event(session.site, id, event);
         match act {
             Some(act) => session.do_act(rows, id, work, &mut self.dues, (from, sent.seq), act)?,
             None if from == Party::Visitor && session.open.is_none() => session.begin(id, work, sent.seq),

@@ -41,6 +41,22 @@ pub(crate) struct HeaderRow {
     pub outbox: Vec<MailsRow>,
     /// The last mail applied of each shard.
     pub inbox: Vec<(ShardId, u64)>,
+    /// The last number of the feed.
+    pub feed: u64,
+}
+
+/// Consecutive entries of the feed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct FeedBlockRow {
+    pub entries: Vec<FeedEntryRow>,
+}
+
+/// An event of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct FeedEntryRow {
+    pub site: SiteId,
+    pub session: SessionId,
+    pub seq: u64,
 }
 
 /// One target of the outbox.
@@ -289,7 +305,8 @@ pub(crate) struct VersionRow {
 }
 
 proto::frozen!(
-    HeaderRow = 20,
+    HeaderRow = 97,
+    FeedBlockRow = 98,
     SessionRow = 94,
     BlockRow = 22,
     DeviceRow = 23,

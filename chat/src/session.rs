@@ -54,7 +54,7 @@ impl Session {
         let event = self.log.append(work.clock_ms, EventBody::Assigned { agent, conversation: open.number });
         self.open = Some(OpenRow { part, ..open.given_to(agent, event.seq) });
         self.last_agent = Some(agent);
-        work.event(id, event);
+        work.event(self.site, id, event);
         if let Some(before) = open.agent {
             work.mail(Mail::Unassigned { agent: before, session: id, conversation: open.number });
         }
@@ -330,7 +330,7 @@ impl Shard {
         let conversation = open.number;
         let event = session.log.append(work.clock_ms, EventBody::Closed { by, conversation, reason });
         let seq = event.seq;
-        work.event(id, event);
+        work.event(session.site, id, event);
         work.mail(Mail::Done { site: session.site, session: id, conversation, agent: open.agent });
         if let Some(agent) = open.agent {
             work.mail(Mail::Unassigned { agent, session: id, conversation });
@@ -409,7 +409,7 @@ impl Shard {
         let part = open.part + 1;
         session.open = Some(OpenRow { agent: None, first_seq: event.seq, waits_again: true, part, ..open });
         let ask = Box::new(Ask { team, but: Some(before), ..Ask::of(&session.about, None) });
-        work.event(id, event);
+        work.event(session.site, id, event);
         work.mail(Mail::Unassigned { agent: before, session: id, conversation });
         work.mail(Mail::Requeued { site, session: id, conversation, part, ask });
         Ok(Reply::Done)

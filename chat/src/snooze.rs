@@ -39,7 +39,7 @@ impl Session {
         let (conversation, by) = (open.number, Party::System);
         let event = self.log.append(work.clock_ms, EventBody::Queued { by, conversation });
         let first_seq = event.seq;
-        work.event(id, event);
+        work.event(self.site, id, event);
         self.wait_again(id, work, OpenRow { first_seq, part: open.part + 1, ..open }, agent);
     }
 

@@ -226,6 +226,12 @@ pub enum ShardCall {
     Hours {
         site: SiteId,
     },
+    /// A linearizable page of at most `limit` of the shard's events of a site, with a number above `after`.
+    Feed {
+        site: SiteId,
+        after: u64,
+        limit: u32,
+    },
 }
 
 /// A conversation that waits for an agent.
@@ -317,6 +323,28 @@ pub enum ShardReply {
     Hours {
         closed: Option<u64>,
     },
+    Feed(FeedPage),
+}
+
+/// Some of a site's events out of one shard, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct FeedPage {
+    pub items: Vec<FeedItem>,
+    /// Go on after this number. A page may be short, or empty, and yet not the last.
+    pub next: u64,
+    /// The shard's last number.
+    pub head: u64,
+    /// The lowest number that is kept.
+    pub first: u64,
+}
+
+/// An event, and where it stands among all of its shard.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct FeedItem {
+    pub number: u64,
+    pub session: SessionId,
+    pub visitor: VisitorId,
+    pub event: Event,
 }
 
 /// Where an agent stands.

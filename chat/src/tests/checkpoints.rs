@@ -309,6 +309,10 @@ impl Pair {
             assert_eq!(real.shard.agent(&real.rows, id).unwrap(), model.shard.agent(&model.rows, id).unwrap());
         }
         assert_eq!(real.shard.desk(&real.rows, SITE).unwrap(), model.shard.desk(&model.rows, SITE).unwrap());
+        let feed = |world: &World, after| world.shard.feed(&world.rows, SITE, after, 300, 90_000).unwrap();
+        for after in [0, 100, 256, model.shard.feed_head()] {
+            assert_eq!(feed(real, after), feed(model, after));
+        }
         assert_eq!(waiting_mails(real, ONE), waiting_mails(model, ONE));
         assert_eq!(real.shard.outbox_targets(), model.shard.outbox_targets());
         assert_eq!(real.shard.clock_ms(), model.shard.clock_ms());

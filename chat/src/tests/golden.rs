@@ -103,7 +103,8 @@ fn desk_row() -> DeskRow {
 fn golden_text() -> String {
     let sent = SentRow { seq: 300, ts_ms: 1_763_700_000_001 };
     let lane = MailsRow { to: ShardId(2), acked: 5, head: 900 };
-    let header = HeaderRow { clock_ms: 1, state_hash: u64::MAX, outbox: vec![lane], inbox: vec![(ShardId(3), 4)] };
+    let header =
+        HeaderRow { clock_ms: 1, state_hash: u64::MAX, outbox: vec![lane], inbox: vec![(ShardId(3), 4)], feed: 300 };
     let agent = AgentRow {
         site: SiteId(7),
         name: "Ada".into(),
@@ -121,6 +122,8 @@ fn golden_text() -> String {
     let lines = [
         ("header key", keys::HEADER.to_vec()),
         ("header", encode(&header)),
+        ("feed key", keys::feed(258)),
+        ("feed", encode(&FeedBlockRow { entries: vec![FeedEntryRow { site: SiteId(7), session: SESSION, seq: 300 }] })),
         ("session key", keys::session(SESSION)),
         ("session", encode(&session_row())),
         ("block key", keys::block(SESSION, 9)),
@@ -311,6 +314,8 @@ proptest! {
     ) {
         let outbox = lanes.into_iter().map(|(to, acked, head)| MailsRow { to: ShardId(to), acked, head }).collect();
         let inbox = inbox.into_iter().map(|(from, seen)| (ShardId(from), seen)).collect();
-        round_trips(&HeaderRow { clock_ms, state_hash, outbox, inbox });
+        round_trips(&HeaderRow { clock_ms, state_hash, outbox, inbox, feed: clock_ms / 2 });
+        let entry = |session: u128| FeedEntryRow { site: SiteId(7), session: SessionId(session), seq: clock_ms };
+        round_trips(&FeedBlockRow { entries: (0..clock_ms % 300).map(|session| entry(session.into())).collect() });
     }
 }

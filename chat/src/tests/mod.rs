@@ -4,6 +4,7 @@ mod acts;
 mod balance;
 mod checkpoints;
 mod desk;
+mod feed;
 mod golden;
 mod mails;
 mod messages;

@@ -332,6 +332,7 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
             draft
         }),
         site().prop_map(|site| ShardCall::Hours { site }),
+        (site(), any::<u64>(), any::<u32>()).prop_map(|(site, after, limit)| ShardCall::Feed { site, after, limit }),
     ]
 }
 
@@ -380,6 +381,15 @@ pub fn agent_state() -> impl Strategy<Value = AgentState> {
     )
 }
 
+fn feed_item() -> impl Strategy<Value = FeedItem> {
+    (any::<u64>(), session(), any::<u128>(), event()).prop_map(|(number, session, visitor, event)| FeedItem {
+        number,
+        session,
+        visitor: VisitorId(visitor),
+        event,
+    })
+}
+
 pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
     prop_oneof![
         any::<(u64, u64, bool)>().prop_map(|(seq, ts_ms, dup)| ShardReply::Sent { seq, ts_ms, dup }),
@@ -395,6 +405,8 @@ pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
         (vec(desk::waiting(), 0..4), any::<u64>()).prop_map(|(waiting, total)| ShardReply::Queue { waiting, total }),
         vec(desk::place(), 0..4).prop_map(ShardReply::Places),
         option::of(any::<u64>()).prop_map(|closed| ShardReply::Hours { closed }),
+        (vec(feed_item(), 0..4), any::<(u64, u64, u64)>())
+            .prop_map(|(items, (next, head, first))| ShardReply::Feed(FeedPage { items, next, head, first })),
     ]
 }
 

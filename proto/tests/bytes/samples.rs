@@ -384,6 +384,7 @@ fn shard_calls() -> Vec<(&'static str, ShardCall)> {
         ("queue", ShardCall::Queue { site: SITE, limit: 50 }),
         ("places", ShardCall::Places { site: SITE, sessions: vec![session] }),
         ("hours", ShardCall::Hours { site: SITE }),
+        ("feed", ShardCall::Feed { site: SITE, after: 251, limit: 100 }),
     ]
 }
 
@@ -429,6 +430,9 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
     let place = |wait_ms| PlaceInQueue { session: SESSION, position: 7, wait_ms, opens_ms: wait_ms.map(|_| NOW_MS) };
     replies.push(("places", ShardReply::Places(vec![place(Some(60_000)), place(None)])));
     replies.push(("hours", ShardReply::Hours { closed: Some(NOW_MS) }));
+    let event = Event { seq: 251, ts_ms: NOW_MS, body: bodies().remove(1).1 };
+    let item = FeedItem { number: 70_000, session: SESSION, visitor: VisitorId(1), event };
+    replies.push(("feed", ShardReply::Feed(FeedPage { items: vec![item], next: 70_000, head: 70_001, first: 1 })));
     replies
 }
 

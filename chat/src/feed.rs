@@ -1,0 +1,207 @@
+//! Owns the order in which a shard's events happened, over all its sessions: for whoever must hear of each of them. Does not hold the
+//! events: sessions do. Invariant: numbers are gapless from 1; an entry stays until `FEED_KEPT` newer ones have come.
+
+use crate::apply::Shard;
+use crate::history::HistoryRange;
+use crate::keys;
+use crate::limits::{FEED_BLOCK, FEED_KEPT, FEED_SCAN_MAX};
+use crate::outcome::ApplyError;
+use crate::rows::{self, Changes, FeedBlockRow, FeedEntryRow, Rows, corrupt};
+use proto::command::Event;
+use proto::ids::{SessionId, SiteId, VisitorId};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// The newest entries in memory, the rest in rows of `FEED_BLOCK` entries each.
+pub(crate) struct Feed {
+    /// Up to `head`; those of the block that is not full, and those that rows do not hold, are here.
+    entries: VecDeque<FeedEntryRow>,
+    head: u64,
+    /// Entries up to here are in rows.
+    written: u64,
+    /// Entries up to here are in the checkpoint under way.
+    writing: u64,
+    /// Blocks below this one are gone, or go with the checkpoint under way.
+    first_block: u64,
+    /// What `first_block` becomes when the checkpoint under way is written.
+    first_block_next: u64,
+}
+
+/// An event of a shard, and where it stands among all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedItem {
+    /// Counts the events of the shard.
+    pub number: u64,
+    pub session: SessionId,
+    pub visitor: VisitorId,
+    pub event: Arc<Event>,
+}
+
+/// Some of a site's events, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedPage {
+    pub items: Vec<FeedItem>,
+    /// Go on after this number.
+    pub next: u64,
+    /// The shard's last number.
+    pub head: u64,
+    /// The lowest number that is kept. A caller who is further back has missed something.
+    pub first: u64,
+}
+
+impl Feed {
+    pub(crate) fn load(rows: &dyn Rows, head: u64) -> Result<Feed, ApplyError> {
+        rows::counted("header", &[head])?;
+        let mut entries = VecDeque::new();
+        if !head.is_multiple_of(FEED_BLOCK) {
+            let block = read_block(rows, head / FEED_BLOCK)?;
+            if block.len() as u64 != head % FEED_BLOCK {
+                return Err(corrupt("feed", "the open block does not end at the head"));
+            }
+            entries = block.into();
+        }
+        let first_block = first_block(head);
+        Ok(Feed { entries, head, written: head, writing: head, first_block, first_block_next: first_block })
+    }
+
+    pub(crate) fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// The lowest number that is kept.
+    fn first(&self) -> u64 {
+        first_block(self.head) * FEED_BLOCK + 1
+    }
+
+    pub(crate) fn push(&mut self, site: SiteId, session: SessionId, seq: u64) {
+        self.head += 1;
+        self.entries.push_back(FeedEntryRow { site, session, seq });
+    }
+
+    /// The lowest number in memory; `head + 1` when there is none.
+    fn memory_first(&self) -> u64 {
+        self.head + 1 - self.entries.len() as u64
+    }
+
+    /// Up to `FEED_SCAN_MAX` entries above `after`, with their numbers.
+    fn read(&self, rows: &dyn Rows, after: u64) -> Result<Vec<(u64, FeedEntryRow)>, ApplyError> {
+        let mut next = after.max(self.first() - 1) + 1;
+        let mut found = Vec::new();
+        while next < self.memory_first() && found.len() < FEED_SCAN_MAX {
+            let block = (next - 1) / FEED_BLOCK;
+            let first = block * FEED_BLOCK + 1;
+            let entries = read_block(rows, block)?;
+            let known = (first..).zip(entries).filter(|(number, _)| *number >= next && *number < self.memory_first());
+            let before = found.len();
+            found.extend(known);
+            if found.len() == before {
+                return Err(corrupt("feed", "entries below the head are missing"));
+            }
+            next = found.last().map_or(next, |(number, _)| number + 1);
+        }
+        while next <= self.head && found.len() < FEED_SCAN_MAX {
+            let index = usize::try_from(next - self.memory_first()).expect("entries in memory are countable");
+            found.push((next, self.entries[index]));
+            next += 1;
+        }
+        found.truncate(FEED_SCAN_MAX);
+        Ok(found)
+    }
+
+    pub(crate) fn save(&mut self, out: &mut Changes) {
+        self.writing = self.head;
+        self.first_block_next = first_block(self.head);
+        for block in self.first_block..self.first_block_next {
+            out.push((keys::feed(block), None));
+        }
+        if self.head == self.written {
+            return;
+        }
+        let memory_first = self.memory_first();
+        for block in self.written / FEED_BLOCK..=(self.head - 1) / FEED_BLOCK {
+            let (first, last) = (block * FEED_BLOCK + 1, self.head.min((block + 1) * FEED_BLOCK));
+            let entries = (first..=last).map(|number| {
+                let index = usize::try_from(number - memory_first).expect("unwritten blocks are in memory");
+                self.entries[index]
+            });
+            rows::save(out, keys::feed(block), &FeedBlockRow { entries: entries.collect() });
+        }
+    }
+
+    /// The checkpoint ended: sheds what rows hold, but for the block that is not full.
+    pub(crate) fn saved(&mut self, written: bool) {
+        if !written {
+            return;
+        }
+        self.written = self.writing;
+        self.first_block = self.first_block_next;
+        let keep_from = self.written / FEED_BLOCK * FEED_BLOCK + 1;
+        while self.memory_first() < keep_from && self.entries.pop_front().is_some() {}
+        if self.entries.capacity() > 8 * FEED_BLOCK as usize {
+            self.entries.shrink_to(2 * FEED_BLOCK as usize);
+        }
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.entries.len() * size_of::<FeedEntryRow>()
+    }
+
+    pub(crate) fn dirty_bytes(&self) -> usize {
+        (self.head - self.written) as usize * size_of::<FeedEntryRow>()
+    }
+}
+
+/// The first block of which an entry is kept.
+fn first_block(head: u64) -> u64 {
+    head.saturating_sub(FEED_KEPT) / FEED_BLOCK
+}
+
+fn read_block(rows: &dyn Rows, block: u64) -> Result<Vec<FeedEntryRow>, ApplyError> {
+    let row: Option<FeedBlockRow> = rows::read(rows, "feed", &keys::feed(block))?;
+    let row = row.ok_or_else(|| corrupt("feed", "a block below the head is missing"))?;
+    if row.entries.len() as u64 > FEED_BLOCK {
+        return Err(corrupt("feed", "a block is too long"));
+    }
+    Ok(row.entries)
+}
+
+impl Shard {
+    /// The number of the shard's last event.
+    pub fn feed_head(&self) -> u64 {
+        self.work.feed.head()
+    }
+
+    /// Up to `limit` events of a site with a number above `after`, and about `bytes_max` bytes. A page looks at a bounded number of events,
+    /// so it may be short, or empty, and yet not the last: go on while `next` is below `head`.
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn feed(
+        &self,
+        rows: &dyn Rows,
+        site: SiteId,
+        after: u64,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<FeedPage, ApplyError> {
+        let feed = &self.work.feed;
+        let (head, first) = (feed.head(), feed.first());
+        let mut page = FeedPage { items: Vec::new(), next: after.min(head), head, first };
+        let mut bytes = 0;
+        for (number, entry) in feed.read(rows, page.next)? {
+            if entry.site == site {
+                if page.items.len() >= limit || bytes >= bytes_max {
+                    break;
+                }
+                let FeedEntryRow { session, seq, .. } = entry;
+                let found = self.history(rows, session, HistoryRange::After(seq - 1), 1, usize::MAX)?;
+                let event = found.into_iter().flat_map(|page| page.events).find(|event| event.seq == seq);
+                let event = event.ok_or_else(|| corrupt("feed", "it names an event that is not there"))?;
+                let visitor = self.with_session(rows, session, |session| session.visitor)?.unwrap_or_default();
+                bytes += crate::log::event_bytes(&event);
+                page.items.push(FeedItem { number, session, visitor, event });
+            }
+            page.next = number;
+        }
+        Ok(page)
+    }
+}
