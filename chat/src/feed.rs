@@ -185,7 +185,7 @@ impl Shard {
     ) -> Result<FeedPage, ApplyError> {
         let feed = &self.work.feed;
         let (head, first) = (feed.head(), feed.first());
-        let mut page = FeedPage { items: Vec::new(), next: after.min(head), head, first };
+        let mut page = FeedPage { items: Vec::new(), next: after.max(first - 1).min(head), head, first };
         let mut bytes = 0;
         for (number, entry) in feed.read(rows, page.next)? {
             if entry.site == site {

@@ -4,9 +4,13 @@
 use cluster::shard::Shard;
 use proto::client::limits::QUEUE_LIMIT_MAX;
 use proto::ids::{SessionId, SiteId};
-use proto::peer::ShardReply;
+use proto::peer::{FeedItem, FeedPage, ShardReply};
 use std::sync::Arc;
 
+/// Events in one page of a feed.
+const FEED_ITEMS_MAX: u32 = 1_000;
+/// About so many bytes of events are in one page of a feed.
+const FEED_BYTES_MAX: usize = 1 << 20;
 /// Sessions in one question.
 pub const PLACES_MAX: usize = 1_000;
 
@@ -41,4 +45,30 @@ pub fn hours(shard: &Arc<Shard>, site: SiteId) -> ShardReply {
         Ok(closed) => ShardReply::Hours { closed },
         Err(error) => shard.halt(&error.to_string()),
     }
+}
+
+/// What happened at a site in this shard, behind that number, out of applied state: it is committed, whoever leads by now.
+pub async fn feed(shard: &Arc<Shard>, site: SiteId, after: u64, limit: u32) -> ShardReply {
+    let limit = limit.min(FEED_ITEMS_MAX) as usize;
+    if shard.serving().is_none() {
+        return shard.not_leader();
+    }
+    let mut found = shard.peek(|state, rows| state.feed(rows, site, after, limit, FEED_BYTES_MAX));
+    if matches!(&found, Ok(page) if page.head < after) {
+        // The caller has come further: this leader may have been deposed.
+        match shard.read(|state, rows| state.feed(rows, site, after, limit, FEED_BYTES_MAX)).await {
+            Ok(read) => found = read,
+            Err(reply) => return reply,
+        }
+    }
+    let page = match found {
+        Ok(page) => page,
+        Err(error) => return shard.halt(&error.to_string()),
+    };
+    let item = |item: chat::FeedItem| {
+        let chat::FeedItem { number, session, visitor, event } = item;
+        FeedItem { number, session, visitor, event: (*event).clone() }
+    };
+    let chat::FeedPage { items, next, head, first } = page;
+    ShardReply::Feed(FeedPage { items: items.into_iter().map(item).collect(), next, head, first })
 }

@@ -95,7 +95,7 @@ fn target(call: &ShardCall) -> Option<Target> {
         | ShardCall::History { session, .. }
         | ShardCall::Typing { session, .. } => Some(Target::Session(*session)),
         ShardCall::AttachAgent { agent, .. } | ShardCall::DetachAgent { agent } => Some(Target::Agent(*agent)),
-        ShardCall::Queue { .. } | ShardCall::Places { .. } | ShardCall::Hours { .. } => None,
+        ShardCall::Queue { .. } | ShardCall::Places { .. } | ShardCall::Hours { .. } | ShardCall::Feed { .. } => None,
     }
 }
 
@@ -114,6 +114,10 @@ impl Hooks for NodeHooks {
                     self.hub.spawn(async move { reply.send(crate::desk::queue(&shard, site, limit).await) });
                 }
                 ShardCall::Places { site, sessions } => reply.send(crate::desk::places(shard, *site, sessions)),
+                ShardCall::Feed { site, after, limit } => {
+                    let (shard, site, after, limit) = (shard.clone(), *site, *after, *limit);
+                    self.hub.spawn(async move { reply.send(crate::desk::feed(&shard, site, after, limit).await) });
+                }
                 ShardCall::Hours { site } => reply.send(crate::desk::hours(shard, *site)),
                 _ => reply.send(proto::peer::ShardReply::Unknown),
             },

@@ -64,6 +64,11 @@ impl Router {
         target.shard(self.shards)
     }
 
+    /// Every data shard, ascending.
+    pub fn shards(&self) -> Vec<ShardId> {
+        (1..=self.shards).map(ShardId).collect()
+    }
+
     /// A replica of the shard now runs here.
     pub fn add_local(&self, shard: Arc<Shard>) {
         self.local.write().insert(shard.id, shard);

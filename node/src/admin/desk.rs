@@ -283,7 +283,7 @@ fn sorted<T: Ord>(mut list: Vec<T>) -> Vec<T> {
     list
 }
 
-fn site_of(app: &App, name: &str) -> Result<SiteId, Problem> {
+pub fn site_of(app: &App, name: &str) -> Result<SiteId, Problem> {
     let site = read_meta(app, |state| state.site_by_name(name).map(|(site, _)| site))?;
     site.ok_or_else(|| Problem::not_found("no such site"))
 }

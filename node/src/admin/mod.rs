@@ -14,6 +14,7 @@ mod ask;
 mod backups;
 mod desk;
 mod drills;
+mod events;
 pub(crate) mod fuzzing;
 mod log;
 mod message_trace;

@@ -58,6 +58,11 @@ impl Problem {
         Problem::new(StatusCode::CONFLICT, detail)
     }
 
+    /// What was there once is not kept any more.
+    pub fn gone(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::GONE, detail)
+    }
+
     /// The rules say no; the same again gets the same answer.
     pub fn refused(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)

@@ -3,8 +3,8 @@
 
 use super::route::Route;
 use super::{
-    accounts, backups, desk, drills, log, message_trace, move_session, nodes, profile, sessions, settings, shards,
-    sockets, tokens, upgrade,
+    accounts, backups, desk, drills, events, log, message_trace, move_session, nodes, profile, sessions, settings,
+    shards, sockets, tokens, upgrade,
 };
 use actix_web::web;
 use proto::command::Role::{Admin, Operator, Viewer};
@@ -176,6 +176,16 @@ fn of_desks() -> Vec<Route> {
             || web::get().to(desk::show),
         )
         .answers::<desk::DeskView>(200),
+        Route::get(
+            "/admin/v1/sites/{site}/events",
+            Viewer,
+            "events list",
+            "What happened at a site, from a cursor on",
+            || web::get().to(events::list),
+        )
+        .query::<events::EventsQuery>()
+        .answers::<events::Events>(200)
+        .also(&[410]),
         Route::get("/admin/v1/sites/{site}/queue", Viewer, "desks queue", "Who waits at a site", || {
             web::get().to(desk::queue)
         })

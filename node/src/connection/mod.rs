@@ -11,5 +11,5 @@ mod verbs;
 
 pub use actor::upgrade;
 pub use outbox::{Pumped, Subscription, WAITING_BYTES_MAX};
-pub use socket::{Socket, Who, client_party, error_of};
+pub use socket::{Socket, Who, client_event, client_party, error_of};
 pub use verbs::take;

@@ -115,7 +115,8 @@ impl SessionActorState {
             | ShardCall::DetachAgent { .. }
             | ShardCall::Queue { .. }
             | ShardCall::Places { .. }
-            | ShardCall::Hours { .. } => reply.send(ShardReply::Unknown),
+            | ShardCall::Hours { .. }
+            | ShardCall::Feed { .. } => reply.send(ShardReply::Unknown),
         }
     }
 

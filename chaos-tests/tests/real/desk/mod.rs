@@ -3,6 +3,7 @@
 
 mod acts;
 mod complaints;
+mod events;
 mod race;
 mod supervisors;
 
