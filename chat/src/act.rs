@@ -3,6 +3,7 @@
 
 use crate::apply::Work;
 use crate::due::Dues;
+use crate::history::{self, HistoryRange};
 use crate::limits::{
     EDIT_WITHIN_MS, EMOJI_BYTES_MAX, LABEL_BYTES_MAX, LABELS_MAX, MENTIONS_MAX, RECALL_WITHIN_MS, SEEN_LOOK_MAX,
     SNOOZE_MS_MAX,
@@ -14,6 +15,7 @@ use crate::session::Session;
 use proto::act::Act;
 use proto::command::{Event, EventBody, Mail, Party};
 use proto::ids::{SessionId, SiteId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Who does it, and when.
@@ -171,10 +173,11 @@ impl Session {
 
     /// No text of the message stays: neither the first one nor those that it was given later.
     fn recall(&mut self, rows: &dyn Rows, id: SessionId, target: u64) -> Result<(), ApplyError> {
-        for seq in target..=self.log.head() {
-            let Some(event) = self.log.find(rows, id, seq)? else { continue };
+        let range = HistoryRange::After(target - 1);
+        let page = history::read(rows, id, &self.log, range, usize::MAX, usize::MAX)?;
+        let emptied = |event: &Arc<Event>| {
             let body = match &event.body {
-                EventBody::Message { from, device, n, cid, .. } if seq == target => EventBody::Message {
+                EventBody::Message { from, device, n, cid, .. } if event.seq == target => EventBody::Message {
                     from: *from,
                     device: device.clone(),
                     n: *n,
@@ -182,15 +185,16 @@ impl Session {
                     text: String::new(),
                     reply_to: None,
                 },
-                EventBody::Act { from, device, n, cid, act: Act::Edit { seq: edited, .. } } if *edited == target => {
+                EventBody::Act { from, device, n, cid, act: Act::Edit { seq, .. } } if *seq == target => {
                     let act = Act::Edit { seq: target, text: String::new() };
                     EventBody::Act { from: *from, device: device.clone(), n: *n, cid: cid.clone(), act }
                 }
-                _ => continue,
+                _ => return None,
             };
-            self.log.amend(rows, id, seq, body)?;
-        }
-        Ok(())
+            Some((event.seq, body))
+        };
+        let changes: BTreeMap<u64, EventBody> = page.events.iter().filter_map(emptied).collect();
+        self.log.amend(rows, id, changes)
     }
 }
 

@@ -75,24 +75,30 @@ impl Log {
         Ok(events.into_iter().find(|event| event.seq == seq))
     }
 
-    /// Gives the event at `seq` another body. Its seq and time stay.
+    /// Gives events, by seq, another body. Their seqs and times stay. Each block is read and put once.
     pub(crate) fn amend(
         &mut self,
         rows: &dyn Rows,
         session: SessionId,
-        seq: u64,
-        body: EventBody,
+        mut changes: BTreeMap<u64, EventBody>,
     ) -> Result<(), ApplyError> {
-        let (first, mut events) = match self.memory_block(seq) {
-            Some(block) => block,
-            None => self.stored_block(rows, session, seq)?,
-        };
-        let Some(event) = events.iter_mut().find(|event| event.seq == seq) else {
-            return Err(corrupt("block", "an event below the head is missing"));
-        };
-        *event = Arc::new(Event { seq, ts_ms: event.ts_ms, body });
-        self.replace(Arc::clone(event));
-        self.amended.put(first, events);
+        while let Some(seq) = changes.keys().next().copied() {
+            let (first, mut events) = match self.memory_block(seq) {
+                Some(block) => block,
+                None => self.stored_block(rows, session, seq)?,
+            };
+            let left = changes.len();
+            for event in &mut events {
+                if let Some(body) = changes.remove(&event.seq) {
+                    *event = Arc::new(Event { seq: event.seq, ts_ms: event.ts_ms, body });
+                    self.replace(Arc::clone(event));
+                }
+            }
+            if changes.len() == left {
+                return Err(corrupt("block", "an event below the head is missing"));
+            }
+            self.amended.put(first, events);
+        }
         Ok(())
     }
 

@@ -127,7 +127,7 @@ impl Shard {
     }
 }
 
-fn read(
+pub(crate) fn read(
     rows: &dyn Rows,
     session: SessionId,
     log: &Log,

@@ -117,7 +117,15 @@ impl Session {
         self.conversations += 1;
         self.labels.clear();
         let conversation = self.conversations;
-        let open = OpenRow { number: conversation, first_seq, agent: None, waits_again: false, part: 0, snoozed: None };
+        let open = OpenRow {
+            number: conversation,
+            first_seq,
+            agent: None,
+            waits_again: false,
+            part: 0,
+            snoozed: None,
+            team: None,
+        };
         self.open = Some(open);
         let last = self.last_agent.map(|agent| (agent, self.closed_ms));
         let ask = Box::new(Ask::of(&self.about, last));

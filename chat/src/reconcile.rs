@@ -29,8 +29,18 @@ pub struct Reconciliation {
     wants: BTreeMap<(SiteId, SessionId, u64), (u64, u64, NeedRow)>,
     agents: BTreeSet<AgentId>,
     sessions: u64,
-    /// Conversations that were laid aside: site, session, and when they come back.
-    snoozed: Vec<(SiteId, SessionId, u64, DueRow)>,
+    /// Conversations that were laid aside.
+    snoozed: Vec<Snoozed>,
+}
+
+/// A conversation that was laid aside, and comes back.
+struct Snoozed {
+    site: SiteId,
+    session: SessionId,
+    agent: AgentId,
+    /// Milliseconds since 1970.
+    until_ms: u64,
+    wake: DueRow,
 }
 
 /// An open conversation, as its session has it.
@@ -88,7 +98,8 @@ impl Reconciliation {
             let session = keys::last_session(key).ok_or_else(|| rows::corrupt("session", "its key is too short"))?;
             if let Some(snoozed) = open.snoozed {
                 let wake = DueRow::Wake { conversation: open.number, part: open.part };
-                self.snoozed.push((row.site, session, snoozed.until_ms, wake));
+                let (site, agent, until_ms) = (row.site, snoozed.agent, snoozed.until_ms);
+                self.snoozed.push(Snoozed { site, session, agent, until_ms, wake });
                 return Ok(());
             }
             let talk = Talk {
@@ -134,8 +145,11 @@ impl Reconciliation {
     /// The highest ids that any row names.
     pub fn ids(&self) -> IdsSeen {
         let of_talks = self.talks.values().flatten().filter_map(|talk| talk.agent);
-        let agent = self.agents.iter().copied().chain(of_talks).map(|id| id.0).chain([self.seat_max]).max();
-        let site = self.talks.keys().chain(&self.desks).map(|id| id.0).max();
+        let of_snoozed = self.snoozed.iter().map(|one| one.agent);
+        let agents = self.agents.iter().copied().chain(of_talks).chain(of_snoozed);
+        let agent = agents.map(|id| id.0).chain([self.seat_max]).max();
+        let of_snoozed = self.snoozed.iter().map(|one| &one.site);
+        let site = self.talks.keys().chain(&self.desks).chain(of_snoozed).map(|id| id.0).max();
         IdsSeen { agent: agent.unwrap_or(0), site: site.unwrap_or(0) }
     }
 
@@ -173,8 +187,9 @@ impl Reconciliation {
         }
         self.settle_agents(shard, rows, name, &mut out)?;
         let here = |session| Target::Session(session).shard(self.shards) == shard;
-        for (site, session, due_ms, wake) in self.snoozed.iter().filter(|(_, session, ..)| here(*session)) {
-            out.insert(keys::due(*due_ms, *site, *session), Some(proto::codec::encode(wake)));
+        for one in self.snoozed.iter().filter(|one| here(one.session)) {
+            let key = keys::due(one.until_ms, crate::snooze::NO_SITE, one.session);
+            out.insert(key, Some(proto::codec::encode(&one.wake)));
         }
         if let Some(header) = rows::read::<HeaderRow>(rows, "header", keys::HEADER)? {
             // The seqs of mails begin anew on both sides.

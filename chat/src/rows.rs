@@ -109,6 +109,8 @@ pub(crate) struct OpenRow {
     pub part: u64,
     /// It is with nobody, and does not wait.
     pub snoozed: Option<SnoozeRow>,
+    /// The team that it was given to last, by somebody who had it.
+    pub team: Option<TeamId>,
 }
 
 /// A conversation that was laid aside.

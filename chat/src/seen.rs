@@ -99,35 +99,53 @@ impl Shard {
         if from >= head {
             return Ok(Since { none_was_open: false, changes: Vec::new() });
         }
-        // With the last that were seen: after a close, and before all, none is open. What agents do meanwhile changes nothing in that.
-        let after = from.saturating_sub(SEEN_BACK);
+        // With the last that were seen: after a close, and before all, none is open. Acts do not say; then it is looked further back.
+        let near = self.looked_at(rows, id, from, head, SEEN_BACK)?;
+        let (was_open, changes) = match near {
+            (None, _) => self.looked_at(rows, id, from, head, SEEN_LOOK_MAX)?,
+            known => known,
+        };
+        Ok(Since { none_was_open: was_open == Some(false), changes })
+    }
+
+    /// Whether a conversation was open after event `from`, if that many events up to it say so; and what has come since.
+    fn looked_at(
+        &self,
+        rows: &dyn Rows,
+        id: SessionId,
+        from: u64,
+        head: u64,
+        back: u64,
+    ) -> Result<(Option<bool>, Vec<Change>), ApplyError> {
+        let after = from.saturating_sub(back);
         let limit = usize::try_from(head - after).expect("SEEN_LOOK_MAX is small");
         let page = self.history(rows, id, HistoryRange::After(after), limit, usize::MAX)?;
-        let mut since = Since { none_was_open: from == 0, changes: Vec::new() };
+        let mut was_open = (after == 0).then_some(false);
+        let mut changes = Vec::new();
         for event in page.into_iter().flat_map(|page| page.events) {
             if event.seq <= from {
-                since.none_was_open = is_none_open_after(&event.body).unwrap_or(since.none_was_open);
+                was_open = is_open_after(&event.body).or(was_open);
                 continue;
             }
             match event.body {
-                EventBody::Closed { .. } => since.changes.push(Change::Closed),
-                EventBody::Assigned { agent, .. } => since.changes.push(Change::Assigned(agent)),
-                EventBody::Queued { .. } => since.changes.push(Change::Queued),
-                EventBody::Act { act: Act::Snooze { .. }, .. } => since.changes.push(Change::Snoozed),
+                EventBody::Closed { .. } => changes.push(Change::Closed),
+                EventBody::Assigned { agent, .. } => changes.push(Change::Assigned(agent)),
+                EventBody::Queued { .. } => changes.push(Change::Queued),
+                EventBody::Act { act: Act::Snooze { .. }, .. } => changes.push(Change::Snoozed),
                 EventBody::Act { .. } | EventBody::Message { .. } => {}
             }
         }
-        Ok(since)
+        Ok((was_open, changes))
     }
 }
 
-/// Whether an event leaves no conversation open; `None`: it does not say.
-fn is_none_open_after(body: &EventBody) -> Option<bool> {
+/// Whether an event leaves a conversation open; `None`: it does not say.
+fn is_open_after(body: &EventBody) -> Option<bool> {
     match body {
-        EventBody::Closed { .. } => Some(true),
+        EventBody::Closed { .. } => Some(false),
         EventBody::Message { from: Party::System, .. } => None,
-        EventBody::Message { .. } | EventBody::Assigned { .. } | EventBody::Queued { .. } => Some(false),
-        EventBody::Act { act: Act::Reopen { .. }, .. } => Some(false),
+        EventBody::Message { .. } | EventBody::Assigned { .. } | EventBody::Queued { .. } => Some(true),
+        EventBody::Act { act: Act::Reopen { .. } | Act::Snooze { .. }, .. } => Some(true),
         EventBody::Act { .. } => None,
     }
 }

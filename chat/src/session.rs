@@ -66,7 +66,7 @@ impl OpenRow {
     /// Who takes a conversation that another agent had begins with the event that says so, or, when it waited in between, behind the
     /// one that says that: an earlier one would end the subscription.
     fn given_to(self, agent: AgentId, seq: u64) -> OpenRow {
-        let first_seq = match self.agent {
+        let first_seq = match self.agent.or(self.snoozed.map(|snoozed| snoozed.agent)) {
             Some(_) => seq,
             None => self.first_seq + u64::from(self.waits_again),
         };
@@ -352,7 +352,7 @@ impl Shard {
         let session = session.change();
         if session.unsnooze(id, work, &mut self.dues).is_some() {
             // The desk does not know of it; what it does about it comes too late.
-            let ask = Box::new(Ask::of(&session.about, None));
+            let ask = Box::new(Ask { team: open.team.or(session.about.team), ..Ask::of(&session.about, None) });
             work.mail(Mail::Requeued { site, session: id, conversation, part: open.part, ask });
         }
         session.give(work, id, open, agent, part);
@@ -407,7 +407,9 @@ impl Shard {
         let session = session.change();
         let event = session.log.append(work.clock_ms, EventBody::Queued { by, conversation });
         let part = open.part + 1;
-        session.open = Some(OpenRow { agent: None, first_seq: event.seq, waits_again: true, part, ..open });
+        let named = team.or(open.team);
+        session.open =
+            Some(OpenRow { agent: None, first_seq: event.seq, waits_again: true, part, team: named, ..open });
         let ask = Box::new(Ask { team, but: Some(before), ..Ask::of(&session.about, None) });
         work.event(session.site, id, event);
         work.mail(Mail::Unassigned { agent: before, session: id, conversation });

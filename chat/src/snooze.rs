@@ -9,7 +9,14 @@ use crate::rows::{DueRow, OpenRow, Rows, SnoozeRow};
 use crate::session::{self, Session};
 use proto::command::{EventBody, Mail, Party};
 use proto::desk::Ask;
-use proto::ids::{AgentId, SessionId};
+use proto::ids::{AgentId, SessionId, SiteId};
+
+/// No site has this number: what a desk does about the session at the same time, if both live in one shard, is another row.
+pub(crate) const NO_SITE: SiteId = SiteId(0);
+
+fn wake_at(due_ms: u64, session: SessionId) -> Due {
+    Due { due_ms, site: NO_SITE, session }
+}
 
 impl Session {
     /// The agent lays the open conversation aside.
@@ -18,8 +25,7 @@ impl Session {
         let (conversation, part) = (open.number, open.part + 1);
         let snoozed = Some(SnoozeRow { agent, until_ms });
         self.open = Some(OpenRow { agent: None, part, snoozed, ..open });
-        let due = Due { due_ms: until_ms, site: self.site, session: id };
-        dues.put(due, work.tick, DueRow::Wake { conversation, part });
+        dues.put(wake_at(until_ms, id), work.tick, DueRow::Wake { conversation, part });
         // For the desk it is over.
         work.mail(Mail::Done { site: self.site, session: id, conversation, agent: Some(agent) });
         work.mail(Mail::Unassigned { agent, session: id, conversation });
@@ -28,7 +34,7 @@ impl Session {
     /// A snoozed conversation is that no longer; whose it was. What becomes of it is the caller's.
     pub(crate) fn unsnooze(&mut self, id: SessionId, work: &Work, dues: &mut Dues) -> Option<AgentId> {
         let snoozed = self.open.as_mut()?.snoozed.take()?;
-        dues.remove(Due { due_ms: snoozed.until_ms, site: self.site, session: id }, work.tick);
+        dues.remove(wake_at(snoozed.until_ms, id), work.tick);
         Some(snoozed.agent)
     }
 
@@ -49,7 +55,7 @@ impl Session {
         self.wait_again(
             id,
             work,
-            OpenRow { number, first_seq, agent: None, waits_again: true, part, snoozed: None },
+            OpenRow { number, first_seq, agent: None, waits_again: true, part, snoozed: None, team: None },
             agent,
         );
     }
@@ -57,7 +63,8 @@ impl Session {
     fn wait_again(&mut self, id: SessionId, work: &mut Work, open: OpenRow, back: AgentId) {
         let OpenRow { number: conversation, part, .. } = open;
         self.open = Some(OpenRow { agent: None, waits_again: true, ..open });
-        let ask = Box::new(Ask { back: Some(back), ..Ask::of(&self.about, None) });
+        let team = open.team.or(self.about.team);
+        let ask = Box::new(Ask { back: Some(back), team, ..Ask::of(&self.about, None) });
         work.mail(Mail::Requeued { site: self.site, session: id, conversation, part, ask });
     }
 }

@@ -65,19 +65,17 @@ pub async fn watch(hub: Weak<Hub>) {
         let sites: Vec<SiteId> = node.with_meta(|state| state.sites.keys().copied().collect()).unwrap_or_default();
         for site in sites {
             let Some(shard) = node.router.local(node.router.shard_of(Target::Desk(site))) else { continue };
-            look(&shard, site).await;
+            look(&shard, site);
         }
     }
 }
 
-async fn look(shard: &Arc<Shard>, site: SiteId) {
+fn look(shard: &Arc<Shard>, site: SiteId) {
     let Ok(Some((hours, told))) = shard.peek(|state, rows| state.hours(rows, site)) else { return };
     let closed = closed_until(&hours, now_ms());
     if closed != told && shard.serving().is_some() {
-        let (reply, done) = tokio::sync::oneshot::channel();
-        shard.propose(&Command::Hours { site, closed }, ReplyTo::Once(reply));
-        // What became of it the next look shows.
-        let _ = done.await;
+        // What becomes of it the next look shows: a shard without a quorum must not hold up the sites of others.
+        shard.propose(&Command::Hours { site, closed }, ReplyTo::Nobody);
     }
 }
 

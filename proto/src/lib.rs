@@ -7,6 +7,7 @@ pub mod codec;
 pub mod command;
 pub mod desk;
 pub mod failpoints;
+pub mod feed;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ids;

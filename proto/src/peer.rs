@@ -3,6 +3,7 @@
 
 use crate::command::{Command, Event, NodeAddress, OnceState, Party, TokenHash};
 use crate::desk::SeatState;
+pub use crate::feed::{FeedItem, FeedPage};
 use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use bincode::{Decode, Encode};
 
@@ -324,27 +325,6 @@ pub enum ShardReply {
         closed: Option<u64>,
     },
     Feed(FeedPage),
-}
-
-/// Some of a site's events out of one shard, oldest first.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct FeedPage {
-    pub items: Vec<FeedItem>,
-    /// Go on after this number. A page may be short, or empty, and yet not the last.
-    pub next: u64,
-    /// The shard's last number.
-    pub head: u64,
-    /// The lowest number that is kept.
-    pub first: u64,
-}
-
-/// An event, and where it stands among all of its shard.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct FeedItem {
-    pub number: u64,
-    pub session: SessionId,
-    pub visitor: VisitorId,
-    pub event: Event,
 }
 
 /// Where an agent stands.

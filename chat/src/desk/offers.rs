@@ -190,6 +190,20 @@ impl At<'_> {
         self.dues.put(Due { due_ms, site: self.site, session }, self.work.tick, DueRow::Absent { since_ms });
     }
 
+    /// Somebody was given a conversation, there or not: who is not, and does not come, loses it as any other.
+    pub(super) fn missed_if_gone(&mut self, agent: AgentId) {
+        let is_gone = self.desk.seats.get(&agent).is_some_and(|seat| seat.state == SeatState::Offline);
+        if is_gone {
+            let now_ms = self.work.clock_ms;
+            self.desk.change().change_seat(agent, |seat| {
+                if seat.gone_ms == 0 {
+                    seat.gone_ms = now_ms;
+                }
+            });
+            self.watch_absence(agent);
+        }
+    }
+
     /// An agent who has been away all that time loses what is open. Asked again as long as the seat counts anything: what was under
     /// way to the agent comes later.
     fn absent(&mut self, agent: AgentId, since_ms: u64) {

@@ -166,7 +166,7 @@ impl Shard {
     /// # Errors
     /// `ApplyError` when rows cannot be read.
     pub fn closed_until(&self, rows: &dyn Rows, site: SiteId) -> Result<Option<u64>, ApplyError> {
-        self.read_desk(rows, site, |desk| Ok(desk.closed))
+        Ok(self.hours(rows, site)?.and_then(|(_, closed)| closed))
     }
 
     /// How many of its team are served before this one, as long as nobody comes who is more urgent.

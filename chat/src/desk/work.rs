@@ -188,6 +188,7 @@ impl Shard {
             WantRow { part, place: PlaceRow::Assigned { agent, offer: 0, turn: 0 }, ..want.clone() },
             agent,
         );
+        at.missed_if_gone(agent);
         at.serve_freed(&want)
     }
 

@@ -5,7 +5,8 @@ use crate::limits::{EDIT_WITHIN_MS, LABELS_MAX, MENTIONS_PER_AGENT_MAX, RECALL_W
 use crate::{HistoryRange, Outcome, Refusal, Reply};
 use proto::act::Act;
 use proto::command::{Command, Event, EventBody, Mail, Party};
-use proto::ids::{AgentId, SiteId};
+use proto::desk::{SeatRules, TeamRules};
+use proto::ids::{AgentId, SiteId, TeamId};
 use std::sync::Arc;
 
 const ADA: Party = Party::Agent(AgentId(4));
@@ -297,6 +298,9 @@ fn only_its_agent_snoozes_or_closes_a_snoozed_conversation_and_an_operator_moves
     world.apply(Command::Reassign { session: session(1), agent: AgentId(5) });
     world.settle();
     assert_eq!(world.holder(), Some(AgentId(5)));
+    let open = world.shard.session(&world.rows, session(1)).unwrap().unwrap().open.unwrap();
+    let given = world.events().last().unwrap().seq;
+    assert_eq!(open.first_seq, given, "an earlier event would end Bob's subscription");
     let seats = world.shard.desk(&world.rows, SITE).unwrap().seats;
     let open: Vec<(u64, u32)> = seats.iter().map(|seat| (seat.agent.0, seat.open)).collect();
     assert_eq!(open, [(4, 0), (5, 1)]);
@@ -309,8 +313,11 @@ fn only_its_agent_snoozes_or_closes_a_snoozed_conversation_and_an_operator_moves
     assert_eq!(world.reply(close(1, BOB)), Reply::Rejected(Refusal::NotYours));
     assert!(matches!(world.reply(close(1, ADA)), Reply::Closed { seq: Some(_) }));
     world.settle();
+    let events = world.events().len();
+    world.now_ms += 60_000;
     world.apply(Command::Tick);
-    assert_eq!(world.shard.next_due_ms(), None);
+    world.settle();
+    assert_eq!((world.holder(), world.events().len()), (None, events), "nothing is left to wake");
 }
 
 #[test]
@@ -351,4 +358,60 @@ fn a_close_says_why_and_what_agents_do_after_it_does_not_open_anything() {
     let waits = Mail::Want { site: SITE, session: session(1), conversation: 2, ask: Box::default() };
     let is_want = |mail: &Mail| matches!((mail, &waits), (Mail::Want { conversation: a, .. }, Mail::Want { conversation: b, .. }) if a == b);
     assert!(waiting_mails(&world, ONE).iter().any(is_want));
+}
+
+#[test]
+fn a_late_close_is_for_what_was_open_however_many_acts_lie_between() {
+    // A note before the first message.
+    let mut world = World::alone();
+    world.apply(open(1));
+    world.apply(login(4));
+    world.act(ADA, note("a regular of the shop", &[]));
+    world.apply(say(1, Party::Visitor, 1, "hello"));
+    let close = |seen| Command::CloseSeen { session: session(1), by: Party::Visitor, seen, reason: String::new() };
+    assert_eq!(world.reply(close(1)), Reply::Closed { seq: None });
+    // And a hundred after a close.
+    assert_eq!(world.reply(close(2)), Reply::Closed { seq: Some(3) });
+    (0..100).for_each(|_| drop(world.act(ADA, note("again", &[]))));
+    world.apply(say(1, Party::Visitor, 2, "one more thing"));
+    assert_eq!(world.reply(close(103)), Reply::Closed { seq: None });
+    assert_eq!(world.reply(close(104)), Reply::Closed { seq: Some(105) });
+}
+
+#[test]
+fn a_snoozed_conversation_comes_back_to_the_team_that_it_was_given_to() {
+    let mut world = with_talk();
+    let rules = TeamRules { name: "two".into(), ..TeamRules::default() };
+    world.apply(Command::PutTeam { site: SITE, team: TeamId(2), rules: Some(rules) });
+    let seat = SeatRules { teams: vec![TeamId(2)], capacity: 3, channels: Vec::new(), skills: Vec::new() };
+    world.apply(Command::PutSeat { site: SITE, agent: AgentId(5), rules: seat });
+    world.apply(presence(5, true));
+    let release = Command::Release { session: session(1), by: ADA, seen: u64::MAX, team: Some(TeamId(2)) };
+    world.apply(release);
+    world.settle();
+    assert_eq!(world.holder(), Some(AgentId(5)));
+    let until_ms = world.now_ms + 60_000;
+    world.act(BOB, Act::Snooze { conversation: 1, until_ms });
+    world.apply(presence(5, false));
+    world.settle();
+    world.now_ms += 60_000;
+    world.apply(Command::Tick);
+    world.settle();
+    assert_eq!(world.holder(), None, "Ada is there, and not of that team");
+    world.apply(presence(5, true));
+    world.settle();
+    assert_eq!(world.holder(), Some(AgentId(5)));
+}
+
+#[test]
+fn who_is_not_there_loses_what_an_operator_gave_them() {
+    let mut world = with_talk();
+    world.apply(Command::Reassign { session: session(1), agent: AgentId(5) });
+    world.settle();
+    assert_eq!(world.holder(), Some(AgentId(5)));
+    world.apply(Command::Tick);
+    world.now_ms += crate::limits::REQUEUE_MS + 1;
+    world.apply(Command::Tick);
+    world.settle();
+    assert_eq!(world.holder(), Some(AgentId(4)), "Bob never came");
 }

@@ -43,6 +43,7 @@ fn session_row() -> SessionRow {
             waits_again: false,
             part: 1,
             snoozed: None,
+            team: Some(TeamId(2)),
         }),
         last_agent: Some(AGENT),
         closed_ms: 1_763_700_000_000,
@@ -252,7 +253,7 @@ proptest! {
         (last_agent, visitor_cursor, agent_cursor) in (agents(), cursors(), cursors()),
     ) {
         let open = open.map(|((number, first_seq), agent)| OpenRow { number, first_seq, agent, waits_again: number % 2 == 0, part: number,
-            snoozed: (number % 3 == 0).then_some(SnoozeRow { agent: AgentId(number), until_ms: first_seq }) });
+            snoozed: (number % 3 == 0).then_some(SnoozeRow { agent: AgentId(number), until_ms: first_seq }), team: (number % 2 == 0).then_some(TeamId(3)) });
         round_trips(&SessionRow {
             site: SiteId(site), visitor: VisitorId(visitor), tokens, head, block_first: head / 2, conversations, open,
             last_agent, closed_ms: head / 3, visitor_cursor, agent_cursor, devices, about: About::default(), labels: vec!["l".into(); devices as usize % 3], last_part: head,

@@ -211,7 +211,8 @@ fn counters_that_nobody_counted_are_corrupt_and_no_panic() {
     }
     for first_seq in [0, 2, max] {
         (row.head, row.block_first) = (1, 2);
-        row.open = Some(OpenRow { number: 1, first_seq, agent: None, waits_again: false, part: 0, snoozed: None });
+        row.open =
+            Some(OpenRow { number: 1, first_seq, agent: None, waits_again: false, part: 0, snoozed: None, team: None });
         let mut rows = TestRows::default();
         rows.map.insert(keys::session(session(1)), encode(&row));
         let found = World::alone().shard.session(&rows, session(1));

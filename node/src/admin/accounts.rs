@@ -246,6 +246,9 @@ pub async fn set_role(app: Data<App>, agent: Path<String>, body: Json<RoleBody>)
         return Err(Problem::not_found("no such agent"));
     }
     let role = body.role;
+    if !matches!(role, Role::Agent | Role::Supervisor) {
+        return Err(Problem::refused("only agent and supervisor mean something in this version"));
+    }
     propose(&app, MetaCommand::SetAgentRole { agent, role: role.into() }).await?;
     Ok(Json(RoleBody { role }))
 }

@@ -48,6 +48,8 @@ struct Track {
     ts: u64,
     /// The agent's subscription ended: a later one may start at a higher seq.
     ended: bool,
+    /// Its conversation is ours, as an agent.
+    is_ours: bool,
     /// The head of the last pong, when it was above our cursor.
     promised: Option<u64>,
 }
@@ -74,13 +76,22 @@ impl Cursors {
         self.tracks.get(&session).map(|track| track.seq)
     }
 
-    /// The session is watched from now on, or no longer.
+    /// The node says that the session is watched from now on, or no longer.
     pub fn watch(&mut self, session: SessionId, on: bool) {
+        let track = self.tracks.get_mut(&session);
         if on {
             self.watched.insert(session);
+            track.into_iter().for_each(|track| track.ended = false);
         } else {
             self.watched.remove(&session);
+            track.into_iter().for_each(|track| track.ended = !track.is_ours);
         }
+    }
+
+    /// What is watched, and was not resumed by this list.
+    pub fn watched_beside(&self, resumed: &[SessionSeq]) -> Vec<SessionId> {
+        let is_resumed = |session: &SessionId| resumed.iter().any(|entry| entry.session == *session);
+        self.watched.iter().copied().filter(|session| !is_resumed(session)).collect()
     }
 
     /// What we hold, for a ping.
@@ -90,9 +101,14 @@ impl Cursors {
 
     pub fn resume_list(&self) -> Vec<SessionSeq> {
         let live = self.tracks.iter().filter(|(_, track)| !track.ended);
-        live.map(|(&session, track)| SessionSeq { session, seq: track.seq, watch: self.watched.contains(&session) })
-            .take(RESUME_SESSIONS_MAX)
-            .collect()
+        let entry = |(&session, track): (&SessionId, &Track)| SessionSeq {
+            session,
+            seq: track.seq,
+            watch: self.watched.contains(&session),
+        };
+        // What is watched must not push out what is ours.
+        let (watched, own): (Vec<SessionSeq>, Vec<SessionSeq>) = live.map(entry).partition(|entry| entry.watch);
+        own.into_iter().chain(watched).take(RESUME_SESSIONS_MAX).collect()
     }
 
     pub fn on_event(&mut self, event: &Event<'_>) -> Verdict {
@@ -104,12 +120,18 @@ impl Cursors {
         };
         if let Some(track) = self.tracks.get_mut(&event.session) {
             track.ended = ends && !self.watched.contains(&event.session);
+            match event.kind {
+                EventKind::Assigned { agent } => track.is_ours = self.me == Party::Agent(agent),
+                EventKind::Closed { .. } | EventKind::Queued { .. } => track.is_ours = false,
+                _ => {}
+            }
         }
         verdict
     }
 
     pub fn on_ack(&mut self, session: SessionId, seq: u64, ts: u64) -> Verdict {
-        let follows = self.tracks.get(&session).is_some_and(|track| !track.ended);
+        let is_live = self.tracks.get(&session).is_some_and(|track| !track.ended);
+        let follows = is_live || self.watched.contains(&session);
         if matches!(self.me, Party::Agent(_)) && !follows {
             // Sent between two subscriptions: only an answer. The next one brings the message as an event.
             return Verdict::Known;

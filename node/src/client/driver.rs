@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use proto::client::limits::TEXT_BYTES_MAX;
 use proto::client::{
     Ack, ClientFrame, Content, ErrorCode, ErrorInfo, Event, EventKind, Hello, Ping, Reply, Send, ServerFrame, Verb,
-    Welcome,
+    Watch, Welcome,
 };
 use proto::ids::SessionId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::asked_wait;
 use super::asks::{AskReply, Asks};
@@ -28,8 +28,20 @@ const WAITING_LEN_MAX: usize = 4096;
 const SILENT_PINGS_MAX: u32 = 3;
 
 pub(super) enum Command {
-    Send { session: SessionId, content: Content<'static>, reply: AckReply },
-    Ask { verb: Verb<'static>, reply: AskReply },
+    Send {
+        session: SessionId,
+        content: Content<'static>,
+        reply: AckReply,
+    },
+    Ask {
+        verb: Verb<'static>,
+        reply: AskReply,
+    },
+    /// The node said so.
+    Watched {
+        session: SessionId,
+        on: bool,
+    },
     Hop,
 }
 
@@ -165,6 +177,12 @@ impl Driver {
         if missing == 0 && !resumed.is_empty() {
             Stats::add(&self.stats.resumed_ok);
         }
+        for session in self.cursors.watched_beside(resumed) {
+            let watch = Watch { session, on: true, seq: self.cursors.head(session) };
+            // Nobody waits for it; a refusal shows by the silence.
+            self.asks.push(self.id_next, Verb::Watch(watch), oneshot::channel().0, Instant::now());
+            self.id_next += 1;
+        }
         self.ping_every = asked_wait(welcome.ping_s.max(1).saturating_mul(1_000));
         self.tell(Item::Connected { node: welcome.node.into_owned(), addr: addr.to_owned() }).await;
         if let Some(violation) = broken {
@@ -266,8 +284,13 @@ impl Driver {
                 self.outbox.push(session, cid, content, reply);
             }
             Command::Ask { mut verb, reply } => {
-                if let Verb::Watch(watch) = verb {
-                    self.cursors.watch(watch.session, watch.on);
+                match &mut verb {
+                    Verb::Watch(watch) => watch.seq = watch.seq.or_else(|| self.cursors.head(watch.session)),
+                    // Kept through every repetition: what was given to somebody later stays there.
+                    Verb::Transfer(transfer) => {
+                        transfer.seen = transfer.seen.or_else(|| self.cursors.head(transfer.session));
+                    }
+                    _ => {}
                 }
                 if let Verb::Close(close) = &mut verb {
                     // Kept through every repetition: a conversation that begins later must stay open, and the one that our
@@ -278,6 +301,7 @@ impl Driver {
                 self.asks.push(self.id_next, verb, reply, Instant::now());
                 self.id_next += 1;
             }
+            Command::Watched { session, on } => self.cursors.watch(session, on),
             Command::Hop => return Some(Left::Broken("asked to hop".to_owned())),
         }
         None

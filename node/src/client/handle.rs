@@ -346,7 +346,8 @@ impl ChatClient {
     /// # Errors
     /// `Refused`: our agent is no supervisor; or `Stopped`.
     pub async fn watch(&self, session: SessionId, on: bool) -> Result<(), ClientError> {
-        self.ask(Verb::Watch(Watch { session, on })).await.map(drop)
+        self.ask(Verb::Watch(Watch { session, on, seq: None })).await?;
+        self.command(Command::Watched { session, on }).await
     }
 
     /// Leaves this socket and connects to the next node.

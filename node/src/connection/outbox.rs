@@ -93,6 +93,8 @@ pub struct Subscription {
     pub repairing: bool,
     /// By a supervisor: it does not end with the conversation.
     pub watching: bool,
+    /// Who has the conversation, as far as this socket has heard.
+    pub agent: Option<AgentId>,
     waiting: BTreeMap<u64, Item>,
     /// Of the events in `waiting`.
     waiting_bytes: usize,
@@ -128,6 +130,7 @@ impl Subscription {
             head: 0,
             repairing: false,
             watching,
+            agent: None,
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
             start: None,
@@ -144,11 +147,21 @@ impl Subscription {
             Some(_) => Stands::Assigned,
             None => Stands::Waits { told: None },
         };
+        if head >= self.stands_at {
+            self.agent = agent;
+        }
         self.stands_as(head, stands);
     }
 
     /// An event of the session was heard of.
     pub fn heard(&mut self, seq: u64, body: &EventBody) {
+        if seq > self.stands_at {
+            match body {
+                EventBody::Assigned { agent, .. } => self.agent = Some(*agent),
+                EventBody::Closed { .. } | EventBody::Queued { .. } => self.agent = None,
+                EventBody::Message { .. } | EventBody::Act { .. } => {}
+            }
+        }
         match body {
             EventBody::Message { .. } => self.heard_own(seq),
             EventBody::Act { act: Act::Reopen { .. }, .. } => self.stands_as(seq, Stands::Waits { told: None }),

@@ -251,7 +251,11 @@ impl Socket {
             let index = state.sessions.iter().position(|sub| sub.session == sent.session);
             let pumped = match index {
                 Some(index) => {
-                    state.sessions[index].heard_own(seq);
+                    match &sent.content {
+                        Content::Text { .. } => state.sessions[index].heard_own(seq),
+                        // What it changes, its own event or the next one tells.
+                        Content::Act(_) => {}
+                    }
                     state.put(index, seq, Item::Ack { frame, again: Vec::new() })
                 }
                 // Not subscribed any more: the ack is only an answer.

@@ -4,9 +4,10 @@
 use super::socket::{Socket, Who};
 use super::verbs::{ask_target, forbidden};
 use crate::push::Hub;
-use proto::client::{Reply, Watch};
+use proto::client::limits::RESUME_SESSIONS_MAX;
+use proto::client::{ErrorCode, ErrorInfo, Reply, Watch};
 use proto::command::{AgentRole, Target};
-use proto::ids::{AgentId, SiteId};
+use proto::ids::{AgentId, SessionId};
 use proto::peer::{Refused, ShardReply};
 use std::sync::Arc;
 
@@ -16,17 +17,15 @@ pub fn may(hub: &Hub, agent: AgentId) -> bool {
     hub.node().and_then(role).flatten().is_some_and(|role| role >= AgentRole::Supervisor)
 }
 
-/// Whether there is such an agent of the site.
-pub fn is_of_site(hub: &Hub, agent: AgentId, site: SiteId) -> bool {
-    let of = |node: Arc<cluster::node::ClusterNode>| node.with_meta(|state| Some(state.agents.get(&agent)?.site));
-    hub.node().and_then(of).flatten() == Some(site)
-}
-
 /// Follows a session of the supervisor's site, or ends that.
-pub fn watch(socket: &Arc<Socket>, who: Who, id: u64, Watch { session, on }: Watch) {
+pub fn watch(socket: &Arc<Socket>, who: Who, id: u64, Watch { session, on, seq }: Watch) {
     let Who::Agent { agent, site } = who else { return socket.error(Some(id), forbidden()) };
     if !may(&socket.hub, agent) {
         return socket.error(Some(id), forbidden());
+    }
+    if on && socket.with(|state| state.sessions.iter().filter(|sub| sub.watching).count()) >= RESUME_SESSIONS_MAX {
+        return socket
+            .error(Some(id), ErrorInfo::new(ErrorCode::BadRequest, "watch: this socket watches 500 sessions"));
     }
     let me = socket.clone();
     ask_target(socket, id, Target::Session(session), move |_, _| async move {
@@ -35,14 +34,18 @@ pub fn watch(socket: &Arc<Socket>, who: Who, id: u64, Watch { session, on }: Wat
             return Ok(Reply::Ok);
         }
         let hub = me.hub.clone();
-        let found = match hub.attach_session(&me, session, None, None, true).await {
+        let found = match hub.attach_session(&me, session, None, seq, true).await {
             Ok(found) => found,
             // It is followed already, and so it is one of this site.
             Err(ShardReply::Done) => {
                 me.with(|state| state.subscription(session).into_iter().for_each(|sub| sub.watching = true));
                 return Ok(Reply::Ok);
             }
-            Err(other) => return Err(other),
+            Err(other) => {
+                // It may be the supervisor's own by now, and was taken for followed.
+                hub.follow_open(&me, agent);
+                return Err(other);
+            }
         };
         if found.site != site {
             hub.detach(&me, session);
@@ -53,10 +56,13 @@ pub fn watch(socket: &Arc<Socket>, who: Who, id: u64, Watch { session, on }: Wat
     });
 }
 
-fn stop(socket: &Arc<Socket>, agent: AgentId, session: proto::ids::SessionId) {
-    let watched = socket.with(|state| state.subscription(session).is_some_and(|sub| std::mem::take(&mut sub.watching)));
-    // If it is the supervisor's own by now, it goes on as any other.
-    if watched && !socket.hub.is_open_with(agent, session) {
+/// If it is the supervisor's own by now, it goes on as any other.
+fn stop(socket: &Arc<Socket>, agent: AgentId, session: SessionId) {
+    let is_over = socket.with(|state| {
+        let sub = state.subscription(session)?;
+        Some(std::mem::take(&mut sub.watching) && sub.agent != Some(agent))
+    });
+    if is_over == Some(true) {
         socket.hub.detach(socket, session);
     }
 }

@@ -50,9 +50,8 @@ impl Hub {
         tell_seat(maps.agents.get(&agent).and_then(|entry| entry.seat.as_ref()), socket);
     }
 
-    /// Whether the session's conversation is open with the agent, as this node knows it.
-    pub fn is_open_with(&self, agent: AgentId, session: SessionId) -> bool {
-        self.maps.lock().agents.get(&agent).is_some_and(|entry| entry.open.contains(&session))
+    fn is_watched(&self, socket: &Socket, session: SessionId) -> bool {
+        socket.with(|state| state.subscription(session).is_some_and(|sub| sub.watching))
     }
 
     /// Subscribes an agent's socket to every conversation that is open with the agent.
@@ -75,6 +74,8 @@ impl Hub {
         loop {
             match self.attach_session(socket, session, None, None, false).await {
                 Ok(found) if found.agent == Some(agent) => return self.settle(socket, session),
+                // It is watched meanwhile, whoever has it.
+                Ok(_) if self.is_watched(socket, session) => return self.settle(socket, session),
                 // Closed or handed on since the list was made.
                 Ok(_) => return self.detach(socket, session),
                 // Attached by another list, or not there any more.

@@ -315,13 +315,14 @@ fn dismiss<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
 }
 
 fn watch<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
-    let (mut session, mut on) = (None, None);
+    let (mut session, mut on, mut seq) = (None, None, None);
     reader.object("watch", |reader, key| match key {
         "session" => once(&mut session, "watch.session", session_id(reader, "watch.session")?),
         "on" => once(&mut on, "watch.on", reader.bool("watch.on")?),
+        "seq" => once(&mut seq, "watch.seq", reader.u64("watch.seq")?),
         _ => Ok(false),
     })?;
-    Ok(Verb::Watch(Watch { session: need(session, "watch.session")?, on: on.unwrap_or(true) }))
+    Ok(Verb::Watch(Watch { session: need(session, "watch.session")?, on: on.unwrap_or(true), seq }))
 }
 
 fn facts<'a>(reader: &mut Reader<'a>) -> Result<BTreeMap<Cow<'a, str>, Cow<'a, str>>, Fault> {

@@ -180,6 +180,9 @@ pub struct Watch {
     pub session: SessionId,
     /// False: no longer. Left out on the wire it is true.
     pub on: bool,
+    /// The client has every event up to this one; left out, it gets the open part from its first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
 }
 
 /// See [`Verb::Ping`].

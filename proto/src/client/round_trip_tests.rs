@@ -76,7 +76,8 @@ fn verb() -> impl Strategy<Value = Verb<'static>> {
         (session(), name(), content(), proptest::option::of(1..=u64::MAX))
             .prop_map(|(session, cid, content, n)| Verb::Send(Send { session, cid, content, n })),
         (session(), any::<u64>()).prop_map(|(session, seq)| Verb::Dismiss(Dismiss { session, seq })),
-        (session(), any::<bool>()).prop_map(|(session, on)| Verb::Watch(Watch { session, on })),
+        (session(), any::<bool>(), proptest::option::of(any::<u64>()))
+            .prop_map(|(session, on, seq)| Verb::Watch(Watch { session, on, seq })),
         (session(), from, proptest::option::of(1..=200u64)).prop_map(|(session, from, limit)| Verb::History(History {
             session,
             from,

@@ -85,8 +85,10 @@ pub fn transfer(socket: &Arc<Socket>, who: Who, id: u64, ask: Transfer) {
                 // Said again.
                 Some(holder) if holder == to && state.site == site => return Ok(Reply::Ok),
                 Some(holder) if holder == agent => {}
-                _ if state.site == site && supervise::may(&hub, agent) && supervise::is_of_site(&hub, to, site) => {
-                    let call = ShardCall::Propose(Command::ReassignSeen { session, agent: to, seen: state.head });
+                // A supervisor takes over; what somebody else is given, they must be there for and have room.
+                _ if to == agent && state.site == site && supervise::may(&hub, agent) => {
+                    let seen = seen.min(state.head);
+                    let call = ShardCall::Propose(Command::ReassignSeen { session, agent, seen });
                     return match router.call(shard, call).await {
                         ShardReply::Done => Ok(Reply::Ok),
                         other => Err(other),
