@@ -4,6 +4,7 @@ use super::*;
 use chaos_tests::http;
 use chaos_tests::person::Told;
 use proto::client::{Act, EventKind, TransferTo};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_supervisor_follows_whispers_and_takes_over_and_nobody_else_may() -> anyhow::Result<()> {
@@ -60,9 +61,24 @@ async fn a_supervisor_follows_whispers_and_takes_over_and_nobody_else_may() -> a
     sue.client.watch(session, false).await?;
     let seen = sue.told.lock().events.len();
     ann.client.send(session, "we are alone").await?;
-    ann.client.close(session).await?;
+    let until_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64 + 3_600_000;
+    ann.client.act(session, Act::Snooze { conversation: 1, until_ms }).await?;
     is_empty(&cluster).await?;
     ensure!(sue.told.lock().events.len() == seen, "{:?}", sue.told.lock().events);
+
+    // What was laid aside she takes over, too, and begins with the event that says so.
+    sue.client.transfer(session, TransferTo::Agent(agents[2].0)).await?;
+    let begun = |told: &Told| told.events.get(seen).map(|event| event.kind.clone());
+    let first = sue.wait("sue follows it", begun).await?;
+    ensure!(first == EventKind::Assigned { agent: agents[2].0 }, "{first:?}");
+    visitor.client.send(session, "are you there?").await?;
+    let asked = |told: &Told| {
+        let last = told.events.last()?;
+        matches!(&last.kind, EventKind::Message { text, .. } if text == "are you there?").then_some(())
+    };
+    sue.wait("sue hears the visitor", asked).await?;
+    sue.client.close(session).await?;
+    is_empty(&cluster).await?;
     [ann, sue, &visitor].into_iter().try_for_each(Person::check)
 }
 
