@@ -76,6 +76,11 @@ impl Cursors {
         self.tracks.get(&session).map(|track| track.seq)
     }
 
+    /// The same, while we follow the session: what was handed out long ago says nothing of what the person sees.
+    pub fn live_head(&self, session: SessionId) -> Option<u64> {
+        self.tracks.get(&session).filter(|track| !track.ended).map(|track| track.seq)
+    }
+
     /// The node says that the session is watched from now on, or no longer.
     pub fn watch(&mut self, session: SessionId, on: bool) {
         let track = self.tracks.get_mut(&session);

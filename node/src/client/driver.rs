@@ -288,7 +288,7 @@ impl Driver {
                     Verb::Watch(watch) => watch.seq = watch.seq.or_else(|| self.cursors.head(watch.session)),
                     // Kept through every repetition: what was given to somebody later stays there.
                     Verb::Transfer(transfer) => {
-                        transfer.seen = transfer.seen.or_else(|| self.cursors.head(transfer.session));
+                        transfer.seen = transfer.seen.or_else(|| self.cursors.live_head(transfer.session));
                     }
                     _ => {}
                 }
