@@ -96,7 +96,7 @@ async fn edits_reactions_and_answers_reach_everyone_and_a_recalled_text_is_gone(
         let text = format!("{page:?}");
         ensure!(!text.contains("4111") && !text.contains("4222") && text.contains("take that back"), "{text}");
     }
-    ensure!(ann.told.lock().drafts.len() < 100 && visitor.told.lock().drafts.is_empty());
+    ensure!(visitor.told.lock().drafts.is_empty());
     cluster.restart(&[victim]).await?;
     visitor.client.close(session).await?;
     is_empty(&cluster).await
