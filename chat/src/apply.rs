@@ -12,7 +12,7 @@ use crate::limits::DUE_PER_COMMAND_MAX;
 use crate::message::{Said, Sender};
 use crate::outbox::Outbox;
 use crate::outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
-use crate::rows::{self, HeaderRow, Rows, VersionRow};
+use crate::rows::{self, DueRow, HeaderRow, Rows, VersionRow};
 use crate::session::Session;
 use proto::command::{Command, Event, Mail, Target};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId};
@@ -270,7 +270,10 @@ impl Shard {
         for _ in 0..DUE_PER_COMMAND_MAX {
             let Some((due, what)) = self.dues.pop(rows, self.work.clock_ms, self.work.tick)? else { break };
             self.work.journal.note_session(Note::Due, due.session, &[due.due_ms, u64::from(due.site.0)]);
-            self.desk_due(rows, due, what)?;
+            match what {
+                DueRow::Wake { conversation, part } => self.wake_due(rows, due.session, conversation, part)?,
+                DueRow::Missed { .. } | DueRow::Again | DueRow::Absent { .. } => self.desk_due(rows, due, what)?,
+            }
         }
         Ok(Reply::Done)
     }

@@ -7,10 +7,9 @@ use crate::keys;
 use crate::limits::{FEED_BLOCK, FEED_KEPT, FEED_SCAN_MAX};
 use crate::outcome::ApplyError;
 use crate::rows::{self, Changes, FeedBlockRow, FeedEntryRow, Rows, corrupt};
-use proto::command::Event;
-use proto::ids::{SessionId, SiteId, VisitorId};
+use proto::feed::{FeedItem, FeedPage};
+use proto::ids::{SessionId, SiteId};
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// The newest entries in memory, the rest in rows of `FEED_BLOCK` entries each.
 pub(crate) struct Feed {
@@ -21,32 +20,6 @@ pub(crate) struct Feed {
     written: u64,
     /// Entries up to here are in the checkpoint under way.
     writing: u64,
-    /// Blocks below this one are gone, or go with the checkpoint under way.
-    first_block: u64,
-    /// What `first_block` becomes when the checkpoint under way is written.
-    first_block_next: u64,
-}
-
-/// An event of a shard, and where it stands among all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FeedItem {
-    /// Counts the events of the shard.
-    pub number: u64,
-    pub session: SessionId,
-    pub visitor: VisitorId,
-    pub event: Arc<Event>,
-}
-
-/// Some of a site's events, oldest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FeedPage {
-    pub items: Vec<FeedItem>,
-    /// Go on after this number.
-    pub next: u64,
-    /// The shard's last number.
-    pub head: u64,
-    /// The lowest number that is kept. A caller who is further back has missed something.
-    pub first: u64,
 }
 
 impl Feed {
@@ -60,8 +33,7 @@ impl Feed {
             }
             entries = block.into();
         }
-        let first_block = first_block(head);
-        Ok(Feed { entries, head, written: head, writing: head, first_block, first_block_next: first_block })
+        Ok(Feed { entries, head, written: head, writing: head })
     }
 
     pub(crate) fn head(&self) -> u64 {
@@ -110,8 +82,7 @@ impl Feed {
 
     pub(crate) fn save(&mut self, out: &mut Changes) {
         self.writing = self.head;
-        self.first_block_next = first_block(self.head);
-        for block in self.first_block..self.first_block_next {
+        for block in first_block(self.written)..first_block(self.head) {
             out.push((keys::feed(block), None));
         }
         if self.head == self.written {
@@ -134,7 +105,6 @@ impl Feed {
             return;
         }
         self.written = self.writing;
-        self.first_block = self.first_block_next;
         let keep_from = self.written / FEED_BLOCK * FEED_BLOCK + 1;
         while self.memory_first() < keep_from && self.entries.pop_front().is_some() {}
         if self.entries.capacity() > 8 * FEED_BLOCK as usize {
@@ -198,7 +168,7 @@ impl Shard {
                 let event = event.ok_or_else(|| corrupt("feed", "it names an event that is not there"))?;
                 let visitor = self.with_session(rows, session, |session| session.visitor)?.unwrap_or_default();
                 bytes += crate::log::event_bytes(&event);
-                page.items.push(FeedItem { number, session, visitor, event });
+                page.items.push(FeedItem { number, session, visitor, event: (*event).clone() });
             }
             page.next = number;
         }

@@ -63,10 +63,15 @@ impl Session {
 }
 
 impl OpenRow {
+    /// Whose it is, or was when it was put off.
+    fn had_by(&self) -> Option<AgentId> {
+        self.agent.or(self.snoozed.map(|snoozed| snoozed.agent))
+    }
+
     /// Who takes a conversation that another agent had begins with the event that says so, or, when it waited in between, behind the
     /// one that says that: an earlier one would end the subscription.
     fn given_to(self, agent: AgentId, seq: u64) -> OpenRow {
-        let first_seq = match self.agent.or(self.snoozed.map(|snoozed| snoozed.agent)) {
+        let first_seq = match self.had_by() {
             Some(_) => seq,
             None => self.first_seq + u64::from(self.waits_again),
         };
@@ -311,7 +316,7 @@ impl Shard {
             return Ok(Reply::Rejected(Refusal::UnknownSession));
         };
         let Some(open) = session.open else { return Ok(Reply::Closed { seq: None }) };
-        let had_it = open.agent.or(open.snoozed.map(|snoozed| snoozed.agent));
+        let had_it = open.had_by();
         if let Party::Agent(agent) = by
             && had_it != Some(agent)
         {
@@ -352,7 +357,7 @@ impl Shard {
         let session = session.change();
         if session.unsnooze(id, work, &mut self.dues).is_some() {
             // The desk does not know of it; what it does about it comes too late.
-            let ask = Box::new(Ask { team: open.team.or(session.about.team), ..Ask::of(&session.about, None) });
+            let ask = Box::new(session.ask_again(&open));
             work.mail(Mail::Requeued { site, session: id, conversation, part: open.part, ask });
         }
         session.give(work, id, open, agent, part);

@@ -60,11 +60,15 @@ impl Session {
         );
     }
 
+    /// What the desk is asked for a conversation that it had before.
+    pub(crate) fn ask_again(&self, open: &OpenRow) -> Ask {
+        Ask { team: open.team.or(self.about.team), ..Ask::of(&self.about, None) }
+    }
+
     fn wait_again(&mut self, id: SessionId, work: &mut Work, open: OpenRow, back: AgentId) {
         let OpenRow { number: conversation, part, .. } = open;
         self.open = Some(OpenRow { agent: None, waits_again: true, ..open });
-        let team = open.team.or(self.about.team);
-        let ask = Box::new(Ask { back: Some(back), team, ..Ask::of(&self.about, None) });
+        let ask = Box::new(Ask { back: Some(back), ..self.ask_again(&open) });
         work.mail(Mail::Requeued { site: self.site, session: id, conversation, part, ask });
     }
 }

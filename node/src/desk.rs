@@ -4,7 +4,7 @@
 use cluster::shard::Shard;
 use proto::client::limits::QUEUE_LIMIT_MAX;
 use proto::ids::{SessionId, SiteId};
-use proto::peer::{FeedItem, FeedPage, ShardReply};
+use proto::peer::ShardReply;
 use std::sync::Arc;
 
 /// Events in one page of a feed.
@@ -61,14 +61,8 @@ pub async fn feed(shard: &Arc<Shard>, site: SiteId, after: u64, limit: u32) -> S
             Err(reply) => return reply,
         }
     }
-    let page = match found {
-        Ok(page) => page,
-        Err(error) => return shard.halt(&error.to_string()),
-    };
-    let item = |item: chat::FeedItem| {
-        let chat::FeedItem { number, session, visitor, event } = item;
-        FeedItem { number, session, visitor, event: (*event).clone() }
-    };
-    let chat::FeedPage { items, next, head, first } = page;
-    ShardReply::Feed(FeedPage { items: items.into_iter().map(item).collect(), next, head, first })
+    match found {
+        Ok(page) => ShardReply::Feed(page),
+        Err(error) => shard.halt(&error.to_string()),
+    }
 }

@@ -3,7 +3,7 @@
 
 use crate::command::{Command, Event, NodeAddress, OnceState, Party, TokenHash};
 use crate::desk::SeatState;
-pub use crate::feed::{FeedItem, FeedPage};
+use crate::feed::FeedPage;
 use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use bincode::{Decode, Encode};
 
@@ -227,7 +227,7 @@ pub enum ShardCall {
     Hours {
         site: SiteId,
     },
-    /// A linearizable page of at most `limit` of the shard's events of a site, with a number above `after`.
+    /// At most `limit` of the shard's events of a site, with a number above `after`. All are committed; the newest may be missing.
     Feed {
         site: SiteId,
         after: u64,

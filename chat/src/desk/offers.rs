@@ -85,9 +85,6 @@ impl Shard {
         Due { due_ms, site, session }: Due,
         what: DueRow,
     ) -> Result<(), ApplyError> {
-        if let DueRow::Wake { conversation, part } = what {
-            return self.wake_due(rows, session, conversation, part);
-        }
         let mut at = self.at_desk(rows, site)?;
         if let DueRow::Absent { since_ms } = what {
             at.absent(AgentId(session.0 as u64), since_ms);

@@ -110,7 +110,7 @@ impl Shard {
 impl At<'_> {
     fn open_or_close(&mut self, closed: Option<u64>) -> Result<Reply, ApplyError> {
         if self.desk.closed != closed {
-            let until_ms = closed.map_or(u64::MAX, |until_ms| until_ms);
+            let until_ms = closed.unwrap_or(u64::MAX);
             self.work.journal.note(Note::Hours, &[u64::from(self.site.0), until_ms]);
             self.desk.change().closed = closed;
             self.serve_all()?;

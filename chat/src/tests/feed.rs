@@ -3,9 +3,10 @@
 use super::world::*;
 use crate::limits::{FEED_BLOCK, FEED_KEPT, FEED_SCAN_MAX};
 use crate::rows::{FeedBlockRow, FeedEntryRow, HeaderRow};
-use crate::{ApplyError, FeedPage, Shard, keys};
+use crate::{ApplyError, Shard, keys};
 use proto::codec::encode;
 use proto::command::{Command, Party};
+use proto::feed::FeedPage;
 use proto::ids::{SessionId, SiteId, VisitorId};
 use std::collections::BTreeMap;
 

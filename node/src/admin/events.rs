@@ -9,8 +9,10 @@ use crate::connection::client_event;
 use crate::run::App;
 use actix_web::web::{Bytes, Data, Json, Path, Query};
 use actix_web::{HttpRequest, HttpResponse};
+use proto::client;
+use proto::feed::{FeedItem, FeedPage};
 use proto::ids::{SiteId, VisitorId};
-use proto::peer::{FeedItem, FeedPage, ShardCall, ShardReply};
+use proto::peer::{ShardCall, ShardReply};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -57,26 +59,25 @@ pub struct EventView {
     pub visitor: VisitorId,
     /// As agents get it: see the client protocol, `event`.
     #[schema(value_type = Object)]
-    pub event: serde_json::Value,
+    pub event: client::Event<'static>,
 }
 
-/// How far a caller has come in each shard.
+/// How far a caller has come in each shard. `None`: it has read nothing there, and whatever is kept is the beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Cursor {
-    after: Vec<u64>,
-    /// It has not begun: whatever is kept is the beginning.
-    is_new: bool,
+    after: Vec<Option<u64>>,
 }
 
 impl Cursor {
     fn text(&self) -> String {
-        self.after.iter().fold("e1".to_owned(), |text, number| format!("{text}.{number}"))
+        let part = |after: &Option<u64>| after.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        self.after.iter().fold("e1".to_owned(), |text, after| format!("{text}.{}", part(after)))
     }
 
     fn read(text: &str, shards: usize) -> Option<Cursor> {
-        let after: Option<Vec<u64>> = text.strip_prefix("e1.")?.split('.').map(|part| part.parse().ok()).collect();
-        let after = after.filter(|after| after.len() == shards)?;
-        Some(Cursor { after, is_new: false })
+        let part = |text: &str| if text == "-" { Some(None) } else { text.parse().ok().map(Some) };
+        let after: Option<Vec<Option<u64>>> = text.strip_prefix("e1.")?.split('.').map(part).collect();
+        Some(Cursor { after: after.filter(|after| after.len() == shards)? })
     }
 }
 
@@ -84,58 +85,59 @@ fn gone(why: &str) -> Problem {
     Problem::gone(format!("{why}: begin anew, without after"))
 }
 
-/// What has come behind the cursor, and the cursor behind each of it.
-async fn read(
-    app: &Data<App>,
-    site: SiteId,
-    cursor: &mut Cursor,
-    limit: u32,
-) -> Result<Vec<(EventView, String)>, Problem> {
+/// What was found behind a cursor.
+#[derive(Default)]
+struct Found {
+    /// Each event, and the cursor behind it.
+    events: Vec<(EventView, String)>,
+    /// A shard has more: the next look needs no pause.
+    is_behind: bool,
+}
+
+async fn read(app: &Data<App>, site: SiteId, cursor: &mut Cursor, limit: u32) -> Result<Found, Problem> {
     let shards = app.cluster.router.shards();
-    let asked = shards
-        .iter()
-        .zip(cursor.after.clone())
-        .map(|(shard, after)| async move { call_shard(app, *shard, ShardCall::Feed { site, after, limit }).await });
+    let asked = shards.iter().zip(cursor.after.clone()).map(|(shard, after)| async move {
+        call_shard(app, *shard, ShardCall::Feed { site, after: after.unwrap_or(0), limit }).await
+    });
     let pages = futures_util::future::join_all(asked).await;
     if !pages.iter().any(|page| matches!(page, ShardReply::Feed(_))) {
         return Err(Problem::unavailable("no shard has a leader just now, try again"));
     }
-    let mut found = Vec::new();
+    let mut found = Found::default();
     for (at, page) in pages.into_iter().enumerate() {
         // A shard without a leader is asked again the next time.
         let ShardReply::Feed(FeedPage { items, next, head, first }) = page else { continue };
-        let after = cursor.after[at];
-        if after > head {
-            return Err(gone("the cursor is ahead: the cluster was restored from a backup"));
+        if let Some(after) = cursor.after[at] {
+            if after > head {
+                return Err(gone("the cursor is ahead: the cluster was restored from a backup"));
+            }
+            if after + 1 < first {
+                return Err(gone("the events after the cursor are not kept any more"));
+            }
         }
-        if after + 1 < first && !cursor.is_new {
-            return Err(gone("the events after the cursor are not kept any more"));
-        }
-        let room = (limit as usize).saturating_sub(found.len());
+        let room = (limit as usize).saturating_sub(found.events.len());
         let is_cut = items.len() > room;
+        found.is_behind |= is_cut || next < head;
         for item in items.into_iter().take(room) {
-            cursor.after[at] = item.number;
-            found.push((view(item), cursor.text()));
+            cursor.after[at] = Some(item.number);
+            found.events.push((view(item), cursor.text()));
         }
         if !is_cut {
-            cursor.after[at] = next;
+            cursor.after[at] = Some(next);
         }
     }
-    cursor.is_new = false;
     Ok(found)
 }
 
 fn view(FeedItem { session, visitor, event, .. }: FeedItem) -> EventView {
     let id = format!("{session}-{}", event.seq);
-    let event = serde_json::to_value(client_event(session, visitor, &event, true)).unwrap_or_default();
-    EventView { id, visitor, event }
+    EventView { id, visitor, event: client_event(session, visitor, &event, true).into_owned() }
 }
 
 async fn begin(app: &Data<App>, site: SiteId, after: Option<&str>) -> Result<Cursor, Problem> {
     let shards = app.cluster.router.shards();
-    let new = Cursor { after: vec![0; shards.len()], is_new: true };
     match after {
-        None => Ok(new),
+        None => Ok(Cursor { after: vec![None; shards.len()] }),
         Some("now") => {
             let mut after = Vec::with_capacity(shards.len());
             for shard in shards {
@@ -144,9 +146,9 @@ async fn begin(app: &Data<App>, site: SiteId, after: Option<&str>) -> Result<Cur
                 let ShardReply::Feed(page) = page else {
                     return Err(Problem::unavailable(format!("{shard} has no leader just now, try again")));
                 };
-                after.push(page.head);
+                after.push(Some(page.head));
             }
-            Ok(Cursor { after, is_new: false })
+            Ok(Cursor { after })
         }
         Some(text) => {
             Cursor::read(text, shards.len()).ok_or_else(|| Problem::bad_request("after is `now` or an earlier `next`"))
@@ -179,12 +181,10 @@ pub async fn list(
 async fn page(app: &Data<App>, site: SiteId, mut cursor: Cursor, limit: u32, wait: Duration) -> Answer<Events> {
     let until = Instant::now() + wait;
     loop {
-        let before = cursor.clone();
-        let found = read(app, site, &mut cursor, limit).await?;
+        let Found { events, is_behind } = read(app, site, &mut cursor, limit).await?;
         // A page that looked only at other sites' events is no answer yet, and no reason to wait either.
-        let is_behind = cursor != before;
-        if !found.is_empty() || (Instant::now() >= until && !is_behind) {
-            let events = found.into_iter().map(|(event, _)| event).collect();
+        if !events.is_empty() || (Instant::now() >= until && !is_behind) {
+            let events = events.into_iter().map(|(event, _)| event).collect();
             return Ok(Json(Events { events, next: cursor.text() }));
         }
         if !is_behind {
@@ -228,10 +228,11 @@ impl Stream {
             if self.told.elapsed() >= STILL_THERE {
                 return Some(Bytes::from_static(b": still there\n\n"));
             }
-            let before = self.cursor.clone();
+            let mut is_behind = false;
             match read(&self.app, self.site, &mut self.cursor, self.limit).await {
                 Ok(found) => {
-                    for (event, cursor) in found {
+                    is_behind = found.is_behind;
+                    for (event, cursor) in found.events {
                         let data = serde_json::to_string(&event).ok()?;
                         self.waiting.push_back(Bytes::from(format!("id: {cursor}\ndata: {data}\n\n")));
                     }
@@ -239,7 +240,7 @@ impl Stream {
                 Err(problem) if problem.status == 503 => {}
                 Err(_) => return None,
             }
-            if self.waiting.is_empty() && self.cursor == before {
+            if self.waiting.is_empty() && !is_behind {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
@@ -252,9 +253,10 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_back_and_one_of_another_cluster_is_none() {
-        let cursor = Cursor { after: vec![0, 7, u64::MAX], is_new: false };
+        let cursor = Cursor { after: vec![Some(0), Some(7), None] };
         assert_eq!(Cursor::read(&cursor.text(), 3), Some(cursor));
-        for wrong in ["", "e1", "e1.", "e1.1.2", "e1.1.2.3.4", "e1.1.2.x", "e1.1.2.-3", "e2.1.2.3", "now"] {
+        for wrong in ["", "e1", "e1.", "e1.1.2", "e1.1.2.3.4", "e1.1.2.x", "e1.1.2.-3", "e1.1.2.--", "e2.1.2.3", "now"]
+        {
             assert_eq!(Cursor::read(wrong, 3), None, "{wrong}");
         }
     }

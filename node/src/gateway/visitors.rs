@@ -1,4 +1,5 @@
-//! Owns new visitors, and what their page asks before: whether anybody is there. Does not know their sessions' rules. Invariant: the token is answered only once the session is durable.
+//! Owns new visitors, and what their page asks before: whether anybody is there. Does not know their sessions' rules.
+//! Invariant: the token is answered only once the session is durable.
 
 use super::{check_unused_body, refuse, refuse_with};
 use crate::auth::{self, Bearer};

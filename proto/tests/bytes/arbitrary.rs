@@ -7,6 +7,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proto::command::*;
+use proto::feed::*;
 use proto::ids::*;
 use proto::peer::*;
 

@@ -4,6 +4,7 @@ use proto::act::Act;
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
 use proto::desk::*;
+use proto::feed::*;
 use proto::ids::*;
 use proto::peer::*;
 use proto::version::Versions;
