@@ -12,10 +12,10 @@ use crate::limits::DUE_PER_COMMAND_MAX;
 use crate::message::{Said, Sender};
 use crate::outbox::Outbox;
 use crate::outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
-use crate::rows::{self, DueRow, HeaderRow, Rows, VersionRow};
+use crate::rows::{self, DueRow, HeaderRow, Rows, VersionRow, WebhookRow};
 use crate::session::Session;
 use proto::command::{Command, Event, Mail, Target};
-use proto::ids::{AgentId, SessionId, ShardId, SiteId};
+use proto::ids::{AgentId, SessionId, ShardId, SiteId, WebhookId};
 use proto::mutants::Mutant;
 use proto::version::Versions;
 use std::collections::BTreeMap;
@@ -36,6 +36,8 @@ pub struct Shard {
     pub(crate) queue: Queue,
     /// What desks do at a time.
     pub(crate) dues: Dues,
+    /// How far each webhook has got; `None`: it is no more.
+    pub(crate) webhooks: Table<WebhookId, Option<WebhookRow>>,
     /// The last mail applied of each shard.
     pub(crate) inbox: BTreeMap<ShardId, u64>,
     pub(crate) work: Work,
@@ -102,6 +104,7 @@ impl Shard {
             wants: Table::new(),
             queue: Table::new(),
             dues: Dues::new(),
+            webhooks: Table::new(),
             inbox: header.inbox.iter().copied().collect(),
             work: Work {
                 shards,
@@ -172,6 +175,7 @@ impl Shard {
                 self.desk_hand(rows, site, agent, session, (conversation, part), to)?
             }
             Command::Hours { site, closed } => self.desk_hours(rows, site, closed)?,
+            Command::Webhook { webhook, change } => self.webhook_change(rows, webhook, change)?,
             Command::Dismiss { agent, session, seq } => self.agent_dismisses(rows, agent, session, seq)?,
             #[cfg(feature = "next")]
             Command::Tally { session } => self.tally(rows, session)?,
@@ -227,6 +231,7 @@ impl Shard {
             | Command::Hand { site, session, .. } => {
                 self.wants.peek(&(*site, *session)).is_some() && self.is_desk_warm(*site)
             }
+            Command::Webhook { webhook, .. } => self.webhooks.peek(webhook).is_some(),
             // What is due names sessions whose wants may be cold.
             Command::Tick => false,
             Command::OutboxAcked { .. } | Command::SetShardVersion { .. } => true,

@@ -24,6 +24,9 @@ impl Shard {
             out.push((keys::queued(site, lane, ticket), queued.as_ref().map(proto::codec::encode)));
         });
         self.dues.save(&mut out);
+        self.webhooks.begin_checkpoint(|id, row| {
+            out.push((keys::webhook(id), row.as_ref().map(proto::codec::encode)));
+        });
         self.work.outbox.save(&mut out);
         self.work.feed.save(&mut out);
         let header = HeaderRow {
@@ -52,6 +55,7 @@ impl Shard {
         self.wants.end_checkpoint(written, |_| ());
         self.queue.end_checkpoint(written, |_| ());
         self.dues.saved(written);
+        self.webhooks.end_checkpoint(written, |_| ());
         self.work.outbox.saved(written);
         self.work.feed.saved(written);
     }
@@ -68,6 +72,7 @@ impl Shard {
         self.desks.droppable(&mut uses);
         self.wants.droppable(&mut uses);
         self.queue.droppable(&mut uses);
+        self.webhooks.droppable(&mut uses);
         uses.sort_unstable();
         let excess = self.cached_bytes() - (bytes_max - bytes_max / 8);
         let mut freed = 0;
@@ -95,6 +100,7 @@ impl Shard {
         self.agents.drop_unused(used, |_| ());
         self.desks.drop_unused(used, |_| ());
         self.wants.drop_unused(used, |_| ());
+        self.webhooks.drop_unused(used, |_| ());
         let desks = &mut self.desks;
         self.queue.drop_unused(used, |(site, lane, ticket)| {
             if let Some(lane) = desks.peek_mut(&site).and_then(|desk| desk.lanes.get_mut(&lane)) {
@@ -107,7 +113,7 @@ impl Shard {
     pub fn dirty_bytes(&self) -> usize {
         let tables = self.sessions.dirty_bytes() + self.agents.dirty_bytes() + self.desks.dirty_bytes();
         let desks = self.wants.dirty_bytes() + self.queue.dirty_bytes() + self.dues.dirty_bytes();
-        tables + desks + self.work.outbox.dirty_bytes() + self.work.feed.dirty_bytes()
+        tables + desks + self.webhooks.dirty_bytes() + self.work.outbox.dirty_bytes() + self.work.feed.dirty_bytes()
     }
 
     /// Bytes of memory that the objects hold, roughly.
@@ -117,6 +123,7 @@ impl Shard {
             + self.wants.bytes()
             + self.queue.bytes()
             + self.dues.bytes()
+            + self.webhooks.bytes()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }
@@ -128,6 +135,7 @@ impl Shard {
             + self.wants.recount()
             + self.queue.recount()
             + self.dues.recount()
+            + self.webhooks.recount()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }

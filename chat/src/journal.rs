@@ -28,6 +28,7 @@ pub(crate) enum Note {
     About = 18,
     Mention = 19,
     Hours = 20,
+    Webhook = 21,
     #[cfg(feature = "next")]
     Tally = 240,
 }

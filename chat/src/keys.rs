@@ -2,7 +2,7 @@
 //! and no key is the beginning of another one of its scan.
 
 use proto::command::Party;
-use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId};
+use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, WebhookId};
 
 pub(crate) const HEADER: &[u8] = b"H";
 
@@ -37,6 +37,14 @@ fn party_bytes(party: Party) -> ([u8; 9], usize) {
 pub(crate) fn feed(block: u64) -> Vec<u8> {
     key(b'F', &[&block.to_be_bytes()])
 }
+
+/// How far the shard has come with a webhook: `WebhookRow`.
+pub(crate) fn webhook(webhook: WebhookId) -> Vec<u8> {
+    key(b'B', &[&webhook.0.to_be_bytes()])
+}
+
+/// Every webhook's row begins so.
+pub(crate) const WEBHOOKS: &[u8] = b"B";
 
 /// The session's facts: `SessionRow`.
 pub(crate) fn session(session: SessionId) -> Vec<u8> {

@@ -8,6 +8,7 @@ mod amend;
 mod apply;
 mod cache;
 mod checkpoint;
+pub mod courier;
 mod desk;
 mod device;
 mod due;
@@ -33,6 +34,7 @@ mod session;
 mod snooze;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 pub use apply::Shard;
 pub use desk::{fault_of_seat, fault_of_site, fault_of_team};

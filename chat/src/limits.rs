@@ -107,3 +107,10 @@ pub const PAGES_CACHED_MAX: usize = 1;
 pub const MAILS_CACHED_MAX: usize = 4_096;
 /// Events that are looked at for what became of a conversation since the caller looked; older ones count as seen.
 pub const SEEN_LOOK_MAX: u64 = 1_000;
+
+/// Sessions of one shard that lag behind one webhook; with so many, it waits for them.
+pub const WEBHOOK_LAGS_MAX: usize = 256;
+/// Dead letters of one webhook in one shard; the oldest goes first.
+pub const WEBHOOK_DEAD_MAX: usize = 256;
+/// How a delivery failed, bytes of UTF-8.
+pub const WEBHOOK_WHY_BYTES_MAX: usize = 128;

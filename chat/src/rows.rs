@@ -7,6 +7,7 @@ use proto::codec::{self, Frozen};
 use proto::command::{Event, TokenHash};
 use proto::desk::{About, Channel, SeatRules, SeatState, SiteRules, TeamRules};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
+use proto::webhook::WebhookState;
 use std::sync::Arc;
 
 /// The rows as of the last checkpoint that ended well.
@@ -300,6 +301,12 @@ pub(crate) enum DueRow {
     Wake { conversation: u64, part: u64 },
 }
 
+/// How far the shard has come with a webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct WebhookRow {
+    pub state: WebhookState,
+}
+
 /// The version in force for the shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct VersionRow {
@@ -323,6 +330,7 @@ proto::frozen!(
     TeamRow = 37,
     SeatRow = 38,
     LaneRow = 39,
+    WebhookRow = 103,
 );
 
 /// A row's value. `row` names it in the error.

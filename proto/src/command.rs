@@ -3,8 +3,9 @@
 
 use crate::act::Act;
 use crate::desk::{About, Ask, SeatRules, SeatState, SiteRules, TeamRules};
-use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId};
+use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
 use crate::version::Versions;
+use crate::webhook::{WebhookChange, WebhookRules};
 use bincode::{Decode, Encode};
 
 /// SHA-256 of a token; tokens themselves are never stored.
@@ -96,6 +97,8 @@ pub enum Command {
     Hours { site: SiteId, closed: Option<u64> },
     /// The agent has seen to a mention. Idempotent.
     Dismiss { agent: AgentId, session: SessionId, seq: u64 },
+    /// What becomes of a webhook in the shard that this is proposed to.
+    Webhook { webhook: WebhookId, change: WebhookChange },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -288,6 +291,12 @@ pub enum MetaCommand {
     EndOnce { key: TokenHash, holder: u128, answer: Option<OnceAnswer> },
     /// Sets what an agent may do beside their own conversations. Idempotent.
     SetAgentRole { agent: AgentId, role: AgentRole },
+    /// Makes a webhook of the site, or changes the one of that name. `secret`: of a new one.
+    PutWebhook { site: SiteId, name: String, rules: WebhookRules, secret: SecretBytes },
+    /// Another secret signs what is delivered; the one before does so, too, until then in milliseconds since 1970.
+    SetWebhookSecret { webhook: WebhookId, secret: SecretBytes, before_until_ms: u64 },
+    /// Idempotent.
+    RemoveWebhook { webhook: WebhookId },
 }
 
 /// What an agent of a site may do; each may do what the ones before may.
@@ -365,7 +374,9 @@ impl Command {
             | Command::Take { site, .. }
             | Command::Hand { site, .. } => Some(Target::Desk(*site)),
             Command::Inbox { message, .. } => Some(message.target()),
-            Command::OutboxAcked { .. } | Command::SetShardVersion { .. } | Command::Tick => None,
+            Command::OutboxAcked { .. } | Command::SetShardVersion { .. } | Command::Tick | Command::Webhook { .. } => {
+                None
+            }
             #[cfg(feature = "next")]
             Command::Tally { session } => Some(Target::Session(*session)),
         }

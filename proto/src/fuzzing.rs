@@ -33,6 +33,7 @@ macro_rules! same_by_tag {
 /// Those of [`decode`].
 pub fn value(bytes: &[u8]) -> Result<(), CodecError> {
     use crate::command::{Batch, Event, Mail, MetaBatch};
+    use crate::cut::*;
     use crate::peer::*;
     crate::same_by_tag!(bytes =>
         Batch, Event, MetaBatch, Mail,

@@ -79,6 +79,10 @@ number_id!(
     TeamId, u32, "t", "team id"
 );
 number_id!(
+    /// Where events of a site go, allotted by meta and never reused. Text form `w1`.
+    WebhookId, u64, "w", "webhook id"
+);
+number_id!(
     /// A leadership of one shard: the Raft term. Grows with every new leader.
     Epoch, u64, "e", "epoch"
 );

@@ -4,7 +4,8 @@
 use crate::command::{Command, Event, NodeAddress, OnceState, Party, TokenHash};
 use crate::desk::SeatState;
 use crate::feed::FeedPage;
-use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId};
+use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
+use crate::webhook::WebhookState;
 use bincode::{Decode, Encode};
 
 /// The first bytes of every peer connection, so that a stray HTTP client is told apart at once.
@@ -233,6 +234,10 @@ pub enum ShardCall {
         after: u64,
         limit: u32,
     },
+    /// How far the shard has come with a webhook.
+    Webhook {
+        webhook: WebhookId,
+    },
 }
 
 /// A conversation that waits for an agent.
@@ -325,6 +330,11 @@ pub enum ShardReply {
         closed: Option<u64>,
     },
     Feed(FeedPage),
+    /// `None`: it has not begun. `head`: the last number of the feed.
+    Webhook {
+        state: Option<WebhookState>,
+        head: u64,
+    },
 }
 
 /// Where an agent stands.
@@ -437,38 +447,7 @@ pub enum MetaReply {
     Unknown,
     At { index: u64 },
     Once(OnceState),
-}
-
-/// A call for the rows of one group at one moment, for a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum CutCall {
-    /// To the group's leader: holds its rows as they are now, with everything acknowledged before the call.
-    Open { shard: ShardId },
-    /// To the same node: the chunk of that number, counted from 0. The last one given may be asked for again.
-    Next { cut: u64, number: u32 },
-    /// Lets go of the rows; so does a minute without a call.
-    Close { cut: u64 },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum CutReply {
-    Opened {
-        cut: u64,
-        applied: AppliedRow,
-    },
-    /// As a snapshot's: with a checksum of its own.
-    Chunk {
-        rows: Vec<u8>,
-    },
-    /// There is no such chunk: all rows were given.
-    End,
-    Closed,
-    NotLeader {
-        hint: Option<NodeId>,
-    },
-    Failed {
-        reason: String,
-    },
+    Webhook { webhook: WebhookId, is_new: bool },
 }
 
 crate::frozen!(
@@ -492,6 +471,4 @@ crate::frozen!(
     MetaCall = 57,
     MetaReply = 58,
     LogPoint = 59,
-    CutCall = 91,
-    CutReply = 92,
 );

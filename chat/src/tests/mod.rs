@@ -14,4 +14,5 @@ mod routing;
 mod sessions;
 mod steps;
 mod transfers;
+mod webhooks;
 pub(crate) mod world;
