@@ -5,7 +5,7 @@ mod golden;
 
 use crate::meta::{
     AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1,
-    SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow,
+    SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow, WebhookRow, WebhookSecretRow,
 };
 use crate::node::Identity;
 use crate::raft::types::{Data, Entry, TypeConfig, from_log, log_id, membership, to_log, vote};
@@ -22,6 +22,7 @@ use proto::command::{AgentRole, Batch, Command, NodeAddress, NodeState, OnceAnsw
 use proto::ids::{NodeId, ReplicaId, ShardId, SiteId};
 use proto::peer::{LogPoint, MembershipRow, VoteRow};
 use proto::version::Versions;
+use proto::webhook::WebhookRules;
 use std::fmt::Debug;
 
 fn address() -> NodeAddress {
@@ -59,6 +60,7 @@ fn rows_of_meta_are_stored_as_their_golden_bytes() {
         next_replica: 300,
         next_site: 2,
         next_agent: 70_000,
+        next_webhook: 300,
         version: 1,
     };
     let replica = ReplicaRowV1 { shard: ShardId(6), node: NodeId(3), founder: false, retired: true };
@@ -72,6 +74,16 @@ fn rows_of_meta_are_stored_as_their_golden_bytes() {
     is_golden("replica-row", vec![("replica", replica)]);
     is_golden("replica-move-row", vec![("moving", moving)]);
     is_golden("token-row", vec![("open", open), ("spent", spent)]);
+    let rules = WebhookRules {
+        url: "https://a.example/hook".into(),
+        kinds: vec!["message".into()],
+        give_up_s: 86_400,
+        on: true,
+    };
+    is_golden("webhook-row", vec![("webhook", WebhookRow { site: SiteId(1), name: "crm".into(), rules })]);
+    let secret = WebhookSecretRow { secret: SecretBytes(vec![7; 3]), before: None };
+    let rotated = WebhookSecretRow { before: Some((SecretBytes(vec![6; 3]), 1_763_700_000_000)), ..secret.clone() };
+    is_golden("webhook-secret-row", vec![("first", secret), ("rotated", rotated)]);
     is_golden("site-row", vec![("site", SiteRow { name: "demo".into() })]);
     let agent =
         AgentRow { site: SiteId(7), name: "ada".into(), password: "$argon2id$".into(), role: AgentRole::Supervisor };
@@ -203,7 +215,8 @@ proptest! {
         let address = |peer: String| NodeAddress { peer, client: name.clone(), admin: password.clone() };
         let admin_password = password.clone();
         round_trips(&ClusterRow {
-            cluster, shards, admin_token, admin_password, next_node, next_replica, next_site, next_agent, version,
+            cluster, shards, admin_token, admin_password, next_node, next_replica, next_site, next_agent,
+            next_webhook: next_agent, version,
         }, cut);
         round_trips(&NodeRowV1 { address: address(name.clone()) }, cut);
         let row = NodeRow::new(address(name.clone()));

@@ -10,6 +10,7 @@ use crate::tls::Credentials;
 use crate::transport::frame::{self, Message, MessageKind};
 use bytes::{Bytes, BytesMut};
 use proto::codec::{CodecError, decode};
+use proto::cut::CutCall;
 use proto::fuzzing::same;
 use proto::peer::*;
 use storage::LogEntry;

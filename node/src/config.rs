@@ -67,6 +67,9 @@ pub struct Config {
     /// Let administrators cause faults on purpose, each for a bounded time, to see a fail-over. Not for a cluster that serves.
     #[arg(long, env = "EVERDESK_ALLOW_DRILLS")]
     pub allow_drills: bool,
+    /// Networks outside of the internet that webhooks may call, e.g. 10.1.0.0/16 for a system in the same house.
+    #[arg(long, env = "EVERDESK_WEBHOOK_ALLOW", value_name = "NETWORK", value_delimiter = ',')]
+    pub webhook_allow: Vec<ipnet::IpNet>,
     #[command(flatten)]
     pub log: LogConfig,
 }

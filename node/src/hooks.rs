@@ -2,6 +2,7 @@
 //! Does not decide anything. Invariant: nothing here waits.
 
 use crate::agent::Agents;
+use crate::egress::Allowed;
 use crate::push::{Hub, Missed, Subscribers};
 use crate::session::Sessions;
 use crate::trace::Step;
@@ -34,13 +35,21 @@ pub struct NodeHooks {
 
 impl NodeHooks {
     /// `allow_drills`: faults may be caused here on purpose.
-    pub fn new(node: Weak<ClusterNode>, hub: Arc<Hub>, runtime: Handle, allow_drills: bool) -> Arc<NodeHooks> {
+    /// `allowed`: where webhooks may go.
+    pub fn new(
+        node: Weak<ClusterNode>,
+        hub: Arc<Hub>,
+        runtime: Handle,
+        allow_drills: bool,
+        allowed: Arc<Allowed>,
+    ) -> Arc<NodeHooks> {
         let subscribers = Arc::new(Subscribers::default());
         let sessions = Sessions::start(subscribers.clone(), node.clone(), &runtime);
         let agents = Agents::start(subscribers.clone(), &runtime);
         let missed = Missed::start(node.clone(), &hub);
         hub.watch_places();
         hub.spawn(crate::hours::watch(Arc::downgrade(&hub)));
+        hub.spawn(crate::webhooks::watch(Arc::downgrade(&hub), allowed));
         Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, missed, runtime, allow_drills })
     }
 }
@@ -95,7 +104,11 @@ fn target(call: &ShardCall) -> Option<Target> {
         | ShardCall::History { session, .. }
         | ShardCall::Typing { session, .. } => Some(Target::Session(*session)),
         ShardCall::AttachAgent { agent, .. } | ShardCall::DetachAgent { agent } => Some(Target::Agent(*agent)),
-        ShardCall::Queue { .. } | ShardCall::Places { .. } | ShardCall::Hours { .. } | ShardCall::Feed { .. } => None,
+        ShardCall::Queue { .. }
+        | ShardCall::Places { .. }
+        | ShardCall::Hours { .. }
+        | ShardCall::Feed { .. }
+        | ShardCall::Webhook { .. } => None,
     }
 }
 
@@ -117,6 +130,10 @@ impl Hooks for NodeHooks {
                 ShardCall::Feed { site, after, limit } => {
                     let (shard, site, after, limit) = (shard.clone(), *site, *after, *limit);
                     self.hub.spawn(async move { reply.send(crate::desk::feed(&shard, site, after, limit).await) });
+                }
+                ShardCall::Webhook { webhook } => {
+                    let (shard, webhook) = (shard.clone(), *webhook);
+                    self.hub.spawn(async move { reply.send(crate::webhooks::state(&shard, webhook).await) });
                 }
                 ShardCall::Hours { site } => reply.send(crate::desk::hours(shard, *site)),
                 _ => reply.send(proto::peer::ShardReply::Unknown),

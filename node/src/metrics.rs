@@ -61,6 +61,15 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     (Gauge, "chat_desk_waiting_count", Unit::Count, "Conversations that wait for an agent, at the desks led here"),
     (Gauge, "chat_desk_assigned_count", Unit::Count, "Conversations that have an agent, at the desks led here"),
     (Gauge, "chat_desk_agents_online_count", Unit::Count, "Agents that are online, at the desks led here"),
+    (Counter, "chat_webhook_deliveries_total", Unit::Count, "Deliveries to webhooks that were tried, by result"),
+    (Histogram, "chat_webhook_delivery_seconds", Unit::Seconds, "From a delivery's beginning to the receiver's answer"),
+    (Counter, "chat_webhook_given_up_total", Unit::Count, "Events that became dead letters"),
+    (
+        Counter,
+        "chat_webhook_missed_total",
+        Unit::Count,
+        "Events that were not kept for as long as a webhook was behind",
+    ),
     (Gauge, "chat_cluster_shards_count", Unit::Count, "Shards of the cluster, with the meta group"),
     (
         Gauge,

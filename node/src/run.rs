@@ -5,6 +5,7 @@ use crate::admin::settings;
 use crate::auth::{self, Secret};
 use crate::config::{Config, half_the_cores};
 use crate::data_dir::DataDir;
+use crate::egress::Allowed;
 use crate::gateway::LoginLimit;
 use crate::hooks::NodeHooks;
 use crate::push::Hub;
@@ -105,7 +106,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         metrics,
         local_token: token.hash(),
         backups: Default::default(),
-        admin: crate::admin::Shared::new(config.allow_drills),
+        admin: crate::admin::Shared::new(config.allow_drills, Allowed::new(config.webhook_allow.clone())),
     });
     println!(
         "everdesk {}: clients http://{} peers {} admin http://{}",
@@ -151,9 +152,10 @@ fn start_cluster(
     };
     peers.set_nonblocking(true)?;
     let (hub, runtime, allow_drills) = (hub.clone(), handle.clone(), config.allow_drills);
+    let allowed = Allowed::new(config.webhook_allow.clone());
     let started = handle.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(peers)?;
-        let make_hooks = move |weak| NodeHooks::new(weak, hub, runtime, allow_drills) as Arc<_>;
+        let make_hooks = move |weak| NodeHooks::new(weak, hub, runtime, allow_drills, allowed) as Arc<_>;
         let password = move || auth::hash_password(founding.expose()).map_err(|error| error.to_string());
         anyhow::Ok(ClusterNode::start(node_config, None, listener.into(), make_hooks, password).await?)
     });

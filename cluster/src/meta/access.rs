@@ -2,7 +2,8 @@
 //! Does not know HTTP. Invariant: every map has a limit in number, and the rows of repeated writes one in age.
 
 use super::rows::{ApiTokenRow, OnceRow, SettingRow};
-use super::state::{MetaState, agent_key, good_name, refused};
+use super::state::{MetaState, good_name, refused};
+use super::stored::agent_key;
 use proto::command::{AgentRole, OnceAnswer, OnceState, TokenHash};
 use proto::ids::AgentId;
 use proto::peer::MetaReply;

@@ -7,15 +7,17 @@ mod plan;
 mod rows;
 mod start_over;
 mod state;
+mod stored;
 mod trust;
 mod versions;
+mod webhooks;
 
 pub use access::ONCE_BODY_BYTES_MAX;
 pub use machine::MetaMachine;
 pub use plan::{GroupPlan, missing_replicas, next_move, preferred_leaders, replicas_on};
 pub use rows::{
     AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1,
-    SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow,
+    SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow, WebhookRow, WebhookSecretRow,
 };
 pub use start_over::Fresh;
 pub use state::{MetaState, SECRET_KINDS};

@@ -7,6 +7,7 @@ use bincode::{Decode, Encode};
 use proto::command::{AgentRole, NodeAddress, NodeState, OnceAnswer, Role, SecretBytes, TokenHash};
 use proto::ids::{NodeId, ShardId, SiteId};
 use proto::version::Versions;
+use proto::webhook::WebhookRules;
 
 /// What there is one of.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -20,6 +21,7 @@ pub struct ClusterRow {
     pub next_replica: u32,
     pub next_site: u32,
     pub next_agent: u64,
+    pub next_webhook: u64,
     /// Version of commands and rows in force.
     pub version: u16,
 }
@@ -28,7 +30,8 @@ impl ClusterRow {
     /// Refuses numbers that nobody counted: whoever goes on from them would overflow, or never end.
     pub(super) fn checked(self) -> Result<ClusterRow, Halt> {
         let numbers = [self.next_node, self.next_replica, self.next_site];
-        let is_counted = numbers.into_iter().all(|next| next <= NUMBER_MAX) && self.next_agent <= AGENT_MAX;
+        let is_counted =
+            numbers.into_iter().all(|next| next <= NUMBER_MAX) && self.next_agent.max(self.next_webhook) <= AGENT_MAX;
         match is_counted && self.shards <= SHARDS_MAX && self.version < u16::MAX {
             true => Ok(self),
             false => Err(Halt("the row of the cluster holds numbers that no cluster gets to".into())),
@@ -38,7 +41,7 @@ impl ClusterRow {
 
 /// No number of a node, replica or site ever gets here: a machine that joined every second would need 68 years.
 pub(super) const NUMBER_MAX: u32 = 1 << 31;
-/// No number of an agent ever gets here.
+/// No number of an agent or webhook ever gets here.
 pub(super) const AGENT_MAX: u64 = 1 << 62;
 
 /// How version 1 stored a node: active, alive, in no zone.
@@ -183,6 +186,22 @@ pub struct SettingRow {
     pub value: String,
 }
 
+/// Where events of a site go.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct WebhookRow {
+    pub site: SiteId,
+    pub name: String,
+    pub rules: WebhookRules,
+}
+
+/// What signs the deliveries of a webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct WebhookSecretRow {
+    pub secret: SecretBytes,
+    /// The one before, which signs too until then, milliseconds since 1970.
+    pub before: Option<(SecretBytes, u64)>,
+}
+
 /// A write that may be repeated under one key.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct OnceRow {
@@ -209,5 +228,7 @@ proto::frozen!(
     LineageRow = 90,
     ApiTokenRow = 100,
     SettingRow = 101,
-    OnceRow = 102
+    OnceRow = 102,
+    WebhookRow = 104,
+    WebhookSecretRow = 105
 );

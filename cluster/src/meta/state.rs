@@ -2,15 +2,13 @@
 
 use super::plan::{GroupPlan, REPLICATION};
 use super::rows::{
-    AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NUMBER_MAX, NodeRow, NodeRowV1, OnceRow, ReplicaRow,
-    ReplicaRowV1, SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow,
+    AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, OnceRow, ReplicaRow, SettingRow, SiteRow,
+    TokenRow, TrustRow, WebhookRow, WebhookSecretRow,
 };
+use super::stored::{agent_key, node_key, replica_key, site_key, token_key};
 use crate::config::SHARDS_MAX;
-use crate::raft::Halt;
-use crate::raft::machine::RowChanges;
-use proto::codec::{self, Frozen};
 use proto::command::{MetaCommand, NodeAddress, NodeState, TokenHash};
-use proto::ids::{AgentId, META_SHARD, NodeId, ReplicaId, ShardId, SiteId};
+use proto::ids::{AgentId, META_SHARD, NodeId, ReplicaId, ShardId, SiteId, WebhookId};
 use proto::peer::MetaReply;
 use proto::version::Versions;
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,8 +27,8 @@ const NAME_BYTES_MAX: usize = 64;
 const FIRST_SITE: &str = "demo";
 
 /// Kinds of rows, the first byte of their keys, that hold secrets in plain form. No backup has them: a cluster that is restored
-/// makes its own.
-pub const SECRET_KINDS: &[u8] = b"K";
+/// makes its own, and the copy of a cluster does not speak in its name.
+pub const SECRET_KINDS: &[u8] = b"KX";
 
 /// The whole state; small enough to stay in memory.
 #[derive(Debug, Default, Clone)]
@@ -43,6 +41,9 @@ pub struct MetaState {
     pub agents: BTreeMap<AgentId, AgentRow>,
     pub api_tokens: BTreeMap<TokenHash, ApiTokenRow>,
     pub settings: BTreeMap<String, SettingRow>,
+    pub webhooks: BTreeMap<WebhookId, WebhookRow>,
+    /// A webhook without one delivers nothing.
+    pub webhook_secrets: BTreeMap<WebhookId, WebhookSecretRow>,
     pub(super) once: BTreeMap<TokenHash, OnceRow>,
     pub lineage: Option<LineageRow>,
     /// By number, which is never used again: the last is the newest.
@@ -98,6 +99,11 @@ impl MetaState {
             MetaCommand::BeginOnce { key, request, holder } => self.begin_once(now_ms, key, request, holder),
             MetaCommand::EndOnce { key, holder, answer } => self.end_once(key, holder, answer),
             MetaCommand::SetAgentRole { agent, role } => self.set_agent_role(agent, role),
+            MetaCommand::PutWebhook { site, name, rules, secret } => self.put_webhook(site, name, rules, secret),
+            MetaCommand::SetWebhookSecret { webhook, secret, before_until_ms } => {
+                self.set_webhook_secret(webhook, secret, before_until_ms)
+            }
+            MetaCommand::RemoveWebhook { webhook } => self.remove_webhook(webhook),
         }
     }
 
@@ -122,6 +128,7 @@ impl MetaState {
             next_replica: 1,
             next_site: 1,
             next_agent: 1,
+            next_webhook: 1,
             version: 1,
         });
         self.put_node(node, address);
@@ -366,130 +373,6 @@ impl MetaState {
     pub fn meta_replica(&self, node: NodeId) -> Option<ReplicaId> {
         self.live(META_SHARD).find(|(_, row)| row.node == node).map(|(id, _)| id)
     }
-
-    /// Rows changed since the last call.
-    pub fn take_changes(&mut self) -> RowChanges {
-        let keys = std::mem::take(&mut self.dirty);
-        keys.into_iter().map(|key| (self.row(&key), key)).map(|(row, key)| (key, row)).collect()
-    }
-
-    pub(super) fn changed(&mut self, kind: u8, id: &[u8]) {
-        self.dirty.insert(key(kind, id));
-    }
-
-    pub fn mark_dirty(&mut self, keys: impl Iterator<Item = Vec<u8>>) {
-        self.dirty.extend(keys);
-    }
-
-    pub fn dirty_bytes(&self) -> usize {
-        self.dirty.len() * 128
-    }
-
-    fn row(&self, key: &[u8]) -> Option<Vec<u8>> {
-        fn put<T: Frozen>(row: Option<&T>) -> Option<Vec<u8>> {
-            row.map(codec::encode)
-        }
-        let number = |bytes: &[u8]| bytes.try_into().map(u32::from_be_bytes).ok();
-        let (kind, id) = key.split_first()?;
-        match kind {
-            b'C' => put(self.cluster.as_ref()),
-            b'N' => put(self.nodes.get(&NodeId(number(id)?))),
-            b'R' => put(self.replicas.get(&ReplicaId(number(id)?))),
-            b'T' => put(self.tokens.get::<TokenHash>(id.try_into().ok()?)),
-            b'S' => put(self.sites.get(&SiteId(number(id)?))),
-            b'A' => put(self.agents.get(&AgentId(u64::from_be_bytes(id.try_into().ok()?)))),
-            b'K' => put(self.authorities.get(&number(id)?)),
-            b'H' => put(self.trust.get(&NodeId(number(id)?))),
-            b'V' => put(self
-                .versions
-                .get(&NodeId(number(id)?))
-                .map(|versions| VersionsRow { versions: *versions })
-                .as_ref()),
-            b'L' => put(self.lineage.as_ref()),
-            b'P' => put(self.api_tokens.get::<TokenHash>(id.try_into().ok()?)),
-            b'G' => put(self.settings.get(std::str::from_utf8(id).ok()?)),
-            b'O' => put(self.once.get::<TokenHash>(id.try_into().ok()?)),
-            _ => None,
-        }
-    }
-
-    /// The whole state as rows.
-    pub fn rows(&self) -> RowChanges {
-        let one = [vec![b'C'], vec![b'L']].into_iter();
-        let nodes = self.nodes.keys().copied().map(node_key);
-        let replicas = self.replicas.keys().copied().map(replica_key);
-        let accounts = self.sites.keys().copied().map(site_key).chain(self.agents.keys().copied().map(agent_key));
-        let of_nodes = |kind, id: &NodeId| key(kind, &id.0.to_be_bytes());
-        let trust = self.trust.keys().map(|id| of_nodes(b'H', id));
-        let versions = self.versions.keys().map(|id| of_nodes(b'V', id));
-        let authorities = self.authorities.keys().map(|number| key(b'K', &number.to_be_bytes()));
-        let tokens = self.api_tokens.keys().map(|hash| key(b'P', hash));
-        let settings = self.settings.keys().map(|name| key(b'G', name.as_bytes()));
-        let once = self.once.keys().map(|hash| key(b'O', hash));
-        let of_admin = tokens.chain(settings).chain(once);
-        let accounts = accounts.chain(trust).chain(versions).chain(authorities).chain(of_admin);
-        let keys = one.chain(nodes).chain(replicas).chain(self.tokens.keys().map(token_key)).chain(accounts);
-        keys.filter_map(|key| Some((self.row(&key)?, key))).map(|(row, key)| (key, Some(row))).collect()
-    }
-
-    /// Takes one stored row.
-    /// # Errors
-    /// `Halt` for a key or row that this version does not know.
-    pub fn load(&mut self, key: &[u8], value: &[u8]) -> Result<(), Halt> {
-        fn get<T: Frozen>(value: &[u8]) -> Result<T, Halt> {
-            codec::decode(value).map_err(|error| Halt(error.to_string()))
-        }
-        /// A row as it is stored now, or as version 1 did.
-        fn get_either<V1: Frozen + Into<T>, T: Frozen>(value: &[u8]) -> Result<T, Halt> {
-            if value.first() == Some(&V1::TAG) { get::<V1>(value).map(Into::into) } else { get(value) }
-        }
-        let unknown = || Halt(format!("unknown meta row {key:?}"));
-        let is_counted = |number: &u32| *number <= NUMBER_MAX;
-        let number = |id: &[u8]| id.try_into().map(u32::from_be_bytes).ok().filter(is_counted).ok_or_else(unknown);
-        let (kind, id) = key.split_first().ok_or_else(unknown)?;
-        match kind {
-            b'C' => self.cluster = Some(get::<ClusterRow>(value)?.checked()?),
-            b'N' => drop(self.nodes.insert(NodeId(number(id)?), get_either::<NodeRowV1, _>(value)?)),
-            b'R' => drop(self.replicas.insert(ReplicaId(number(id)?), get_either::<ReplicaRowV1, _>(value)?)),
-            b'T' => drop(self.tokens.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
-            b'K' => drop(self.authorities.insert(number(id)?, get(value)?)),
-            b'V' => drop(self.versions.insert(NodeId(number(id)?), get::<VersionsRow>(value)?.versions)),
-            b'H' => drop(self.trust.insert(NodeId(number(id)?), get(value)?)),
-            b'S' => drop(self.sites.insert(SiteId(number(id)?), get(value)?)),
-            b'A' => {
-                let id = u64::from_be_bytes(id.try_into().map_err(|_| unknown())?);
-                self.agents.insert(AgentId(id), get(value)?);
-            }
-            b'L' => self.lineage = Some(get(value)?),
-            b'P' => drop(self.api_tokens.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
-            b'G' => {
-                let name = std::str::from_utf8(id).map_err(|_| unknown())?;
-                self.settings.insert(name.to_owned(), get(value)?);
-            }
-            b'O' => drop(self.once.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
-            _ => return Err(unknown()),
-        }
-        Ok(())
-    }
-}
-
-fn key(kind: u8, id: &[u8]) -> Vec<u8> {
-    [&[kind], id].concat()
-}
-fn node_key(id: NodeId) -> Vec<u8> {
-    key(b'N', &id.0.to_be_bytes())
-}
-fn replica_key(id: ReplicaId) -> Vec<u8> {
-    key(b'R', &id.0.to_be_bytes())
-}
-fn token_key(hash: &TokenHash) -> Vec<u8> {
-    key(b'T', hash)
-}
-fn site_key(id: SiteId) -> Vec<u8> {
-    key(b'S', &id.0.to_be_bytes())
-}
-pub(super) fn agent_key(id: AgentId) -> Vec<u8> {
-    key(b'A', &id.0.to_be_bytes())
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Tests of the meta rules.
 
+use super::super::rows::NodeRowV1;
 use super::*;
+use proto::codec;
 
 pub(in crate::meta) fn address() -> NodeAddress {
     NodeAddress { peer: "h:1".into(), client: "h:2".into(), admin: "h:3".into() }
@@ -88,6 +90,7 @@ fn numbers_that_no_cluster_gets_to_are_refused_and_never_counted_on() {
         ClusterRow { next_replica: u32::MAX, ..good.clone() },
         ClusterRow { next_site: u32::MAX, ..good.clone() },
         ClusterRow { next_agent: u64::MAX, ..good.clone() },
+        ClusterRow { next_webhook: u64::MAX, ..good.clone() },
         ClusterRow { version: u16::MAX, ..good },
     ] {
         assert!(MetaState::default().load(b"C", &codec::encode(&bad)).is_err(), "{bad:?}");

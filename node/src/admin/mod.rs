@@ -27,12 +27,14 @@ mod shards;
 mod sockets;
 mod tokens;
 mod upgrade;
+mod webhooks;
 
 pub use ask::answer;
 pub use guard::guard;
 pub use route::{Method, Route, role_name};
 pub use table::table;
 
+use crate::egress::Allowed;
 use crate::run::App;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
@@ -54,15 +56,18 @@ pub struct Shared {
     profiling: tokio::sync::Mutex<()>,
     drills: drills::Drills,
     watchers: std::sync::Arc<tokio::sync::Semaphore>,
+    /// Where webhooks may go.
+    allowed: std::sync::Arc<Allowed>,
 }
 
 impl Shared {
-    pub fn new(allow_drills: bool) -> Shared {
+    pub fn new(allow_drills: bool, allowed: std::sync::Arc<Allowed>) -> Shared {
         Shared {
             allow_drills,
             profiling: tokio::sync::Mutex::default(),
             drills: drills::Drills::default(),
             watchers: std::sync::Arc::new(tokio::sync::Semaphore::new(settings::WATCHERS_MAX)),
+            allowed,
         }
     }
 }

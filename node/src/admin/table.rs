@@ -4,7 +4,7 @@
 use super::route::Route;
 use super::{
     accounts, backups, desk, drills, events, log, message_trace, move_session, nodes, profile, sessions, settings,
-    shards, sockets, tokens, upgrade,
+    shards, sockets, tokens, upgrade, webhooks,
 };
 use actix_web::web;
 use proto::command::Role::{Admin, Operator, Viewer};
@@ -15,6 +15,7 @@ pub fn table() -> Vec<Route> {
     table.extend(of_accounts());
     table.extend(of_sessions());
     table.extend(of_desks());
+    table.extend(of_webhooks());
     table.extend(of_one_node());
     table.extend(of_settings_and_drills());
     table.extend(of_backups_and_builds());
@@ -221,6 +222,72 @@ fn of_desks() -> Vec<Route> {
         )
         .takes::<desk::Seat>()
         .answers::<desk::Seat>(200),
+    ]
+}
+
+fn of_webhooks() -> Vec<Route> {
+    vec![
+        Route::get("/admin/v1/sites/{site}/webhooks", Viewer, "webhooks list", "Every webhook of a site", || {
+            web::get().to(webhooks::list)
+        })
+        .answers::<webhooks::Webhooks>(200),
+        Route::get(
+            "/admin/v1/sites/{site}/webhooks/{name}",
+            Viewer,
+            "webhooks show",
+            "One webhook, and how far its deliveries have come",
+            || web::get().to(webhooks::show),
+        )
+        .answers::<webhooks::WebhookStanding>(200),
+        Route::put(
+            "/admin/v1/sites/{site}/webhooks/{name}",
+            Admin,
+            "webhooks set",
+            "Make a webhook, or change it",
+            || web::put().to(webhooks::set),
+        )
+        .takes::<webhooks::Webhook>()
+        .answers::<webhooks::MadeWebhook>(200)
+        .secret(),
+        Route::delete(
+            "/admin/v1/sites/{site}/webhooks/{name}",
+            Admin,
+            "webhooks remove",
+            "Remove a webhook, with what waits for it",
+            || web::delete().to(webhooks::remove),
+        ),
+        Route::post(
+            "/admin/v1/sites/{site}/webhooks/{name}/secret",
+            Admin,
+            "webhooks rotate",
+            "Draw a new secret; the one before signs, too, for a day",
+            || web::post().to(webhooks::rotate),
+        )
+        .answers::<webhooks::WebhookSecret>(200)
+        .secret(),
+        Route::get(
+            "/admin/v1/sites/{site}/webhooks/{name}/dead",
+            Viewer,
+            "webhooks dead",
+            "Events that could not be delivered",
+            || web::get().to(webhooks::dead),
+        )
+        .answers::<webhooks::DeadLetters>(200),
+        Route::post(
+            "/admin/v1/sites/{site}/webhooks/{name}/replay",
+            Operator,
+            "webhooks replay",
+            "Deliver a dead letter after all, or all of them",
+            || web::post().to(webhooks::replay),
+        )
+        .takes::<webhooks::ReplayBody>(),
+        Route::delete(
+            "/admin/v1/sites/{site}/webhooks/{name}/dead/{letter}",
+            Operator,
+            "webhooks forget",
+            "Drop a dead letter",
+            || web::delete().to(webhooks::forget),
+        ),
     ]
 }
 

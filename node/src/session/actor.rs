@@ -116,7 +116,8 @@ impl SessionActorState {
             | ShardCall::Queue { .. }
             | ShardCall::Places { .. }
             | ShardCall::Hours { .. }
-            | ShardCall::Feed { .. } => reply.send(ShardReply::Unknown),
+            | ShardCall::Feed { .. }
+            | ShardCall::Webhook { .. } => reply.send(ShardReply::Unknown),
         }
     }
 

@@ -67,6 +67,26 @@ pub enum EventKind<'a> {
     Hidden,
 }
 
+/// Every kind of an event, as `kind` names it.
+pub const EVENT_KINDS: [&str; 12] = [
+    "message", "assigned", "closed", "queued", "hidden", "note", "edited", "recalled", "reaction", "label", "snoozed",
+    "reopened",
+];
+
+impl EventKind<'_> {
+    /// The name of the kind on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            EventKind::Message { .. } => "message",
+            EventKind::Assigned { .. } => "assigned",
+            EventKind::Closed { .. } => "closed",
+            EventKind::Queued { .. } => "queued",
+            EventKind::Act { act, .. } => acts::kind(act),
+            EventKind::Hidden => "hidden",
+        }
+    }
+}
+
 impl Event<'_> {
     /// The same event, free of the frame it was read from.
     pub fn into_owned(self) -> Event<'static> {
@@ -93,9 +113,9 @@ impl Serialize for Event<'_> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("session", &format_args!("{}", self.session))?;
         map.serialize_entry("seq", &self.seq)?;
+        map.serialize_entry("kind", self.kind.name())?;
         match &self.kind {
             EventKind::Message { from, text, reply_to, cid } => {
-                map.serialize_entry("kind", "message")?;
                 map.serialize_entry("from", from)?;
                 map.serialize_entry("text", text)?;
                 if let Some(seq) = reply_to {
@@ -106,29 +126,23 @@ impl Serialize for Event<'_> {
                 }
             }
             EventKind::Assigned { agent } => {
-                map.serialize_entry("kind", "assigned")?;
                 map.serialize_entry("agent", &format_args!("{agent}"))?;
             }
             EventKind::Closed { by, reason } => {
-                map.serialize_entry("kind", "closed")?;
                 map.serialize_entry("by", by)?;
                 if let Some(reason) = reason {
                     map.serialize_entry("reason", reason)?;
                 }
             }
-            EventKind::Queued { by } => {
-                map.serialize_entry("kind", "queued")?;
-                map.serialize_entry("by", by)?;
-            }
+            EventKind::Queued { by } => map.serialize_entry("by", by)?,
             EventKind::Act { from, act, cid } => {
-                map.serialize_entry("kind", acts::kind(act))?;
                 map.serialize_entry("from", from)?;
                 acts::fields(act, &mut map)?;
                 if let Some(cid) = cid {
                     map.serialize_entry("cid", cid)?;
                 }
             }
-            EventKind::Hidden => map.serialize_entry("kind", "hidden")?,
+            EventKind::Hidden => {}
         }
         map.serialize_entry("ts", &self.ts)?;
         map.end()

@@ -18,7 +18,7 @@ pub use crate::act::Act;
 pub use crate::desk::SeatState;
 pub use acts::Content;
 pub use code::{CloseCode, ErrorCode};
-pub use event::{Event, EventKind};
+pub use event::{EVENT_KINDS, Event, EventKind};
 pub use parse::{FrameError, parse};
 pub use party::{Party, SessionHead, SessionSeq};
 pub use reply::{

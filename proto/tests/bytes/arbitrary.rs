@@ -3,10 +3,12 @@
 use super::desk;
 pub use super::meta::meta_batch;
 use super::meta::{meta_command, once_state};
+use super::webhooks;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proto::command::*;
+use proto::cut::*;
 use proto::feed::*;
 use proto::ids::*;
 use proto::peer::*;
@@ -93,6 +95,7 @@ pub fn command() -> impl Strategy<Value = Command> {
             seen
         }),
         desk::command(),
+        webhooks::command(),
     ]
 }
 
@@ -334,6 +337,7 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
         }),
         site().prop_map(|site| ShardCall::Hours { site }),
         (site(), any::<u64>(), any::<u32>()).prop_map(|(site, after, limit)| ShardCall::Feed { site, after, limit }),
+        webhooks::shard_call(),
     ]
 }
 
@@ -408,6 +412,7 @@ pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
         option::of(any::<u64>()).prop_map(|closed| ShardReply::Hours { closed }),
         (vec(feed_item(), 0..4), any::<(u64, u64, u64)>())
             .prop_map(|(items, (next, head, first))| ShardReply::Feed(FeedPage { items, next, head, first })),
+        webhooks::shard_reply(),
     ]
 }
 
@@ -455,5 +460,6 @@ pub fn meta_reply() -> impl Strategy<Value = MetaReply> {
         Just(MetaReply::Unknown),
         any::<u64>().prop_map(|index| MetaReply::At { index }),
         once_state().prop_map(MetaReply::Once),
+        any::<(u64, bool)>().prop_map(|(webhook, is_new)| MetaReply::Webhook { webhook: WebhookId(webhook), is_new }),
     ]
 }

@@ -14,3 +14,4 @@ mod arbitrary;
 mod desk;
 mod meta;
 mod round_trips;
+mod webhooks;

@@ -1,6 +1,7 @@
 //! Owns arbitrary commands of the meta group. Invariant: every variant and every field can come.
 
 use super::arbitrary::*;
+use super::webhooks;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -60,6 +61,7 @@ pub fn meta_command() -> impl Strategy<Value = MetaCommand> {
             request,
             holder
         }),
+        webhooks::meta_command(),
         (agent(), agent_role()).prop_map(|(agent, role)| MetaCommand::SetAgentRole { agent, role }),
         (token(), any::<u128>(), option::of(once_answer())).prop_map(|(key, holder, answer)| MetaCommand::EndOnce {
             key,

@@ -1,8 +1,10 @@
 //! One value per variant of every frozen type of this crate. New variants are added at the end of their list.
 
+use super::webhooks;
 use proto::act::Act;
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
+use proto::cut::*;
 use proto::desk::*;
 use proto::feed::*;
 use proto::ids::*;
@@ -12,10 +14,10 @@ use std::fmt::Debug;
 
 pub const SESSION: SessionId = SessionId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
 const AGENT: AgentId = AgentId(300);
-const SITE: SiteId = SiteId(7);
+pub const SITE: SiteId = SiteId(7);
 const NODE: NodeId = NodeId(3);
-const NOW_MS: u64 = 1_763_700_000_000;
-const HASH: TokenHash = [0xab; 32];
+pub const NOW_MS: u64 = 1_763_700_000_000;
+pub const HASH: TokenHash = [0xab; 32];
 const POINT: LogPoint = LogPoint { term: 4, index: 70_000 };
 const VOTE: VoteRow = VoteRow { term: 5, replica: 9, committed: true };
 
@@ -71,6 +73,12 @@ pub fn parties() -> Vec<(&'static str, Party)> {
 }
 
 pub fn commands() -> Vec<(&'static str, Command)> {
+    let mut commands = chat_commands();
+    commands.extend(webhooks::commands());
+    commands
+}
+
+fn chat_commands() -> Vec<(&'static str, Command)> {
     let (session, token) = (SESSION, HASH);
     let visitor = VisitorId(u128::MAX - 1);
     let (device, cid, text) = ("d1".into(), "c-1".into(), "grüß dich".into());
@@ -207,6 +215,12 @@ pub fn bodies() -> Vec<(&'static str, EventBody)> {
 }
 
 pub fn meta_commands() -> Vec<(&'static str, MetaCommand)> {
+    let mut commands = cluster_commands();
+    commands.extend(webhooks::meta_commands());
+    commands
+}
+
+fn cluster_commands() -> Vec<(&'static str, MetaCommand)> {
     let (token, password, replica) = (HASH, String::from("$argon2id$"), ReplicaId(12));
     let (cluster, admin_password) = (u128::MAX, password.clone());
     let (site, name) = (String::from("demo"), String::from("ada"));
@@ -386,6 +400,7 @@ fn shard_calls() -> Vec<(&'static str, ShardCall)> {
         ("places", ShardCall::Places { site: SITE, sessions: vec![session] }),
         ("hours", ShardCall::Hours { site: SITE }),
         ("feed", ShardCall::Feed { site: SITE, after: 251, limit: 100 }),
+        webhooks::call(),
     ]
 }
 
@@ -434,6 +449,7 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
     let event = Event { seq: 251, ts_ms: NOW_MS, body: bodies().remove(1).1 };
     let item = FeedItem { number: 70_000, session: SESSION, visitor: VisitorId(1), event };
     replies.push(("feed", ShardReply::Feed(FeedPage { items: vec![item], next: 70_000, head: 70_001, first: 1 })));
+    replies.extend(webhooks::replies());
     replies
 }
 
@@ -454,6 +470,7 @@ fn call_kinds() -> Vec<Kind> {
         ("once held", MetaReply::Once(OnceState::Held)),
         ("once other", MetaReply::Once(OnceState::Other)),
         ("once answered", MetaReply::Once(OnceState::Answered(once_answer()))),
+        ("webhook", MetaReply::Webhook { webhook: WebhookId(300), is_new: true }),
     ];
     let meta_calls = vec![("propose", MetaCall::Propose(meta_commands().remove(7).1)), ("barrier", MetaCall::Barrier)];
     vec![
