@@ -16,6 +16,9 @@ cp /bin/busybox "$root/bin/busybox"
 for tool in sh cat head ln ls mkdir mv ps rm sleep tr wget; do ln -s busybox "$root/bin/$tool"; done
 echo 'everdesk:x:10001:10001::/data:/bin/sh' >"$root/etc/passwd"
 echo 'everdesk:x:10001:' >"$root/etc/group"
+# Whom webhooks and S3-compatible stores are believed.
+mkdir -p "$root/etc/ssl/certs"
+cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/ca-certificates.crt"
 # Without it the C library asks only for DNS, and a name of /etc/hosts is not found.
 echo 'hosts: files dns' >"$root/etc/nsswitch.conf"
 rm "$root/usr/local/lib/everdesk/rootfs.sh"

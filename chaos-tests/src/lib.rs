@@ -7,6 +7,7 @@ pub mod workload;
 
 pub mod oracle;
 pub mod person;
+pub mod receiver;
 
 pub mod restored;
 

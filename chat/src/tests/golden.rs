@@ -12,7 +12,8 @@ use proto::command::{Command, Event, EventBody, Party};
 use proto::desk::{
     About, Channel, Condition, Hours, Route, SeatRules, SeatState, SiteRules, Stretch, TeamRules, Test, Weekday,
 };
-use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
+use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
+use proto::webhook::{DeadLetter, Lag, WebhookState};
 use std::fmt::Debug;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -101,6 +102,14 @@ fn desk_row() -> DeskRow {
     DeskRow { rules, aside: 2, turn: 41, next_ticket: 1_000, nudged: true, again: false, paces, closed: Some(9) }
 }
 
+fn webhook_state() -> WebhookState {
+    let why = String::from("status 500");
+    let lag = Lag { session: SESSION, next: 250, upto: 300, tries: 3, since_ms: 9, why: why.clone() };
+    let letter = DeadLetter { number: 9, session: SESSION, seq: 248, at_ms: 10, why, again: true };
+    let (version, after, letters, dropped, missed) = (8, 70_000, 9, 2, 250);
+    WebhookState { version, after, lags: vec![lag], dead: vec![letter], letters, dropped, missed }
+}
+
 fn golden_text() -> String {
     let sent = SentRow { seq: 300, ts_ms: 1_763_700_000_001 };
     let lane = MailsRow { to: ShardId(2), acked: 5, head: 900 };
@@ -158,6 +167,8 @@ fn golden_text() -> String {
         ("due absent", encode(&DueRow::Absent { since_ms: 9 })),
         ("due wake", encode(&DueRow::Wake { conversation: 3, part: 2 })),
         ("mail key", keys::mail(ShardId(2), 6)),
+        ("webhook key", keys::webhook(WebhookId(300))),
+        ("webhook", encode(&WebhookRow { state: webhook_state() })),
         ("version key", keys::VERSION.to_vec()),
         ("version", encode(&VersionRow { version: 300 })),
     ];
@@ -306,6 +317,7 @@ proptest! {
         let place = if assigned { PlaceRow::Assigned { agent, offer: turn, turn: front } } else { PlaceRow::Queued { lane: place } };
         round_trips(&WantRow { conversation, need, ticket: front, since_ms: queued, part: turn, place });
         round_trips(&DueRow::Missed { offer: turn });
+        round_trips(&WebhookRow { state: WebhookState { version: turn, after: front, ..webhook_state() } });
     }
 
     #[test]

@@ -18,8 +18,8 @@ const URL_BYTES_MAX: usize = 2_048;
 const KINDS_MAX: usize = 32;
 /// Longest name of a kind, in bytes.
 const KIND_BYTES_MAX: usize = 32;
-/// Shortest and longest time until an event is given up, in seconds: a minute to a week.
-const GIVE_UP_S: std::ops::RangeInclusive<u32> = 60..=604_800;
+/// Shortest and longest time until an event is given up, in seconds: up to a week.
+const GIVE_UP_S: std::ops::RangeInclusive<u32> = 1..=604_800;
 /// Longest secret, in bytes.
 const SECRET_BYTES_MAX: usize = 64;
 
@@ -48,7 +48,7 @@ impl MetaState {
             return refused("a webhook names at most 32 kinds of events, each once");
         }
         if !GIVE_UP_S.contains(&rules.give_up_s) {
-            return refused("a webhook gives an event up after 60 to 604800 seconds");
+            return refused("a webhook gives an event up after 1 to 604800 seconds");
         }
         if let Some(webhook) = self.webhook_by_name(site, &name).map(|(id, _)| id) {
             self.webhooks.insert(webhook, WebhookRow { site, name, rules });
@@ -155,7 +155,7 @@ mod tests {
             ("a b", good()),
             ("a", rules("")),
             ("a", rules(&"x".repeat(URL_BYTES_MAX + 1))),
-            ("a", WebhookRules { give_up_s: 59, ..good() }),
+            ("a", WebhookRules { give_up_s: 0, ..good() }),
             ("a", WebhookRules { kinds: kinds(&["note", "closed"]), ..good() }),
             ("a", WebhookRules { kinds: kinds(&["note", "note"]), ..good() }),
             ("a", WebhookRules { kinds: kinds(&[""]), ..good() }),

@@ -36,7 +36,7 @@ pub struct Webhook {
     pub kinds: Vec<String>,
     /// An event that could not be delivered for so long becomes a dead letter, in seconds.
     #[serde(default = "give_up_s")]
-    #[schema(minimum = 60, maximum = 604800)]
+    #[schema(minimum = 1, maximum = 604800)]
     pub give_up_s: u32,
     /// While it is off, events wait.
     #[serde(default = "is_on")]

@@ -1,11 +1,12 @@
 //! Stored and sent bytes are the golden ones, and every variant has some.
 
-use crate::{golden, samples};
+use crate::{golden, samples, webhooks};
 use bincode::Decode;
 use proto::act::Act;
 use proto::codec::CodecError;
 use proto::command::{Command, EventBody, Mail, MetaCommand, Party};
 use proto::peer::{Page, Push, Refused};
+use proto::webhook::WebhookChange;
 use std::collections::BTreeSet;
 
 #[test]
@@ -34,7 +35,9 @@ fn variants_of<T: Decode<()>>() -> usize {
 #[test]
 fn every_variant_has_its_golden_bytes() {
     assert_eq!(samples::parties().len(), variants_of::<Party>());
-    assert_eq!(samples::commands().len(), variants_of::<Command>());
+    // One command for each change of a webhook.
+    assert_eq!(samples::commands().len() + 1 - webhooks::commands().len(), variants_of::<Command>());
+    assert_eq!(webhooks::commands().len(), variants_of::<WebhookChange>());
     assert_eq!(samples::mails().len(), variants_of::<Mail>());
     assert_eq!(samples::acts().len(), variants_of::<Act>());
     // One body for each act.

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod cuts;
 mod golden;
 mod samples;
 

@@ -1,10 +1,9 @@
 //! One value per variant of every frozen type of this crate. New variants are added at the end of their list.
 
-use super::webhooks;
+use super::{cuts, webhooks};
 use proto::act::Act;
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
-use proto::cut::*;
 use proto::desk::*;
 use proto::feed::*;
 use proto::ids::*;
@@ -15,7 +14,7 @@ use std::fmt::Debug;
 pub const SESSION: SessionId = SessionId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
 const AGENT: AgentId = AgentId(300);
 pub const SITE: SiteId = SiteId(7);
-const NODE: NodeId = NodeId(3);
+pub const NODE: NodeId = NodeId(3);
 pub const NOW_MS: u64 = 1_763_700_000_000;
 pub const HASH: TokenHash = [0xab; 32];
 const POINT: LogPoint = LogPoint { term: 4, index: 70_000 };
@@ -299,7 +298,7 @@ fn handshake_kinds() -> Vec<Kind> {
     vec![kind("hello", vec![("link", link), ("join", join), ("enroll", enroll)]), kind("hello-reply", replies)]
 }
 
-fn applied() -> AppliedRow {
+pub fn applied() -> AppliedRow {
     let membership = MembershipRow { configs: vec![vec![1, 2], vec![2, 300]], members: vec![(1, NODE), (300, NODE)] };
     AppliedRow { applied: Some(POINT), membership_at: Some(LogPoint { term: 1, index: 0 }), membership }
 }
@@ -479,26 +478,7 @@ fn call_kinds() -> Vec<Kind> {
         kind("pushes", each(pushes(), |push| round(vec![push]))),
         kind("meta-call", meta_calls),
         kind("meta-reply", meta_replies),
-        kind("cut-call", cut_calls()),
-        kind("cut-reply", cut_replies()),
-    ]
-}
-
-fn cut_calls() -> Vec<(&'static str, CutCall)> {
-    vec![
-        ("open", CutCall::Open { shard: ShardId(6) }),
-        ("next", CutCall::Next { cut: 70_000, number: 3 }),
-        ("close", CutCall::Close { cut: 70_000 }),
-    ]
-}
-
-fn cut_replies() -> Vec<(&'static str, CutReply)> {
-    vec![
-        ("opened", CutReply::Opened { cut: 70_000, applied: applied() }),
-        ("chunk", CutReply::Chunk { rows: vec![1, 2, 255] }),
-        ("end", CutReply::End),
-        ("closed", CutReply::Closed),
-        ("not leader", CutReply::NotLeader { hint: Some(NODE) }),
-        ("failed", CutReply::Failed { reason: "disk".into() }),
+        kind("cut-call", cuts::cut_calls()),
+        kind("cut-reply", cuts::cut_replies()),
     ]
 }

@@ -6,6 +6,7 @@ mod complaints;
 mod events;
 mod race;
 mod supervisors;
+mod webhooks;
 
 use anyhow::{Context, ensure};
 use chaos_tests::cluster::{Cluster, SITE};
@@ -26,6 +27,11 @@ async fn admin(cluster: &Cluster, args: &[&str]) -> anyhow::Result<Value> {
     let args = [&["admin"], args, &["--json"]].concat();
     let text = cluster.command(&args, "").await?;
     serde_json::from_str(&text).with_context(|| format!("{args:?}: {text}"))
+}
+
+/// The same, for what answers nothing.
+async fn admin_done(cluster: &Cluster, args: &[&str]) -> anyhow::Result<()> {
+    cluster.command(&[&["admin"], args].concat(), "").await.map(drop)
 }
 
 async fn set_team(cluster: &Cluster, team: &str, args: &[&str]) -> anyhow::Result<()> {
