@@ -25,6 +25,8 @@ pub struct SessionView {
     pub open: Option<OpenView>,
     /// Of the open conversation, or of the last one; ascending.
     pub labels: Vec<String>,
+    /// What is known of the visitor.
+    pub facts: Vec<(String, String)>,
     /// Conversations so far; the number of the last one.
     pub conversations: u64,
     /// The last agent who had a conversation here.
@@ -149,6 +151,7 @@ impl Shard {
                 snoozed: open.snoozed.map(|snoozed| (snoozed.agent, snoozed.until_ms)),
             }),
             labels: session.labels.clone(),
+            facts: session.about.facts.clone(),
             conversations: session.conversations,
             last_agent: session.last_agent,
             visitor_cursor: session.visitor_cursor.into(),

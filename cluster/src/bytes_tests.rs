@@ -4,8 +4,8 @@
 mod golden;
 
 use crate::meta::{
-    AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1,
-    SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow, WebhookRow, WebhookSecretRow,
+    AgentRow, ApiKeyRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow,
+    ReplicaRowV1, SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow, WebhookRow, WebhookSecretRow,
 };
 use crate::node::Identity;
 use crate::raft::types::{Data, Entry, TypeConfig, from_log, log_id, membership, to_log, vote};
@@ -80,6 +80,14 @@ fn rows_of_meta_are_stored_as_their_golden_bytes() {
         give_up_s: 86_400,
         on: true,
     };
+    let key = ApiKeyRow {
+        site: SiteId(1),
+        name: "crm".into(),
+        scopes: vec!["conversations:read".into()],
+        created_ms: 1_763_700_000_000,
+        expires_ms: None,
+    };
+    is_golden("api-key-row", vec![("key", key)]);
     is_golden("webhook-row", vec![("webhook", WebhookRow { site: SiteId(1), name: "crm".into(), rules })]);
     let secret = WebhookSecretRow { secret: SecretBytes(vec![7; 3]), before: None };
     let rotated = WebhookSecretRow { before: Some((SecretBytes(vec![6; 3]), 1_763_700_000_000)), ..secret.clone() };

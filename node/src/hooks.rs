@@ -108,7 +108,8 @@ fn target(call: &ShardCall) -> Option<Target> {
         | ShardCall::Places { .. }
         | ShardCall::Hours { .. }
         | ShardCall::Feed { .. }
-        | ShardCall::Webhook { .. } => None,
+        | ShardCall::Webhook { .. }
+        | ShardCall::AgentToken { .. } => None,
     }
 }
 
@@ -135,6 +136,7 @@ impl Hooks for NodeHooks {
                     let (shard, webhook) = (shard.clone(), *webhook);
                     self.hub.spawn(async move { reply.send(crate::webhooks::state(&shard, webhook).await) });
                 }
+                ShardCall::AgentToken { agent, token } => reply.send(crate::agent::has_token(shard, *agent, token)),
                 ShardCall::Hours { site } => reply.send(crate::desk::hours(shard, *site)),
                 _ => reply.send(proto::peer::ShardReply::Unknown),
             },

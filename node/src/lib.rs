@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod agent;
+pub mod api;
 pub mod auth;
 pub mod backup;
 mod breaker;

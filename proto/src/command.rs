@@ -297,6 +297,10 @@ pub enum MetaCommand {
     SetWebhookSecret { webhook: WebhookId, secret: SecretBytes, before_until_ms: u64 },
     /// Idempotent.
     RemoveWebhook { webhook: WebhookId },
+    /// Stores the hash of a key for a site's API. Refused while another key of the site has the name.
+    CreateApiKey { key: TokenHash, site: SiteId, name: String, scopes: Vec<String>, expires_ms: Option<u64> },
+    /// The key of that name is good no longer. Idempotent.
+    RevokeApiKey { site: SiteId, name: String },
 }
 
 /// What an agent of a site may do; each may do what the ones before may.

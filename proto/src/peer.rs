@@ -238,6 +238,11 @@ pub enum ShardCall {
     Webhook {
         webhook: WebhookId,
     },
+    /// Whether the token is the agent's.
+    AgentToken {
+        agent: AgentId,
+        token: TokenHash,
+    },
 }
 
 /// A conversation that waits for an agent.

@@ -107,7 +107,9 @@ async fn every_route_allows_its_roles_and_denies_the_others() -> anyhow::Result<
     let mut checked = 0;
     for route in table() {
         let allowed = |role: &str| {
-            role == "admin" || role == role_name(route.role) || role == "operator" && role_name(route.role) == "viewer"
+            role == "admin"
+                || role == role_name(route.access)
+                || role == "operator" && role_name(route.access) == "viewer"
         };
         for who in ["nobody", "a wrong token", "viewer", "operator", "admin"] {
             let token = match who {

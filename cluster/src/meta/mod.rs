@@ -2,6 +2,7 @@
 //! Invariant: a replica id, once allotted, never names another replica.
 
 mod access;
+mod api_keys;
 mod machine;
 mod plan;
 mod rows;
@@ -16,8 +17,8 @@ pub use access::ONCE_BODY_BYTES_MAX;
 pub use machine::MetaMachine;
 pub use plan::{GroupPlan, missing_replicas, next_move, preferred_leaders, replicas_on};
 pub use rows::{
-    AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow, ReplicaRowV1,
-    SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow, WebhookRow, WebhookSecretRow,
+    AgentRow, ApiKeyRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow,
+    ReplicaRowV1, SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow, WebhookRow, WebhookSecretRow,
 };
 pub use start_over::Fresh;
 pub use state::{MetaState, SECRET_KINDS};

@@ -186,6 +186,17 @@ pub struct SettingRow {
     pub value: String,
 }
 
+/// A key with which another system uses a site's API.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ApiKeyRow {
+    pub site: SiteId,
+    pub name: String,
+    pub scopes: Vec<String>,
+    pub created_ms: u64,
+    /// `None`: until it is revoked.
+    pub expires_ms: Option<u64>,
+}
+
 /// Where events of a site go.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct WebhookRow {
@@ -230,5 +241,6 @@ proto::frozen!(
     SettingRow = 101,
     OnceRow = 102,
     WebhookRow = 104,
-    WebhookSecretRow = 105
+    WebhookSecretRow = 105,
+    ApiKeyRow = 106
 );

@@ -2,8 +2,8 @@
 
 use super::plan::{GroupPlan, REPLICATION};
 use super::rows::{
-    AgentRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, OnceRow, ReplicaRow, SettingRow, SiteRow,
-    TokenRow, TrustRow, WebhookRow, WebhookSecretRow,
+    AgentRow, ApiKeyRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, OnceRow, ReplicaRow, SettingRow,
+    SiteRow, TokenRow, TrustRow, WebhookRow, WebhookSecretRow,
 };
 use super::stored::{agent_key, node_key, replica_key, site_key, token_key};
 use crate::config::SHARDS_MAX;
@@ -40,6 +40,7 @@ pub struct MetaState {
     pub sites: BTreeMap<SiteId, SiteRow>,
     pub agents: BTreeMap<AgentId, AgentRow>,
     pub api_tokens: BTreeMap<TokenHash, ApiTokenRow>,
+    pub api_keys: BTreeMap<TokenHash, ApiKeyRow>,
     pub settings: BTreeMap<String, SettingRow>,
     pub webhooks: BTreeMap<WebhookId, WebhookRow>,
     /// A webhook without one delivers nothing.
@@ -104,6 +105,10 @@ impl MetaState {
                 self.set_webhook_secret(webhook, secret, before_until_ms)
             }
             MetaCommand::RemoveWebhook { webhook } => self.remove_webhook(webhook),
+            MetaCommand::CreateApiKey { key, site, name, scopes, expires_ms } => {
+                self.create_api_key(key, ApiKeyRow { site, name, scopes, created_ms: now_ms, expires_ms })
+            }
+            MetaCommand::RevokeApiKey { site, name } => self.revoke_api_key(site, &name),
         }
     }
 

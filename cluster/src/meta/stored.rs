@@ -52,6 +52,7 @@ impl MetaState {
             b'P' => put(self.api_tokens.get::<TokenHash>(id.try_into().ok()?)),
             b'G' => put(self.settings.get(std::str::from_utf8(id).ok()?)),
             b'O' => put(self.once.get::<TokenHash>(id.try_into().ok()?)),
+            b'Y' => put(self.api_keys.get::<TokenHash>(id.try_into().ok()?)),
             b'W' => put(self.webhooks.get(&WebhookId(u64::from_be_bytes(id.try_into().ok()?)))),
             b'X' => put(self.webhook_secrets.get(&WebhookId(u64::from_be_bytes(id.try_into().ok()?)))),
             _ => None,
@@ -73,6 +74,8 @@ impl MetaState {
         let once = self.once.keys().map(|hash| key(b'O', hash));
         let webhooks = self.webhooks.keys().map(|id| key(b'W', &id.0.to_be_bytes()));
         let secrets = self.webhook_secrets.keys().map(|id| key(b'X', &id.0.to_be_bytes()));
+        let api_keys = self.api_keys.keys().map(|hash| key(b'Y', hash));
+        let tokens = tokens.chain(api_keys);
         let of_admin = tokens.chain(settings).chain(once).chain(webhooks).chain(secrets);
         let accounts = accounts.chain(trust).chain(versions).chain(authorities).chain(of_admin);
         let keys = one.chain(nodes).chain(replicas).chain(self.tokens.keys().map(token_key)).chain(accounts);
@@ -114,6 +117,7 @@ impl MetaState {
                 self.settings.insert(name.to_owned(), get(value)?);
             }
             b'O' => drop(self.once.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
+            b'Y' => drop(self.api_keys.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
             b'W' | b'X' => {
                 let id = WebhookId(u64::from_be_bytes(id.try_into().map_err(|_| unknown())?));
                 match kind {

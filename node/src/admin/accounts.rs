@@ -6,6 +6,7 @@ use super::{Answer, propose, read_meta, unexpected};
 use crate::auth;
 use crate::run::App;
 use actix_web::web::{self, Data, Json, Path, Query};
+use cluster::meta::AgentRow;
 use proto::command::{AgentRole, MetaCommand};
 use proto::ids::{AgentId, SiteId};
 use proto::peer::MetaReply;
@@ -175,29 +176,33 @@ pub struct Agents {
     pub next: Option<AgentId>,
 }
 
+impl AgentView {
+    pub fn of(agent: AgentId, row: &AgentRow) -> AgentView {
+        AgentView { agent, site: row.site, name: row.name.clone(), role: row.role.into() }
+    }
+}
+
 pub async fn agents(app: Data<App>, query: Query<AgentsQuery>) -> Answer<Agents> {
-    let limit = limit(query.limit)?;
-    let after = id_of::<AgentId>("after", query.after.as_deref())?;
-    let mut agents = read_meta(&app, |state| {
-        let site = match &query.site {
-            None => None,
-            Some(name) => Some(state.site_by_name(name).map(|(site, _)| site)?),
-        };
+    let site = match &query.site {
+        None => None,
+        Some(name) => Some(super::desk::site_of(&app, name)?),
+    };
+    agents_of(&app, site, query.after.as_deref(), query.limit)
+}
+
+/// A page of the agents of a site, or of all.
+/// # Errors
+/// What is asked for is no page, or meta cannot be read.
+pub fn agents_of(app: &App, site: Option<SiteId>, after: Option<&str>, asked: Option<u32>) -> Answer<Agents> {
+    let limit = limit(asked)?;
+    let after = id_of::<AgentId>("after", after)?;
+    let mut agents: Vec<AgentView> = read_meta(app, |state| {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rows = state.agents.range((from, Bound::Unbounded));
         let rows = rows.filter(|(_, row)| site.is_none_or(|site| row.site == site)).take(limit + 1);
-        Some(
-            rows.map(|(agent, row)| AgentView {
-                agent: *agent,
-                site: row.site,
-                name: row.name.clone(),
-                role: row.role.into(),
-            })
-            .collect(),
-        )
-    })?
-    .ok_or_else(|| Problem::not_found("no such site"))?;
-    let next = cut(&mut agents, limit).then(|| agents.last().map(|agent: &AgentView| agent.agent)).flatten();
+        rows.map(|(agent, row)| AgentView::of(*agent, row)).collect()
+    })?;
+    let next = cut(&mut agents, limit).then(|| agents.last().map(|agent| agent.agent)).flatten();
     Ok(Json(Agents { agents, next }))
 }
 
@@ -223,12 +228,19 @@ pub struct MadeAgent {
 
 pub async fn add_agent(app: Data<App>, body: Json<NewAgent>) -> Answer<MadeAgent> {
     let NewAgent { site, name, password } = body.into_inner();
+    make_agent(&app, site, name, password).await
+}
+
+/// Adds an agent, or sets a new password.
+/// # Errors
+/// Name or password do not do.
+pub async fn make_agent(app: &App, site: String, name: String, password: String) -> Answer<MadeAgent> {
     if !(auth::PASSWORD_BYTES_MIN..=auth::PASSWORD_BYTES_MAX).contains(&password.len()) {
         return Err(Problem::refused("a password has 8 to 1024 bytes"));
     }
     let hashed = web::block(move || auth::hash_password(&password)).await;
     let Ok(Ok(password)) = hashed else { return Err(Problem::fault("the password could not be hashed")) };
-    match propose(&app, MetaCommand::AddAgent { site, name, password }).await? {
+    match propose(app, MetaCommand::AddAgent { site, name, password }).await? {
         MetaReply::Agent { agent } => Ok(Json(MadeAgent { agent })),
         _ => Err(unexpected()),
     }
@@ -246,9 +258,6 @@ pub async fn set_role(app: Data<App>, agent: Path<String>, body: Json<RoleBody>)
         return Err(Problem::not_found("no such agent"));
     }
     let role = body.role;
-    if !matches!(role, Role::Agent | Role::Supervisor) {
-        return Err(Problem::refused("only agent and supervisor mean something in this version"));
-    }
     propose(&app, MetaCommand::SetAgentRole { agent, role: role.into() }).await?;
     Ok(Json(RoleBody { role }))
 }

@@ -6,6 +6,7 @@ use super::ask::{Ask, ask, leader_of};
 use super::hours::HoursView;
 use super::problem::Problem;
 use super::sessions::{call_shard, led, read_led};
+use super::tenant::Tenant;
 use super::{Answer, read_meta};
 use crate::run::App;
 use actix_web::HttpResponse;
@@ -317,18 +318,16 @@ pub async fn inspect(node: &ClusterNode, site: SiteId) -> Result<DeskView, Probl
     })
 }
 
-pub async fn show(app: Data<App>, site: Path<String>) -> Answer<DeskView> {
-    let site = site_of(&app, &site)?;
+pub async fn show(app: Data<App>, Tenant(site): Tenant) -> Answer<DeskView> {
     let leader = leader_of(&app, app.cluster.router.shard_of(Target::Desk(site)))?;
     Ok(Json(ask(&app, leader, &Ask::Desk { site }).await?))
 }
 
-pub async fn queue(app: Data<App>, site: Path<String>, query: Query<QueueQuery>) -> Answer<QueueView> {
+pub async fn queue(app: Data<App>, Tenant(site): Tenant, query: Query<QueueQuery>) -> Answer<QueueView> {
     let limit = query.limit.unwrap_or(50);
     if !(1..=QUEUE_LIMIT_MAX as u32).contains(&limit) {
         return Err(Problem::bad_request("limit is 1 to 200"));
     }
-    let site = site_of(&app, &site)?;
     let shard = app.cluster.router.shard_of(Target::Desk(site));
     match call_shard(&app, shard, ShardCall::Queue { site, limit }).await {
         ShardReply::Queue { waiting, total } => {
@@ -359,8 +358,7 @@ async fn set(app: &App, site: SiteId, command: Command, fault: Option<&'static s
     }
 }
 
-pub async fn set_rules(app: Data<App>, site: Path<String>, body: Json<Rules>) -> Answer<Rules> {
-    let site = site_of(&app, &site)?;
+pub async fn set_rules(app: Data<App>, Tenant(site): Tenant, body: Json<Rules>) -> Answer<Rules> {
     let rules = body.into_inner().rules()?;
     let fault = fault_of_site(&rules);
     set(&app, site, Command::PutSite { site, rules: rules.clone() }, fault).await?;
@@ -371,8 +369,14 @@ fn known_team(team: &str) -> Result<TeamId, Problem> {
     id_of("team", Some(team))?.ok_or_else(|| Problem::not_found("no such team"))
 }
 
-pub async fn set_team(app: Data<App>, path: Path<(String, String)>, body: Json<Team>) -> Answer<TeamView> {
-    let (site, team) = (site_of(&app, &path.0)?, known_team(&path.1)?);
+/// Of a path.
+#[derive(Debug, Deserialize)]
+pub struct OfTeam {
+    team: String,
+}
+
+pub async fn set_team(app: Data<App>, Tenant(site): Tenant, of: Path<OfTeam>, body: Json<Team>) -> Answer<TeamView> {
+    let team = known_team(&of.team)?;
     let rules = body.into_inner().rules();
     let fault = fault_of_team(team, Some(&rules));
     set(&app, site, Command::PutTeam { site, team, rules: Some(rules.clone()) }, fault).await?;
@@ -380,15 +384,20 @@ pub async fn set_team(app: Data<App>, path: Path<(String, String)>, body: Json<T
 }
 
 /// Also right when there is none.
-pub async fn remove_team(app: Data<App>, path: Path<(String, String)>) -> Result<HttpResponse, Problem> {
-    let (site, team) = (site_of(&app, &path.0)?, known_team(&path.1)?);
+pub async fn remove_team(app: Data<App>, Tenant(site): Tenant, of: Path<OfTeam>) -> Result<HttpResponse, Problem> {
+    let team = known_team(&of.team)?;
     set(&app, site, Command::PutTeam { site, team, rules: None }, fault_of_team(team, None)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-pub async fn set_seat(app: Data<App>, path: Path<(String, String)>, body: Json<Seat>) -> Answer<Seat> {
-    let site = site_of(&app, &path.0)?;
-    let agent: AgentId = id_of("agent", Some(&path.1))?.ok_or_else(|| Problem::not_found("no such agent"))?;
+/// Of a path.
+#[derive(Debug, Deserialize)]
+pub struct OfAgent {
+    agent: String,
+}
+
+pub async fn set_seat(app: Data<App>, Tenant(site): Tenant, of: Path<OfAgent>, body: Json<Seat>) -> Answer<Seat> {
+    let agent: AgentId = id_of("agent", Some(&of.agent))?.ok_or_else(|| Problem::not_found("no such agent"))?;
     if read_meta(&app, |state| state.agents.get(&agent).map(|row| row.site))? != Some(site) {
         return Err(Problem::not_found("no such agent"));
     }

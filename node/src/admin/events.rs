@@ -2,12 +2,12 @@
 //! shard does. Invariant: who goes on from a cursor gets every later event once, those of a session in order, whatever leaders do.
 
 use super::Answer;
-use super::desk::site_of;
 use super::problem::Problem;
 use super::sessions::call_shard;
+use super::tenant::Tenant;
 use crate::connection::client_event;
 use crate::run::App;
-use actix_web::web::{Bytes, Data, Json, Path, Query};
+use actix_web::web::{Bytes, Data, Json, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use proto::client;
 use proto::feed::{FeedItem, FeedPage};
@@ -158,7 +158,7 @@ async fn begin(app: &Data<App>, site: SiteId, after: Option<&str>) -> Result<Cur
 
 pub async fn list(
     app: Data<App>,
-    site: Path<String>,
+    Tenant(site): Tenant,
     query: Query<EventsQuery>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
@@ -167,7 +167,6 @@ pub async fn list(
     if !(1..=LIMIT_MAX).contains(&limit) || wait_s > WAIT_S_MAX {
         return Err(Problem::bad_request("limit is 1 to 1000, wait_s at most 60"));
     }
-    let site = site_of(&app, &site)?;
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     // A browser that connects again says where it was in this header.
     let after = header("last-event-id").or(query.after.as_deref());

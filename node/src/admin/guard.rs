@@ -50,14 +50,15 @@ pub async fn guard<B: MessageBody + 'static>(
     let route = TABLE
         .iter()
         .find(|route| Some(route.path) == pattern.as_deref() && route.method.name() == request.method().as_str());
-    if let Some(route) = route.filter(|route| bearer.role < route.role) {
-        let detail = format!("this needs the role {}; the token has {}", role_name(route.role), role_name(bearer.role));
+    if let Some(route) = route.filter(|route| bearer.role < route.access) {
+        let detail =
+            format!("this needs the role {}; the token has {}", role_name(route.access), role_name(bearer.role));
         let denied = Problem::new(StatusCode::FORBIDDEN, detail);
         return Ok(request.into_response(denied.error_response()));
     }
     match route {
         Some(route) if route.method.is_write() && request.headers().contains_key(once::HEADER) => {
-            once::carry_out(&app, route, bearer, request, next).await
+            once::carry_out(&app, route.is_secret, &bearer.hash, request, next).await
         }
         _ => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
     }

@@ -3,36 +3,38 @@
 
 mod guard;
 mod hours;
-mod once;
+pub(crate) mod once;
 pub mod openapi;
-mod problem;
-mod route;
+pub(crate) mod problem;
+pub(crate) mod route;
 mod table;
+mod tenant;
 
-mod accounts;
-mod ask;
+pub(crate) mod accounts;
+pub(crate) mod ask;
 mod backups;
-mod desk;
+pub(crate) mod desk;
 mod drills;
-mod events;
+pub(crate) mod events;
 pub(crate) mod fuzzing;
 mod log;
 mod message_trace;
 mod move_session;
 mod nodes;
 mod profile;
-mod sessions;
+pub(crate) mod sessions;
 pub mod settings;
 mod shards;
 mod sockets;
 mod tokens;
 mod upgrade;
-mod webhooks;
+pub(crate) mod webhooks;
 
 pub use ask::answer;
 pub use guard::guard;
 pub use route::{Method, Route, role_name};
 pub use table::table;
+pub(crate) use tenant::Tenant;
 
 use crate::egress::Allowed;
 use crate::run::App;
@@ -73,7 +75,7 @@ impl Shared {
 }
 
 /// What a handler answers.
-type Answer<T> = Result<Json<T>, Problem>;
+pub(crate) type Answer<T> = Result<Json<T>, Problem>;
 
 /// Puts the routes of the table, the document and its page on a listener.
 pub fn configure(config: &mut ServiceConfig) {
@@ -107,7 +109,7 @@ fn to_docs() -> HttpResponse {
     HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, "/docs/")).finish()
 }
 
-fn only(methods: Vec<&'static str>) -> actix_web::Route {
+pub(crate) fn only(methods: Vec<&'static str>) -> actix_web::Route {
     let methods = methods.join(", ");
     web::to(move || {
         let methods = methods.clone();
@@ -122,7 +124,7 @@ fn only(methods: Vec<&'static str>) -> actix_web::Route {
 }
 
 /// Has the meta group carry out a command.
-async fn propose(app: &App, command: MetaCommand) -> Result<MetaReply, Problem> {
+pub(crate) async fn propose(app: &App, command: MetaCommand) -> Result<MetaReply, Problem> {
     let node = app.cluster.clone();
     match app.on_raft(async move { node.meta_propose(command, META_WITHIN).await }).await {
         Some(MetaReply::Refused { reason }) => Err(Problem::refused(reason)),
@@ -134,10 +136,10 @@ async fn propose(app: &App, command: MetaCommand) -> Result<MetaReply, Problem> 
 }
 
 /// Reads this node's replica of the meta state.
-fn read_meta<T>(app: &App, read: impl FnOnce(&cluster::meta::MetaState) -> T) -> Result<T, Problem> {
+pub(crate) fn read_meta<T>(app: &App, read: impl FnOnce(&cluster::meta::MetaState) -> T) -> Result<T, Problem> {
     app.cluster.with_meta(read).ok_or_else(|| Problem::unavailable("this node has no replica of the meta group yet"))
 }
 
-fn unexpected() -> Problem {
+pub(crate) fn unexpected() -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the meta group gave an unexpected answer")
 }

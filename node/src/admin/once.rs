@@ -2,9 +2,7 @@
 //! Invariant: under one key and token a write is answered once; a repetition gets the first answer, or learns why not.
 //! Source: the IETF draft "The Idempotency-Key HTTP Header Field"; a secret is told once and therefore not kept.
 
-use super::guard::Bearer;
 use super::problem::{Problem, too_large};
-use super::route::Route;
 use super::{propose, unexpected};
 use crate::run::App;
 use actix_web::body::{BoxBody, MessageBody, to_bytes_limited};
@@ -23,13 +21,13 @@ pub const KEY_BYTES_MAX: usize = 255;
 /// An answer that is longer is not looked at: no write has one.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// Carries out a write that has a key.
+/// Carries out a write that has a key. `is_secret`: its answer is told once. `bearer`: tells one credential from another.
 /// # Errors
 /// Those of the routes.
 pub async fn carry_out<B: MessageBody + 'static>(
     app: &Data<App>,
-    route: &Route,
-    bearer: Bearer,
+    is_secret: bool,
+    bearer: &TokenHash,
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
@@ -57,7 +55,7 @@ pub async fn carry_out<B: MessageBody + 'static>(
         _ => return Ok(ServiceResponse::new(request, Problem::fault("the answer could not be read").error_response())),
     };
     let text = std::str::from_utf8(&bytes).ok().filter(|text| text.len() <= ONCE_BODY_BYTES_MAX);
-    let is_told_once = route.is_secret && status.is_success();
+    let is_told_once = is_secret && status.is_success();
     // What failed here may work at the next try.
     let answer = (!status.is_server_error())
         .then(|| OnceAnswer { status: status.as_u16(), body: text.filter(|_| !is_told_once).map(str::to_owned) });
@@ -73,12 +71,12 @@ enum Begun {
     Answered(OnceAnswer),
 }
 
-async fn begin(app: &Data<App>, bearer: Bearer, request: &mut ServiceRequest) -> Result<Begun, Problem> {
+async fn begin(app: &Data<App>, bearer: &TokenHash, request: &mut ServiceRequest) -> Result<Begun, Problem> {
     let text = request.headers().get(HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if text.is_empty() || text.len() > KEY_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Problem::bad_request("an Idempotency-Key has 1 to 255 printable characters without blanks"));
     }
-    let key = hash(&[&bearer.hash, text.as_bytes()]);
+    let key = hash(&[bearer, text.as_bytes()]);
     let Ok(body) = request.extract::<Bytes>().await else { return Err(too_large()) };
     let what = request.uri().path_and_query().map_or("", |path| path.as_str());
     let fingerprint = hash(&[request.method().as_str().as_bytes(), b" ", what.as_bytes(), b"\n", &body]);

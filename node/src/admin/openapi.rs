@@ -1,4 +1,4 @@
-//! Owns the OpenAPI document of the admin API, made from the table. Does not serve it.
+//! Owns the OpenAPI documents, made from the tables of routes. Does not serve it.
 //! Invariant: every route stands in it with every status that it may answer.
 
 use super::problem::{PROBLEM_JSON, Problem};
@@ -15,17 +15,18 @@ use utoipa::openapi::{
     ResponseBuilder,
 };
 
-/// The whole document.
+/// The document of the admin API.
 pub fn document() -> OpenApi {
-    let table = table();
-    let info = InfoBuilder::new()
-        .title("Everdesk admin API")
-        .version(env!("CARGO_PKG_VERSION"))
-        .description(Some("Each route names the least role of the token that it needs. See docs/ADMIN.md."))
-        .build();
+    let about = "Each route names the least role of the token that it needs. See docs/ADMIN.md.";
+    of_table("Everdesk admin API", about, &table(), |route| format!("Least role: {}.", role_name(route.access)))
+}
+
+/// The document of a table. `needs`: who may use a route, as a sentence.
+pub fn of_table<A>(title: &str, about: &str, table: &[Route<A>], needs: impl Fn(&Route<A>) -> String) -> OpenApi {
+    let info = InfoBuilder::new().title(title).version(env!("CARGO_PKG_VERSION")).description(Some(about)).build();
     let mut components = ComponentsBuilder::new().schema(Problem::name(), <Problem as utoipa::PartialSchema>::schema());
     let mut paths = PathsBuilder::new();
-    for route in &table {
+    for route in table {
         let shapes = route.body.iter().chain(match &route.success.1 {
             Success::Json(shape) => Some(shape.as_ref()),
             _ => None,
@@ -34,7 +35,7 @@ pub fn document() -> OpenApi {
             components = components.schema(&shape.name, shape.schema.clone());
             components = components.schemas_from_iter(shape.uses.iter().cloned());
         }
-        let item = PathItemBuilder::new().operation(http_method(route.method), operation(route)).build();
+        let item = PathItemBuilder::new().operation(http_method(route.method), operation(route, needs(route))).build();
         paths = paths.path(route.path, item);
     }
     let mut components: Components = components.build();
@@ -57,13 +58,13 @@ fn http_method(method: Method) -> HttpMethod {
     }
 }
 
-fn operation(route: &Route) -> OperationBuilder {
+fn operation<A>(route: &Route<A>, needs: String) -> OperationBuilder {
     let tag = route.words.split(' ').next().unwrap_or_default();
     let mut operation = OperationBuilder::new()
         .tag(tag)
         .operation_id(Some(route.words.replace([' ', '-'], "_")))
         .summary(Some(route.about))
-        .description(Some(format!("Least role: {}.", role_name(route.role))));
+        .description(Some(needs));
     for name in route.path_parameters() {
         operation = operation.parameter(path_parameter(name));
     }

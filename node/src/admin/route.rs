@@ -1,4 +1,4 @@
-//! Owns how a route is written down. Does not know which there are. Invariant: what a route may answer stands in it.
+//! Owns how a route is written down, of this API and of a site's own. Does not know which there are. Invariant: what a route may answer stands in it.
 
 use proto::command::Role;
 use std::collections::BTreeSet;
@@ -52,12 +52,11 @@ pub enum Content {
     Nothing,
 }
 
-/// One route of the admin API.
-pub struct Route {
+/// One route. `A`: who may use it.
+pub struct Route<A = Role> {
     pub method: Method,
     pub path: &'static str,
-    /// The least that the token's role must be.
-    pub role: Role,
+    pub access: A,
     /// The command that does the same, e.g. `nodes list`.
     pub words: &'static str,
     /// One sentence.
@@ -71,93 +70,93 @@ pub struct Route {
     pub is_secret: bool,
 }
 
-impl Route {
+impl<A> Route<A> {
     fn new(
         method: Method,
         path: &'static str,
-        role: Role,
+        access: A,
         words: &'static str,
         about: &'static str,
         handler: fn() -> actix_web::Route,
-    ) -> Route {
+    ) -> Route<A> {
         let (query, also) = (Vec::new(), Vec::new());
         let success = (204, Content::Nothing);
-        Route { method, path, role, words, about, handler, query, body: None, success, also, is_secret: false }
+        Route { method, path, access, words, about, handler, query, body: None, success, also, is_secret: false }
     }
 
     pub fn get(
         path: &'static str,
-        role: Role,
+        access: A,
         words: &'static str,
         about: &'static str,
         handler: fn() -> actix_web::Route,
-    ) -> Route {
-        Route::new(Method::Get, path, role, words, about, handler)
+    ) -> Route<A> {
+        Route::new(Method::Get, path, access, words, about, handler)
     }
 
     pub fn post(
         path: &'static str,
-        role: Role,
+        access: A,
         words: &'static str,
         about: &'static str,
         handler: fn() -> actix_web::Route,
-    ) -> Route {
-        Route::new(Method::Post, path, role, words, about, handler)
+    ) -> Route<A> {
+        Route::new(Method::Post, path, access, words, about, handler)
     }
 
     pub fn put(
         path: &'static str,
-        role: Role,
+        access: A,
         words: &'static str,
         about: &'static str,
         handler: fn() -> actix_web::Route,
-    ) -> Route {
-        Route::new(Method::Put, path, role, words, about, handler)
+    ) -> Route<A> {
+        Route::new(Method::Put, path, access, words, about, handler)
     }
 
     pub fn delete(
         path: &'static str,
-        role: Role,
+        access: A,
         words: &'static str,
         about: &'static str,
         handler: fn() -> actix_web::Route,
-    ) -> Route {
-        Route::new(Method::Delete, path, role, words, about, handler)
+    ) -> Route<A> {
+        Route::new(Method::Delete, path, access, words, about, handler)
     }
 
-    pub fn query<T: IntoParams>(mut self) -> Route {
+    pub fn query<T: IntoParams>(mut self) -> Route<A> {
         self.query = T::into_params(|| Some(ParameterIn::Query));
         self
     }
 
-    pub fn takes<T: ToSchema>(mut self) -> Route {
+    pub fn takes<T: ToSchema>(mut self) -> Route<A> {
         self.body = Some(Shape::of::<T>());
         self
     }
 
-    pub fn answers<T: ToSchema>(mut self, status: u16) -> Route {
+    pub fn answers<T: ToSchema>(mut self, status: u16) -> Route<A> {
         self.success = (status, Content::Json(Box::new(Shape::of::<T>())));
         self
     }
 
-    pub fn sends(mut self, types: &'static [&'static str]) -> Route {
+    pub fn sends(mut self, types: &'static [&'static str]) -> Route<A> {
         self.success = (200, Content::Other(types));
         self
     }
 
     /// Refusals that do not follow from the rest.
-    pub fn also(mut self, statuses: &[u16]) -> Route {
+    pub fn also(mut self, statuses: &[u16]) -> Route<A> {
         self.also.extend_from_slice(statuses);
         self
     }
 
-    pub fn secret(mut self) -> Route {
+    pub fn secret(mut self) -> Route<A> {
         self.is_secret = true;
         self
     }
 
     /// Names in braces.
-    pub fn path_parameters(&self) -> impl Iterator<Item = &'static str> + use<> {
+    pub fn path_parameters(&self) -> impl Iterator<Item = &'static str> + use<A> {
         self.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
     }
 

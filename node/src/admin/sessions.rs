@@ -58,12 +58,12 @@ pub struct SessionsQuery {
 /// What one node is asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SessionsAsk {
-    site: Option<SiteId>,
-    state: Option<SessionState>,
-    agent: Option<AgentId>,
-    visitor: Option<VisitorId>,
-    after: Option<SessionId>,
-    limit: usize,
+    pub site: Option<SiteId>,
+    pub state: Option<SessionState>,
+    pub agent: Option<AgentId>,
+    pub visitor: Option<VisitorId>,
+    pub after: Option<SessionId>,
+    pub limit: usize,
 }
 
 /// One session of a list.
@@ -122,7 +122,13 @@ pub async fn list(app: Data<App>, query: Query<SessionsQuery>) -> Answer<Session
         after: id_of("after", query.after.as_deref())?,
         limit,
     };
-    let found: Vec<(NodeId, SessionsFound)> = ask_all(&app, || Ask::Sessions(asked.clone())).await;
+    Ok(Json(found_in(&app, asked).await))
+}
+
+/// Asks every node that leads a shard.
+pub async fn found_in(app: &App, asked: SessionsAsk) -> Sessions {
+    let limit = asked.limit;
+    let found: Vec<(NodeId, SessionsFound)> = ask_all(app, || Ask::Sessions(asked.clone())).await;
     let mut missing: BTreeSet<ShardId> = (1..=app.cluster.shards).map(ShardId).collect();
     let (mut sessions, mut next) = (Vec::new(), None::<SessionId>);
     for (_, found) in found {
@@ -139,7 +145,7 @@ pub async fn list(app: Data<App>, query: Query<SessionsQuery>) -> Answer<Session
         sessions.truncate(limit);
         next = sessions.last().map(|line| line.session);
     }
-    Ok(Json(Sessions { sessions, next, missing: missing.into_iter().collect() }))
+    Sessions { sessions, next, missing: missing.into_iter().collect() }
 }
 
 fn state_of(brief: &SessionBrief) -> SessionState {
@@ -196,6 +202,13 @@ pub struct CursorView {
     pub read: u64,
 }
 
+/// What a page says of its visitor.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct FactView {
+    pub name: String,
+    pub value: String,
+}
+
 /// One session as its leader knows it.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct SessionView {
@@ -222,6 +235,14 @@ pub struct SessionView {
     pub last_agent: Option<AgentId>,
     /// The last seq.
     pub head: u64,
+    /// How often the open conversation has gone from one agent to another, or back to the desk.
+    pub part: u64,
+    /// It is laid aside until then, milliseconds since 1970.
+    pub snoozed_until_ms: Option<u64>,
+    /// Of the open conversation, or of the last one.
+    pub labels: Vec<String>,
+    /// What is known of the visitor.
+    pub facts: Vec<FactView>,
     pub visitor_cursor: CursorView,
     pub agent_cursor: CursorView,
     /// Nodes whose sockets follow it.
@@ -256,6 +277,10 @@ pub async fn inspect(local: &Local, node: &Arc<ClusterNode>, session: SessionId)
         agent: view.open.and_then(|open| open.agent),
         last_agent: view.last_agent,
         head: view.head,
+        part: view.open.map_or(0, |open| open.part),
+        snoozed_until_ms: view.open.and_then(|open| open.snoozed).map(|(_, until_ms)| until_ms),
+        labels: view.labels,
+        facts: view.facts.into_iter().map(|(name, value)| FactView { name, value }).collect(),
         visitor_cursor: cursor(view.visitor_cursor),
         agent_cursor: cursor(view.agent_cursor),
         followed_by: local.subscribers.of_session(session),

@@ -452,7 +452,7 @@ mod tests {
                 "| {} | `{}` | {} | `{}` | {} | {} |\n",
                 route.method.name(),
                 route.path,
-                role_name(route.role),
+                role_name(route.access),
                 route.words,
                 route.success.0,
                 refusals.join(" ")
@@ -469,7 +469,7 @@ mod tests {
 
     #[test]
     fn only_reads_are_for_viewers() {
-        assert!(table().iter().all(|route| !route.method.is_write() || route.role > Viewer));
+        assert!(table().iter().all(|route| !route.method.is_write() || route.access > Viewer));
     }
 
     #[test]

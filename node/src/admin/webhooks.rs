@@ -1,8 +1,8 @@
 //! Owns webhooks as administrators see and set them. Does not deliver. Invariant: a secret is told once, when it is drawn.
 
-use super::desk::site_of;
 use super::problem::Problem;
 use super::sessions::call_shard;
+use super::tenant::Tenant;
 use super::{Answer, propose, read_meta, unexpected};
 use crate::run::App;
 use crate::webhooks::{SECRET_BYTES, secret_text};
@@ -156,17 +156,28 @@ impl WebhookView {
     }
 }
 
-fn find(app: &App, path: &(String, String)) -> Result<(SiteId, WebhookView), Problem> {
-    let site = site_of(app, &path.0)?;
-    let view = read_meta(app, |state| {
-        let (id, row) = state.webhook_by_name(site, &path.1)?;
-        Some(WebhookView::of(id, row, state.webhook_secrets.contains_key(&id)))
-    })?;
-    Ok((site, view.ok_or_else(|| Problem::not_found("no such webhook"))?))
+/// Of a path.
+#[derive(Debug, Deserialize)]
+pub struct OfWebhook {
+    name: String,
 }
 
-pub async fn list(app: Data<App>, site: Path<String>) -> Answer<Webhooks> {
-    let site = site_of(&app, &site)?;
+/// Of a path.
+#[derive(Debug, Deserialize)]
+pub struct OfLetter {
+    name: String,
+    letter: String,
+}
+
+fn find(app: &App, site: SiteId, name: &str) -> Result<WebhookView, Problem> {
+    let view = read_meta(app, |state| {
+        let (id, row) = state.webhook_by_name(site, name)?;
+        Some(WebhookView::of(id, row, state.webhook_secrets.contains_key(&id)))
+    })?;
+    view.ok_or_else(|| Problem::not_found("no such webhook"))
+}
+
+pub async fn list(app: Data<App>, Tenant(site): Tenant) -> Answer<Webhooks> {
     let webhooks = read_meta(&app, |state| {
         let of_site = state.webhooks.iter().filter(|(_, row)| row.site == site);
         of_site.map(|(id, row)| WebhookView::of(*id, row, state.webhook_secrets.contains_key(id))).collect()
@@ -180,8 +191,12 @@ fn draw() -> Result<SecretBytes, Problem> {
     Ok(SecretBytes(secret))
 }
 
-pub async fn set(app: Data<App>, path: Path<(String, String)>, body: Json<Webhook>) -> Answer<MadeWebhook> {
-    let site = site_of(&app, &path.0)?;
+pub async fn set(
+    app: Data<App>,
+    Tenant(site): Tenant,
+    of: Path<OfWebhook>,
+    body: Json<Webhook>,
+) -> Answer<MadeWebhook> {
     let Webhook { url, mut kinds, give_up_s, on } = body.into_inner();
     let parsed = url.parse().map_err(|_| Problem::refused("url: it is no URL"))?;
     app.admin.allowed.check(&parsed).map_err(|why| Problem::refused(format!("url: {why}")))?;
@@ -193,7 +208,7 @@ pub async fn set(app: Data<App>, path: Path<(String, String)>, body: Json<Webhoo
     let rules = WebhookRules { url, kinds, give_up_s, on };
     let secret = draw()?;
     let text = secret_text(&secret.0);
-    let command = MetaCommand::PutWebhook { site, name: path.1.clone(), rules, secret };
+    let command = MetaCommand::PutWebhook { site, name: of.name.clone(), rules, secret };
     let MetaReply::Webhook { webhook, is_new } = propose(&app, command).await? else { return Err(unexpected()) };
     let begun = in_every_shard(&app, webhook, &WebhookChange::Begin).await;
     Ok(Json(MadeWebhook { webhook, secret: is_new.then_some(text), begun }))
@@ -213,17 +228,16 @@ fn is_taken(reply: &ShardReply) -> bool {
     matches!(reply, ShardReply::Done | ShardReply::Refused(_))
 }
 
-pub async fn remove(app: Data<App>, path: Path<(String, String)>) -> Result<HttpResponse, Problem> {
-    let site = site_of(&app, &path.0)?;
+pub async fn remove(app: Data<App>, Tenant(site): Tenant, of: Path<OfWebhook>) -> Result<HttpResponse, Problem> {
     // Also right when there is none. Shards forget it by themselves.
-    if let Some(webhook) = read_meta(&app, |state| state.webhook_by_name(site, &path.1).map(|(id, _)| id))? {
+    if let Some(webhook) = read_meta(&app, |state| state.webhook_by_name(site, &of.name).map(|(id, _)| id))? {
         propose(&app, MetaCommand::RemoveWebhook { webhook }).await?;
     }
     Ok(HttpResponse::NoContent().finish())
 }
 
-pub async fn rotate(app: Data<App>, path: Path<(String, String)>) -> Answer<WebhookSecret> {
-    let webhook = find(&app, &path)?.1.webhook;
+pub async fn rotate(app: Data<App>, Tenant(site): Tenant, of: Path<OfWebhook>) -> Answer<WebhookSecret> {
+    let webhook = find(&app, site, &of.name)?.webhook;
     let secret = draw()?;
     let text = secret_text(&secret.0);
     let before_until_ms = now_ms() + SECRET_BEFORE_MS;
@@ -249,8 +263,8 @@ async fn standing(app: &Data<App>, webhook: WebhookId) -> (Vec<(ShardId, Webhook
     (found, silent)
 }
 
-pub async fn show(app: Data<App>, path: Path<(String, String)>) -> Answer<WebhookStanding> {
-    let view = find(&app, &path)?.1;
+pub async fn show(app: Data<App>, Tenant(site): Tenant, of: Path<OfWebhook>) -> Answer<WebhookStanding> {
+    let view = find(&app, site, &of.name)?;
     let (found, silent) = standing(&app, view.webhook).await;
     let lag = |lag: &Lag| LagView {
         session: lag.session,
@@ -273,8 +287,8 @@ pub async fn show(app: Data<App>, path: Path<(String, String)>) -> Answer<Webhoo
     }))
 }
 
-pub async fn dead(app: Data<App>, path: Path<(String, String)>) -> Answer<DeadLetters> {
-    let webhook = find(&app, &path)?.1.webhook;
+pub async fn dead(app: Data<App>, Tenant(site): Tenant, of: Path<OfWebhook>) -> Answer<DeadLetters> {
+    let webhook = find(&app, site, &of.name)?.webhook;
     let (found, _) = standing(&app, webhook).await;
     let letters = found.into_iter().flat_map(|(shard, state, _)| {
         state.dead.into_iter().map(move |DeadLetter { number, session, seq, at_ms, why, again }| DeadLetterView {
@@ -306,10 +320,11 @@ async fn change(app: &Data<App>, webhook: WebhookId, shard: ShardId, change: Web
 
 pub async fn replay(
     app: Data<App>,
-    path: Path<(String, String)>,
+    Tenant(site): Tenant,
+    of: Path<OfWebhook>,
     body: Json<ReplayBody>,
 ) -> Result<HttpResponse, Problem> {
-    let webhook = find(&app, &path)?.1.webhook;
+    let webhook = find(&app, site, &of.name)?.webhook;
     match &body.letter {
         Some(letter) => {
             let (shard, number) = letter_of(&app, letter)?;
@@ -324,10 +339,9 @@ pub async fn replay(
     Ok(HttpResponse::NoContent().finish())
 }
 
-pub async fn forget(app: Data<App>, path: Path<(String, String, String)>) -> Result<HttpResponse, Problem> {
-    let (site, name, letter) = path.into_inner();
-    let webhook = find(&app, &(site, name))?.1.webhook;
-    let (shard, number) = letter_of(&app, &letter)?;
+pub async fn forget(app: Data<App>, Tenant(site): Tenant, of: Path<OfLetter>) -> Result<HttpResponse, Problem> {
+    let webhook = find(&app, site, &of.name)?.webhook;
+    let (shard, number) = letter_of(&app, &of.letter)?;
     change(&app, webhook, shard, WebhookChange::Forget { letter: number }).await?;
     Ok(HttpResponse::NoContent().finish())
 }

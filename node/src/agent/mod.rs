@@ -3,14 +3,16 @@
 
 mod actor;
 
+use crate::auth::same_hash;
 use crate::push::Subscribers;
 pub use actor::stands;
 use actor::{Agent, AgentArguments, AgentMessage};
 use cluster::router::{Guarded, ReplyTo};
 use cluster::shard::Shard;
 use parking_lot::Mutex;
+use proto::command::TokenHash;
 use proto::ids::{AgentId, NodeId, ShardId};
-use proto::peer::{ShardCall, ShardReply};
+use proto::peer::{Refused, ShardCall, ShardReply};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -109,6 +111,18 @@ impl Agents {
         let mut active = self.active.lock();
         active.retain(|_, one| one.actor.get_id() != who);
         metrics::gauge!("chat_agent_actors_count").set(active.len() as f64);
+    }
+}
+
+/// Whether the token is the agent's, as this leader knows it.
+pub fn has_token(shard: &Shard, agent: AgentId, token: &TokenHash) -> ShardReply {
+    if shard.serving().is_none() {
+        return shard.not_leader();
+    }
+    match shard.peek(|state, rows| state.agent(rows, agent)) {
+        Ok(Some(view)) if view.tokens.iter().any(|known| same_hash(known, token)) => ShardReply::Done,
+        Ok(_) => ShardReply::Refused(Refused::BadToken),
+        Err(error) => shard.halt(&error.to_string()),
     }
 }
 

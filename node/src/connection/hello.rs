@@ -7,7 +7,7 @@ use crate::auth::Bearer;
 use crate::push::Hub;
 use proto::client::limits::PING_EVERY;
 use proto::client::{ErrorCode, ErrorInfo, Reply, ServerFrame, SessionHead, Welcome};
-use proto::command::{Party, Target, TokenHash};
+use proto::command::{AgentRole, Party, Target, TokenHash};
 use proto::ids::{AgentId, SessionId};
 use proto::mutants::Mutant;
 use proto::peer::{Refused, SessionState, ShardCall, ShardReply};
@@ -84,6 +84,9 @@ async fn agent(
     ask: &HelloAsk,
 ) -> Result<Found, ErrorInfo<'static>> {
     let Some(router) = hub.router() else { return Err(error_of(&ShardReply::Unknown)) };
+    if supervise::role(hub, agent) == Some(AgentRole::Viewer) {
+        return Err(ErrorInfo::new(ErrorCode::Forbidden, "a viewer reads over HTTP, and has no seat"));
+    }
     hub.add_agent(socket, agent);
     let shard = router.shard_of(Target::Agent(agent));
     let reply = router.call(shard, ShardCall::AttachAgent { agent, token: Some(ask.token) }).await;

@@ -11,10 +11,15 @@ use proto::ids::{AgentId, SessionId};
 use proto::peer::{Refused, ShardReply};
 use std::sync::Arc;
 
-/// Whether the agent's role allows what is for supervisors, as this node knows it.
-pub fn may(hub: &Hub, agent: AgentId) -> bool {
+/// What the agent may do, as this node knows it.
+pub fn role(hub: &Hub, agent: AgentId) -> Option<AgentRole> {
     let role = |node: Arc<cluster::node::ClusterNode>| node.with_meta(|state| Some(state.agents.get(&agent)?.role));
-    hub.node().and_then(role).flatten().is_some_and(|role| role >= AgentRole::Supervisor)
+    hub.node().and_then(role).flatten()
+}
+
+/// Whether the agent's role allows what is for supervisors.
+pub fn may(hub: &Hub, agent: AgentId) -> bool {
+    role(hub, agent).is_some_and(|role| role >= AgentRole::Supervisor)
 }
 
 /// Follows a session of the supervisor's site, or ends that.

@@ -117,7 +117,8 @@ impl SessionActorState {
             | ShardCall::Places { .. }
             | ShardCall::Hours { .. }
             | ShardCall::Feed { .. }
-            | ShardCall::Webhook { .. } => reply.send(ShardReply::Unknown),
+            | ShardCall::Webhook { .. }
+            | ShardCall::AgentToken { .. } => reply.send(ShardReply::Unknown),
         }
     }
 

@@ -201,17 +201,21 @@ impl Target {
         let body = Body { id: &id, kind, timestamp: event.ts_ms, site: &self.site, visitor, event: seen };
         let body = serde_json::to_string(&body).expect("events are plain data");
         let at_ms = now_ms();
+        let started = Instant::now();
+        let failed = |why: &str| crate::egress::Failed { why: why.to_owned(), wait: Duration::ZERO };
+        let known =
+            self.node.upgrade().and_then(|node| node.with_meta(|state| state.webhook_secrets.get(&self.id).cloned()));
+        let Some(secrets) = known.flatten() else { return Err(failed("there is no secret to sign it")) };
         let headers = HeaderMap::from_iter([
             (CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (WEBHOOK_ID.clone(), plain(&id)),
             (WEBHOOK_TIMESTAMP.clone(), plain(&(at_ms / 1_000).to_string())),
-            (WEBHOOK_SIGNATURE.clone(), plain(&sign(&self.secret, &id, at_ms, &body))),
+            (WEBHOOK_SIGNATURE.clone(), plain(&sign(&secrets, &id, at_ms, &body))),
         ]);
-        let started = Instant::now();
         let url = self.row.rules.url.parse();
         let sent = match url {
             Ok(url) => self.egress.post(url, headers, body).await,
-            Err(_) => Err(crate::egress::Failed { why: "the address is no URL".into(), wait: Duration::ZERO }),
+            Err(_) => Err(failed("the address is no URL")),
         };
         self.breaker.lock().tell(Instant::now(), sent.is_ok());
         let result = if sent.is_ok() { "delivered" } else { "failed" };

@@ -12,7 +12,7 @@ pub use signature::{SECRET_BYTES, secret_text};
 use crate::breaker::Breaker;
 use crate::egress::{Allowed, Egress};
 use crate::push::Hub;
-use cluster::meta::{WebhookRow, WebhookSecretRow};
+use cluster::meta::WebhookRow;
 use cluster::node::ClusterNode;
 use cluster::router::ReplyTo;
 use cluster::shard::Shard;
@@ -39,16 +39,11 @@ struct Target {
     id: WebhookId,
     row: WebhookRow,
     site: String,
-    secret: WebhookSecretRow,
+    /// It knows the secrets of now.
+    node: Weak<ClusterNode>,
     breaker: Mutex<Breaker>,
     in_flight: Semaphore,
     egress: Arc<Egress>,
-}
-
-impl Target {
-    fn is_of(&self, row: &WebhookRow, secret: &WebhookSecretRow) -> bool {
-        (&self.row, &self.secret) == (row, secret)
-    }
 }
 
 /// A courier that runs; dropping it ends it.
@@ -70,7 +65,7 @@ pub async fn watch(hub: Weak<Hub>, allowed: Arc<Allowed>) {
         let known = node.with_meta(|state| {
             let row = |(id, row): (&WebhookId, &WebhookRow)| {
                 let site = state.sites.get(&row.site)?.name.clone();
-                Some((*id, row.clone(), site, state.webhook_secrets.get(id).cloned()))
+                Some((*id, row.clone(), site, state.webhook_secrets.contains_key(id)))
             };
             state.webhooks.iter().filter_map(row).collect::<Vec<_>>()
         });
@@ -90,15 +85,15 @@ pub async fn watch(hub: Weak<Hub>, allowed: Arc<Allowed>) {
             },
         };
         targets.retain(|id, target| {
-            known.iter().any(|(known, row, _, secret)| {
-                known == id && row.rules.on && secret.as_ref().is_some_and(|secret| target.is_of(row, secret))
-            })
+            known
+                .iter()
+                .any(|(known, row, _, has_secret)| known == id && *row == target.row && row.rules.on && *has_secret)
         });
-        for (id, row, site, secret) in known {
-            if let Some(secret) = secret.filter(|_| row.rules.on && !targets.contains_key(&id)) {
+        for (id, row, site, has_secret) in known {
+            if row.rules.on && has_secret && !targets.contains_key(&id) {
                 let (breaker, in_flight) = (Mutex::default(), Semaphore::new(IN_FLIGHT_MAX));
-                let egress = sender.clone();
-                targets.insert(id, Arc::new(Target { id, row, site, secret, breaker, in_flight, egress }));
+                let (egress, node) = (sender.clone(), Arc::downgrade(&node));
+                targets.insert(id, Arc::new(Target { id, row, site, node, breaker, in_flight, egress }));
             }
         }
         run(&hub, &node, &targets, &mut running);

@@ -12,7 +12,7 @@ use proto::version::Versions;
 use std::fmt::Debug;
 
 pub const SESSION: SessionId = SessionId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
-const AGENT: AgentId = AgentId(300);
+pub const AGENT: AgentId = AgentId(300);
 pub const SITE: SiteId = SiteId(7);
 pub const NODE: NodeId = NodeId(3);
 pub const NOW_MS: u64 = 1_763_700_000_000;
@@ -382,6 +382,12 @@ pub fn pushes() -> Vec<(&'static str, Push)> {
 }
 
 fn shard_calls() -> Vec<(&'static str, ShardCall)> {
+    let mut calls = session_calls();
+    calls.extend(webhooks::calls());
+    calls
+}
+
+fn session_calls() -> Vec<(&'static str, ShardCall)> {
     let (session, agent, token) = (SESSION, AGENT, Some(HASH));
     let history = |page| ShardCall::History { session, page, limit: 200, site: Some(SITE) };
     let [after, before, latest] = pages().try_into().unwrap();
@@ -399,7 +405,6 @@ fn shard_calls() -> Vec<(&'static str, ShardCall)> {
         ("places", ShardCall::Places { site: SITE, sessions: vec![session] }),
         ("hours", ShardCall::Hours { site: SITE }),
         ("feed", ShardCall::Feed { site: SITE, after: 251, limit: 100 }),
-        webhooks::call(),
     ]
 }
 

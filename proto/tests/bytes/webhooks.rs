@@ -1,7 +1,7 @@
-//! Owns what the byte tests need of webhooks. Invariant: every variant and every field can come.
+//! Owns what the byte tests need of webhooks and of keys for the API. Invariant: every variant and every field can come.
 
 use super::arbitrary::*;
-use super::samples::{HASH, NOW_MS, SESSION, SITE};
+use super::samples::{AGENT, HASH, NOW_MS, SESSION, SITE};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -43,11 +43,21 @@ pub fn meta_commands() -> Vec<(&'static str, MetaCommand)> {
         ("put webhook", MetaCommand::PutWebhook { site: SITE, name: "crm".into(), rules, secret: secret.clone() }),
         ("set webhook secret", MetaCommand::SetWebhookSecret { webhook: HOOK, secret, before_until_ms: NOW_MS }),
         ("remove webhook", MetaCommand::RemoveWebhook { webhook: HOOK }),
+        ("create api key", create_api_key()),
+        ("revoke api key", MetaCommand::RevokeApiKey { site: SITE, name: "crm".into() }),
     ]
 }
 
-pub fn call() -> (&'static str, ShardCall) {
-    ("webhook", ShardCall::Webhook { webhook: HOOK })
+fn create_api_key() -> MetaCommand {
+    let (name, scopes) = ("crm".into(), vec!["conversations:read".into()]);
+    MetaCommand::CreateApiKey { key: HASH, site: SITE, name, scopes, expires_ms: Some(NOW_MS) }
+}
+
+pub fn calls() -> [(&'static str, ShardCall); 2] {
+    [
+        ("webhook", ShardCall::Webhook { webhook: HOOK }),
+        ("agent token", ShardCall::AgentToken { agent: AGENT, token: HASH }),
+    ]
 }
 
 pub fn replies() -> [(&'static str, ShardReply); 2] {
@@ -109,11 +119,18 @@ pub fn meta_command() -> impl Strategy<Value = MetaCommand> {
             MetaCommand::SetWebhookSecret { webhook, secret: SecretBytes(secret), before_until_ms }
         }),
         hook().prop_map(|webhook| MetaCommand::RemoveWebhook { webhook }),
+        (token(), site(), word(), vec(word(), 0..4), option::of(any::<u64>())).prop_map(
+            |(key, site, name, scopes, expires_ms)| MetaCommand::CreateApiKey { key, site, name, scopes, expires_ms }
+        ),
+        (site(), word()).prop_map(|(site, name)| MetaCommand::RevokeApiKey { site, name }),
     ]
 }
 
 pub fn shard_call() -> impl Strategy<Value = ShardCall> {
-    hook().prop_map(|webhook| ShardCall::Webhook { webhook })
+    prop_oneof![
+        hook().prop_map(|webhook| ShardCall::Webhook { webhook }),
+        (agent(), token()).prop_map(|(agent, token)| ShardCall::AgentToken { agent, token }),
+    ]
 }
 
 pub fn shard_reply() -> impl Strategy<Value = ShardReply> {

@@ -216,7 +216,8 @@ async fn a_webhook_reaches_nothing_within_unless_the_operator_allows_it() -> any
     visitor.client.send(new.session, "hello").await?;
     for name in ["named", "leads"] {
         let why = wait::until("it failed twice", wait_within(), async || {
-            let lag = show(&cluster, name).await.ok()?["lags"][0].take();
+            let view = show(&cluster, name).await.ok()?;
+            let lag = view["lags"].get(0)?;
             (lag["tries"].as_u64()? >= 2).then_some(lag["why"].as_str()?.to_owned())
         });
         let why = why.await?;

@@ -1,0 +1,98 @@
+//! Owns finding out who asks: it stands before every route of a site's API. Does not do anything for them. Invariant: a handler runs only
+//! behind a caller who may.
+
+use super::access::{Caller, Who};
+use super::table;
+use super::{Access, access::role_name};
+use crate::admin::Route;
+use crate::admin::once;
+use crate::admin::problem::Problem;
+use crate::admin::sessions::call_shard;
+use crate::auth::{self, Bearer};
+use crate::run::App;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{HttpMessage, ResponseError};
+use proto::client::limits::TOKEN_BYTES_MAX;
+use proto::command::Target;
+use proto::peer::{ShardCall, ShardReply};
+use std::sync::LazyLock;
+
+static TABLE: LazyLock<Vec<Route<Access>>> = LazyLock::new(table);
+
+/// What the token of a key begins with.
+pub const KEY_PREFIX: &str = "key.";
+
+/// Stands before every route.
+/// # Errors
+/// Those of the routes.
+pub async fn guard<B: MessageBody + 'static>(
+    app: Data<App>,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let caller = match caller(&app, &request).await {
+        Ok(caller) => caller,
+        Err(problem) => return Ok(request.into_response(problem.error_response())),
+    };
+    let pattern = request.match_pattern();
+    let route = TABLE
+        .iter()
+        .find(|route| Some(route.path) == pattern.as_deref() && route.method.name() == request.method().as_str());
+    // Another method is answered by the resource itself.
+    let Some(route) = route else { return next.call(request).await.map(ServiceResponse::map_into_boxed_body) };
+    if !route.access.allows(&caller.who) {
+        let denied = Problem::new(StatusCode::FORBIDDEN, denial(route.access, &caller.who));
+        return Ok(request.into_response(denied.error_response()));
+    }
+    let hash = caller.hash;
+    request.extensions_mut().insert(caller);
+    if route.method.is_write() && request.headers().contains_key(once::HEADER) {
+        return once::carry_out(&app, route.is_secret, &hash, request, next).await;
+    }
+    next.call(request).await.map(ServiceResponse::map_into_boxed_body)
+}
+
+fn denial(access: Access, who: &Who) -> String {
+    match (who, access.role, access.scope.name()) {
+        (Who::Agent { role, .. }, Some(least), _) => {
+            format!("this needs the role {}; yours is {}", role_name(least), role_name(*role))
+        }
+        (Who::Key { .. }, _, Some(scope)) => format!("this needs the scope {scope}, which the key has not"),
+        (Who::Agent { .. }, None, _) => "this is for keys only".to_owned(),
+        (Who::Key { .. }, _, None) => "this is for people only".to_owned(),
+    }
+}
+
+fn unknown() -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "a valid bearer token of an agent or a key is needed")
+}
+
+/// Whose credential it is.
+async fn caller(app: &Data<App>, request: &ServiceRequest) -> Result<Caller, Problem> {
+    let header = request.headers().get("authorization").and_then(|value| value.to_str().ok());
+    let token = header.and_then(|text| text.strip_prefix("Bearer ")).ok_or_else(unknown)?;
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(unknown());
+    }
+    if token.starts_with(KEY_PREFIX) {
+        let hash = auth::hash_token(token);
+        let found = app.cluster.with_meta(|state| state.api_keys.get(&hash).cloned()).flatten();
+        let now_ms = cluster::shard::now_ms();
+        let row =
+            found.filter(|row| row.expires_ms.is_none_or(|expires_ms| now_ms < expires_ms)).ok_or_else(unknown)?;
+        return Ok(Caller { site: row.site, who: Who::Key { name: row.name, scopes: row.scopes }, hash });
+    }
+    let Some((Bearer::Agent { agent }, hash)) = auth::parse_token(token) else { return Err(unknown()) };
+    let known = app.cluster.with_meta(|state| state.agents.get(&agent).map(|row| (row.site, row.role))).flatten();
+    let (site, role) = known.ok_or_else(unknown)?;
+    let shard = app.cluster.router.shard_of(Target::Agent(agent));
+    match call_shard(app, shard, ShardCall::AgentToken { agent, token: hash }).await {
+        ShardReply::Done => Ok(Caller { site, who: Who::Agent { agent, role }, hash }),
+        ShardReply::Refused(_) => Err(unknown()),
+        _ => Err(Problem::unavailable(format!("{shard} has no leader just now, try again"))),
+    }
+}

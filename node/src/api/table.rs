@@ -1,0 +1,282 @@
+//! Owns the one table of a site's routes. The guard, the OpenAPI document, the test of every role and tenant and the table in
+//! docs/REST.md follow from it. Invariant: a route that is not here does not exist.
+
+use super::access::{Access, Scope};
+use super::{conversations, deeds, keys, people};
+use crate::admin::{Route, desk, events, webhooks};
+use actix_web::web;
+use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
+
+/// Every route, a path with fixed words before one with a name in the same place.
+pub fn table() -> Vec<Route<Access>> {
+    let mut table = of_conversations();
+    table.extend(of_the_desk());
+    table.extend(of_people());
+    table.extend(of_webhooks());
+    table
+}
+
+fn of_conversations() -> Vec<Route<Access>> {
+    let read = Access::new(Viewer, Scope::ReadConversations);
+    let write = Access::new(Agent, Scope::WriteConversations);
+    vec![
+        Route::get("/v1/conversations", read, "conversations list", "Find conversations", || {
+            web::get().to(conversations::list)
+        })
+        .query::<conversations::ConversationsQuery>()
+        .answers::<conversations::Conversations>(200),
+        Route::get(
+            "/v1/conversations/{session}",
+            read,
+            "conversations show",
+            "One session and its conversation",
+            || web::get().to(conversations::one),
+        )
+        .answers::<conversations::Conversation>(200),
+        Route::get(
+            "/v1/conversations/{session}/events",
+            read,
+            "conversations history",
+            "What happened in a session",
+            || web::get().to(conversations::events),
+        )
+        .query::<conversations::HistoryQuery>()
+        .answers::<conversations::HistoryView>(200),
+        Route::post(
+            "/v1/conversations/{session}/events",
+            write,
+            "conversations send",
+            "Say something, or do what else people do in a session",
+            || web::post().to(deeds::send),
+        )
+        .takes::<deeds::SendBody>()
+        .answers::<deeds::SentView>(200),
+        Route::post(
+            "/v1/conversations/{session}/close",
+            write,
+            "conversations close",
+            "End the open conversation",
+            || web::post().to(deeds::close),
+        )
+        .takes::<deeds::CloseBody>()
+        .answers::<conversations::Conversation>(200),
+        Route::post(
+            "/v1/conversations/{session}/transfer",
+            write,
+            "conversations transfer",
+            "Give the open conversation to an agent, a team or whoever is free, with a note",
+            || web::post().to(deeds::transfer),
+        )
+        .takes::<deeds::TransferBody>()
+        .answers::<conversations::Conversation>(200),
+        Route::get(
+            "/v1/events",
+            Access::new(Supervisor, Scope::ReadEvents),
+            "events list",
+            "What happened at the site, from a cursor on",
+            || web::get().to(events::list),
+        )
+        .query::<events::EventsQuery>()
+        .answers::<events::Events>(200)
+        .also(&[410]),
+    ]
+}
+
+fn of_the_desk() -> Vec<Route<Access>> {
+    let read = Access::new(Viewer, Scope::ReadDesk);
+    let write = Access::new(Admin, Scope::WriteDesk);
+    vec![
+        Route::get("/v1/desk", read, "desk show", "Teams, seats and rules, and how many wait", || {
+            web::get().to(desk::show)
+        })
+        .answers::<desk::DeskView>(200),
+        Route::get("/v1/queue", read, "desk queue", "Who waits", || web::get().to(desk::queue))
+            .query::<desk::QueueQuery>()
+            .answers::<desk::QueueView>(200),
+        Route::put("/v1/rules", write, "desk set-rules", "Set how conversations are routed", || {
+            web::put().to(desk::set_rules)
+        })
+        .takes::<desk::Rules>()
+        .answers::<desk::Rules>(200),
+        Route::put("/v1/teams/{team}", write, "teams set", "Make a team, or change it", || {
+            web::put().to(desk::set_team)
+        })
+        .takes::<desk::Team>()
+        .answers::<desk::TeamView>(200),
+        Route::delete("/v1/teams/{team}", write, "teams remove", "Remove a team", || {
+            web::delete().to(desk::remove_team)
+        }),
+        Route::put("/v1/seats/{agent}", write, "seats set", "Set an agent's capacity, teams and skills", || {
+            web::put().to(desk::set_seat)
+        })
+        .takes::<desk::Seat>()
+        .answers::<desk::Seat>(200),
+    ]
+}
+
+fn of_people() -> Vec<Route<Access>> {
+    let me = Access::new(Viewer, Scope::ReadConversations);
+    vec![
+        Route::get("/v1/me", me, "me show", "Who asks", || web::get().to(people::me)).answers::<people::Me>(200),
+        Route::get(
+            "/v1/agents",
+            Access::new(Viewer, Scope::ReadPeople),
+            "agents list",
+            "Every agent of the site",
+            || web::get().to(people::agents),
+        )
+        .query::<people::PeopleQuery>()
+        .answers::<crate::admin::accounts::Agents>(200),
+        Route::post(
+            "/v1/agents",
+            Access::new(Admin, Scope::WritePeople),
+            "agents add",
+            "Add an agent, or set a new password",
+            || web::post().to(people::add_agent),
+        )
+        .takes::<people::NewPerson>()
+        .answers::<crate::admin::accounts::MadeAgent>(200),
+        Route::put(
+            "/v1/agents/{agent}/role",
+            Access::new(Admin, Scope::Nothing),
+            "agents set-role",
+            "Set what an agent may do, up to one's own role",
+            || web::put().to(people::set_role),
+        )
+        .takes::<crate::admin::accounts::RoleBody>()
+        .answers::<crate::admin::accounts::RoleBody>(200),
+        Route::get(
+            "/v1/keys",
+            Access::new(Admin, Scope::Nothing),
+            "keys list",
+            "Every key, without its secret",
+            || web::get().to(keys::list),
+        )
+        .answers::<keys::Keys>(200),
+        Route::post("/v1/keys", Access::new(Admin, Scope::Nothing), "keys create", "Make a key", || {
+            web::post().to(keys::create)
+        })
+        .takes::<keys::NewKey>()
+        .answers::<keys::MadeKey>(201)
+        .secret(),
+        Route::delete(
+            "/v1/keys/{name}",
+            Access::new(Admin, Scope::Nothing),
+            "keys revoke",
+            "Make a key good no longer",
+            || web::delete().to(keys::revoke),
+        ),
+    ]
+}
+
+fn of_webhooks() -> Vec<Route<Access>> {
+    let read = Access::new(Admin, Scope::ReadWebhooks);
+    let write = Access::new(Admin, Scope::WriteWebhooks);
+    vec![
+        Route::get("/v1/webhooks", read, "webhooks list", "Every webhook", || web::get().to(webhooks::list))
+            .answers::<webhooks::Webhooks>(200),
+        Route::get(
+            "/v1/webhooks/{name}",
+            read,
+            "webhooks show",
+            "One webhook, and how far its deliveries have come",
+            || web::get().to(webhooks::show),
+        )
+        .answers::<webhooks::WebhookStanding>(200),
+        Route::put("/v1/webhooks/{name}", write, "webhooks set", "Make a webhook, or change it", || {
+            web::put().to(webhooks::set)
+        })
+        .takes::<webhooks::Webhook>()
+        .answers::<webhooks::MadeWebhook>(200)
+        .secret(),
+        Route::delete("/v1/webhooks/{name}", write, "webhooks remove", "Remove a webhook", || {
+            web::delete().to(webhooks::remove)
+        }),
+        Route::post(
+            "/v1/webhooks/{name}/secret",
+            write,
+            "webhooks rotate",
+            "Draw a new secret; the one before signs, too, for a day",
+            || web::post().to(webhooks::rotate),
+        )
+        .answers::<webhooks::WebhookSecret>(200)
+        .secret(),
+        Route::get("/v1/webhooks/{name}/dead", read, "webhooks dead", "Events that could not be delivered", || {
+            web::get().to(webhooks::dead)
+        })
+        .answers::<webhooks::DeadLetters>(200),
+        Route::post(
+            "/v1/webhooks/{name}/replay",
+            write,
+            "webhooks replay",
+            "Deliver a dead letter after all, or all of them",
+            || web::post().to(webhooks::replay),
+        )
+        .takes::<webhooks::ReplayBody>(),
+        Route::delete("/v1/webhooks/{name}/dead/{letter}", write, "webhooks forget", "Drop a dead letter", || {
+            web::delete().to(webhooks::forget)
+        }),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::access::role_name;
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_route_has_a_name_and_a_method_of_its_own_and_names_no_site() {
+        let table = table();
+        let words: BTreeSet<&str> = table.iter().map(|route| route.words).collect();
+        let places: BTreeSet<(&str, &str)> = table.iter().map(|route| (route.path, route.method.name())).collect();
+        assert_eq!((words.len(), places.len()), (table.len(), table.len()));
+        assert!(table.iter().all(|route| route.path.starts_with("/v1/") && !route.path.contains("{site}")));
+    }
+
+    /// The rows of the table in docs/REST.md.
+    fn rows() -> String {
+        let row = |route: Route<Access>| {
+            let refusals: Vec<String> = route.refusals().iter().map(u16::to_string).collect();
+            format!(
+                "| {} | `{}` | {} | {} | {} | {} | {} |\n",
+                route.method.name(),
+                route.path,
+                route.about,
+                route.access.role.map_or("-", role_name),
+                route.access.scope.name().map_or("-".to_owned(), |name| format!("`{name}`")),
+                route.success.0,
+                refusals.join(" ")
+            )
+        };
+        table().into_iter().map(row).collect()
+    }
+
+    #[test]
+    fn the_guide_holds_the_table_of_routes() {
+        let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/REST.md")).unwrap();
+        assert!(guide.contains(&rows()), "docs/REST.md must hold:\n{}", rows());
+    }
+
+    #[test]
+    fn viewers_change_nothing_and_roles_and_keys_are_for_administrators() {
+        for route in table() {
+            let least = route.access.role.expect("every route is for somebody");
+            assert!(!route.method.is_write() || least > Viewer, "{}", route.path);
+            let is_of_people = route.path.starts_with("/v1/keys") || route.path.ends_with("/role");
+            assert!(!is_of_people || (least >= Admin && route.access.scope == Scope::Nothing), "{}", route.path);
+        }
+    }
+
+    #[test]
+    fn the_document_holds_every_route_with_every_status() {
+        let document = serde_json::to_value(super::super::document()).unwrap();
+        for route in table() {
+            let operation = &document["paths"][route.path][route.method.name().to_lowercase()];
+            let mut statuses: BTreeSet<u16> = route.refusals();
+            statuses.insert(route.success.0);
+            let told = operation["responses"].as_object().unwrap_or_else(|| panic!("{} {operation}", route.path));
+            assert_eq!(told.keys().map(|status| status.parse().unwrap()).collect::<BTreeSet<u16>>(), statuses);
+        }
+    }
+}
