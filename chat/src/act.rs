@@ -38,10 +38,10 @@ impl Session {
     ) -> Result<Option<Refusal>, ApplyError> {
         Ok(match act {
             Act::Note { text, mentions } => self
-                .check_agent(doer)
+                .check_site(doer)
                 .or_else(|| check_text(text))
                 .or_else(|| (mentions.len() > MENTIONS_MAX).then_some(Refusal::ActInvalid)),
-            Act::Label { label, on } => self.check_agent(doer).or_else(|| self.check_label(label, *on)),
+            Act::Label { label, on } => self.check_site(doer).or_else(|| self.check_label(label, *on)),
             Act::React { seq, emoji, .. } => match self.check_speaks(doer.party).or_else(|| check_emoji(emoji)) {
                 None => self.target(rows, id, *seq)?.is_none().then_some(Refusal::TargetInvalid),
                 refusal => refusal,
@@ -59,10 +59,16 @@ impl Session {
         })
     }
 
-    /// An agent of the session's site, whoever has the conversation.
-    fn check_agent(&self, doer: Doer) -> Option<Refusal> {
-        let is_of_site = matches!(doer.party, Party::Agent(_)) && doer.site == Some(self.site);
+    /// An agent or a system of the session's site, whoever has the conversation.
+    fn check_site(&self, doer: Doer) -> Option<Refusal> {
+        let is_of_site = doer.party != Party::Visitor && doer.site == Some(self.site);
         (!is_of_site).then_some(Refusal::NotYours)
+    }
+
+    /// The same, of agents only.
+    fn check_agent(&self, doer: Doer) -> Option<Refusal> {
+        let is_agent = matches!(doer.party, Party::Agent(_));
+        if is_agent { self.check_site(doer) } else { Some(Refusal::NotYours) }
     }
 
     fn check_label(&self, label: &str, on: bool) -> Option<Refusal> {

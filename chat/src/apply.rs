@@ -12,11 +12,13 @@ use crate::limits::DUE_PER_COMMAND_MAX;
 use crate::message::{Said, Sender};
 use crate::outbox::Outbox;
 use crate::outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
-use crate::rows::{self, DueRow, HeaderRow, Rows, VersionRow, WebhookRow};
+use crate::rows::{self, DueRow, HeaderRow, ItemRow, Rows, ShelfRow, VersionRow, WebhookRow};
 use crate::session::Session;
+use crate::shelf::ItemKey;
 use proto::command::{Command, Event, Mail, Target};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, WebhookId};
 use proto::mutants::Mutant;
+use proto::shelf::ItemKind;
 use proto::version::Versions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,6 +40,9 @@ pub struct Shard {
     pub(crate) dues: Dues,
     /// How far each webhook has got; `None`: it is no more.
     pub(crate) webhooks: Table<WebhookId, Option<WebhookRow>>,
+    /// What sites keep for their people; `None`: it was taken off.
+    pub(crate) items: Table<ItemKey, Option<ItemRow>>,
+    pub(crate) shelves: Table<(SiteId, ItemKind), ShelfRow>,
     /// The last mail applied of each shard.
     pub(crate) inbox: BTreeMap<ShardId, u64>,
     pub(crate) work: Work,
@@ -105,6 +110,8 @@ impl Shard {
             queue: Table::new(),
             dues: Dues::new(),
             webhooks: Table::new(),
+            items: Table::new(),
+            shelves: Table::new(),
             inbox: header.inbox.iter().copied().collect(),
             work: Work {
                 shards,
@@ -175,6 +182,7 @@ impl Shard {
                 self.desk_hand(rows, site, agent, session, (conversation, part), to)?
             }
             Command::Hours { site, closed } => self.desk_hours(rows, site, closed)?,
+            Command::Shelve { site, kind, name, text } => self.shelve(rows, site, kind, name, text)?,
             Command::Webhook { webhook, change } => self.webhook_change(rows, webhook, change)?,
             Command::Dismiss { agent, session, seq } => self.agent_dismisses(rows, agent, session, seq)?,
             #[cfg(feature = "next")]
@@ -232,6 +240,8 @@ impl Shard {
                 self.wants.peek(&(*site, *session)).is_some() && self.is_desk_warm(*site)
             }
             Command::Webhook { webhook, .. } => self.webhooks.peek(webhook).is_some(),
+            // Rare, and reads two rows at most.
+            Command::Shelve { .. } => false,
             // What is due names sessions whose wants may be cold.
             Command::Tick => false,
             Command::OutboxAcked { .. } | Command::SetShardVersion { .. } => true,

@@ -27,6 +27,8 @@ impl Shard {
         self.webhooks.begin_checkpoint(|id, row| {
             out.push((keys::webhook(id), row.as_ref().map(proto::codec::encode)));
         });
+        self.items.begin_checkpoint(|key, row| out.push((keys::item(key), row.as_ref().map(proto::codec::encode))));
+        self.shelves.begin_checkpoint(|(site, kind), row| rows::save(&mut out, keys::shelf(site, kind), row));
         self.work.outbox.save(&mut out);
         self.work.feed.save(&mut out);
         let header = HeaderRow {
@@ -56,6 +58,8 @@ impl Shard {
         self.queue.end_checkpoint(written, |_| ());
         self.dues.saved(written);
         self.webhooks.end_checkpoint(written, |_| ());
+        self.items.end_checkpoint(written, |_| ());
+        self.shelves.end_checkpoint(written, |_| ());
         self.work.outbox.saved(written);
         self.work.feed.saved(written);
     }
@@ -73,6 +77,8 @@ impl Shard {
         self.wants.droppable(&mut uses);
         self.queue.droppable(&mut uses);
         self.webhooks.droppable(&mut uses);
+        self.items.droppable(&mut uses);
+        self.shelves.droppable(&mut uses);
         uses.sort_unstable();
         let excess = self.cached_bytes() - (bytes_max - bytes_max / 8);
         let mut freed = 0;
@@ -101,6 +107,8 @@ impl Shard {
         self.desks.drop_unused(used, |_| ());
         self.wants.drop_unused(used, |_| ());
         self.webhooks.drop_unused(used, |_| ());
+        self.items.drop_unused(used, |_| ());
+        self.shelves.drop_unused(used, |_| ());
         let desks = &mut self.desks;
         self.queue.drop_unused(used, |(site, lane, ticket)| {
             if let Some(lane) = desks.peek_mut(&site).and_then(|desk| desk.lanes.get_mut(&lane)) {
@@ -113,7 +121,13 @@ impl Shard {
     pub fn dirty_bytes(&self) -> usize {
         let tables = self.sessions.dirty_bytes() + self.agents.dirty_bytes() + self.desks.dirty_bytes();
         let desks = self.wants.dirty_bytes() + self.queue.dirty_bytes() + self.dues.dirty_bytes();
-        tables + desks + self.webhooks.dirty_bytes() + self.work.outbox.dirty_bytes() + self.work.feed.dirty_bytes()
+        tables
+            + desks
+            + self.webhooks.dirty_bytes()
+            + self.items.dirty_bytes()
+            + self.shelves.dirty_bytes()
+            + self.work.outbox.dirty_bytes()
+            + self.work.feed.dirty_bytes()
     }
 
     /// Bytes of memory that the objects hold, roughly.
@@ -124,6 +138,8 @@ impl Shard {
             + self.queue.bytes()
             + self.dues.bytes()
             + self.webhooks.bytes()
+            + self.items.bytes()
+            + self.shelves.bytes()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }
@@ -136,6 +152,8 @@ impl Shard {
             + self.queue.recount()
             + self.dues.recount()
             + self.webhooks.recount()
+            + self.items.recount()
+            + self.shelves.recount()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }

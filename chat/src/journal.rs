@@ -29,6 +29,7 @@ pub(crate) enum Note {
     Mention = 19,
     Hours = 20,
     Webhook = 21,
+    Shelf = 22,
     #[cfg(feature = "next")]
     Tally = 240,
 }

@@ -3,6 +3,7 @@
 
 use proto::command::Party;
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, WebhookId};
+use proto::shelf::ItemKind;
 
 pub(crate) const HEADER: &[u8] = b"H";
 
@@ -45,6 +46,21 @@ pub(crate) fn webhook(webhook: WebhookId) -> Vec<u8> {
 
 /// Every webhook's row begins so.
 pub(crate) const WEBHOOKS: &[u8] = b"B";
+
+/// Something that a site keeps: `ItemRow`.
+pub(crate) fn item((site, kind, name): (SiteId, ItemKind, u128)) -> Vec<u8> {
+    key(b'I', &[&site.0.to_be_bytes(), &[kind as u8], &name.to_be_bytes()])
+}
+
+/// All that a site keeps of a kind.
+pub(crate) fn items(site: SiteId, kind: ItemKind) -> Vec<u8> {
+    key(b'I', &[&site.0.to_be_bytes(), &[kind as u8]])
+}
+
+/// How much of a kind a site keeps: `ShelfRow`.
+pub(crate) fn shelf(site: SiteId, kind: ItemKind) -> Vec<u8> {
+    key(b'J', &[&site.0.to_be_bytes(), &[kind as u8]])
+}
 
 /// The session's facts: `SessionRow`.
 pub(crate) fn session(session: SessionId) -> Vec<u8> {

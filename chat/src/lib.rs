@@ -31,6 +31,7 @@ mod reconcile;
 mod rows;
 mod seen;
 mod session;
+mod shelf;
 mod snooze;
 #[cfg(test)]
 mod tests;

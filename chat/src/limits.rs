@@ -114,3 +114,12 @@ pub const WEBHOOK_LAGS_MAX: usize = 256;
 pub const WEBHOOK_DEAD_MAX: usize = 256;
 /// How a delivery failed, bytes of UTF-8.
 pub const WEBHOOK_WHY_BYTES_MAX: usize = 128;
+
+/// Things of one kind that a site keeps for its people.
+pub const SHELF_ITEMS_MAX: u64 = 1_000;
+/// All of them, in bytes.
+pub const SHELF_BYTES_MAX: u64 = 1 << 20;
+/// One of them, in bytes.
+pub const SHELF_ITEM_BYTES_MAX: usize = 16 << 10;
+/// The name of one, bytes of UTF-8.
+pub const SHELF_NAME_BYTES_MAX: usize = 128;

@@ -7,6 +7,7 @@ use proto::codec::{self, Frozen};
 use proto::command::{Event, TokenHash};
 use proto::desk::{About, Channel, SeatRules, SeatState, SiteRules, TeamRules};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
+use proto::shelf::Item;
 use proto::webhook::WebhookState;
 use std::sync::Arc;
 
@@ -301,6 +302,19 @@ pub(crate) enum DueRow {
     Wake { conversation: u64, part: u64 },
 }
 
+/// Something that a site keeps for its people.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct ItemRow {
+    pub item: Item,
+}
+
+/// How much of a kind a site keeps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct ShelfRow {
+    pub items: u64,
+    pub bytes: u64,
+}
+
 /// How far the shard has come with a webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct WebhookRow {
@@ -331,6 +345,8 @@ proto::frozen!(
     SeatRow = 38,
     LaneRow = 39,
     WebhookRow = 103,
+    ItemRow = 107,
+    ShelfRow = 108,
 );
 
 /// A row's value. `row` names it in the error.

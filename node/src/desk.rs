@@ -5,6 +5,7 @@ use cluster::shard::Shard;
 use proto::client::limits::QUEUE_LIMIT_MAX;
 use proto::ids::{SessionId, SiteId};
 use proto::peer::ShardReply;
+use proto::shelf::ItemKind;
 use std::sync::Arc;
 
 /// Events in one page of a feed.
@@ -44,6 +45,15 @@ pub fn hours(shard: &Arc<Shard>, site: SiteId) -> ShardReply {
     match shard.peek(|state, rows| state.closed_until(rows, site)) {
         Ok(closed) => ShardReply::Hours { closed },
         Err(error) => shard.halt(&error.to_string()),
+    }
+}
+
+/// What a site keeps of a kind, with everything acknowledged before.
+pub async fn shelf(shard: &Arc<Shard>, site: SiteId, kind: ItemKind) -> ShardReply {
+    match shard.read(|state, rows| state.items(rows, site, kind)).await {
+        Err(reply) => reply,
+        Ok(Err(error)) => shard.halt(&error.to_string()),
+        Ok(Ok(items)) => ShardReply::Shelf(items),
     }
 }
 

@@ -109,7 +109,8 @@ fn target(call: &ShardCall) -> Option<Target> {
         | ShardCall::Hours { .. }
         | ShardCall::Feed { .. }
         | ShardCall::Webhook { .. }
-        | ShardCall::AgentToken { .. } => None,
+        | ShardCall::AgentToken { .. }
+        | ShardCall::Shelf { .. } => None,
     }
 }
 
@@ -135,6 +136,10 @@ impl Hooks for NodeHooks {
                 ShardCall::Webhook { webhook } => {
                     let (shard, webhook) = (shard.clone(), *webhook);
                     self.hub.spawn(async move { reply.send(crate::webhooks::state(&shard, webhook).await) });
+                }
+                ShardCall::Shelf { site, kind } => {
+                    let (shard, site, kind) = (shard.clone(), *site, *kind);
+                    self.hub.spawn(async move { reply.send(crate::desk::shelf(&shard, site, kind).await) });
                 }
                 ShardCall::AgentToken { agent, token } => reply.send(crate::agent::has_token(shard, *agent, token)),
                 ShardCall::Hours { site } => reply.send(crate::desk::hours(shard, *site)),

@@ -4,6 +4,7 @@
 use crate::act::Act;
 use crate::desk::{About, Ask, SeatRules, SeatState, SiteRules, TeamRules};
 use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
+use crate::shelf::ItemKind;
 use crate::version::Versions;
 use crate::webhook::{WebhookChange, WebhookRules};
 use bincode::{Decode, Encode};
@@ -99,6 +100,8 @@ pub enum Command {
     Dismiss { agent: AgentId, session: SessionId, seq: u64 },
     /// What becomes of a webhook in the shard that this is proposed to.
     Webhook { webhook: WebhookId, change: WebhookChange },
+    /// Puts something on the site's shelf, or takes it off. Idempotent.
+    Shelve { site: SiteId, kind: ItemKind, name: String, text: Option<String> },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -373,6 +376,7 @@ impl Command {
             | Command::PutSeat { site, .. }
             | Command::PutSite { site, .. }
             | Command::Hours { site, .. }
+            | Command::Shelve { site, .. }
             | Command::Accept { site, .. }
             | Command::Decline { site, .. }
             | Command::Take { site, .. }

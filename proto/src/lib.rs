@@ -14,5 +14,6 @@ pub mod fuzzing;
 pub mod ids;
 pub mod mutants;
 pub mod peer;
+pub mod shelf;
 pub mod version;
 pub mod webhook;

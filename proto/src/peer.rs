@@ -5,6 +5,7 @@ use crate::command::{Command, Event, NodeAddress, OnceState, Party, TokenHash};
 use crate::desk::SeatState;
 use crate::feed::FeedPage;
 use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
+use crate::shelf::{Item, ItemKind};
 use crate::webhook::WebhookState;
 use bincode::{Decode, Encode};
 
@@ -243,6 +244,11 @@ pub enum ShardCall {
         agent: AgentId,
         token: TokenHash,
     },
+    /// What a site keeps of a kind.
+    Shelf {
+        site: SiteId,
+        kind: ItemKind,
+    },
 }
 
 /// A conversation that waits for an agent.
@@ -340,6 +346,8 @@ pub enum ShardReply {
         state: Option<WebhookState>,
         head: u64,
     },
+    /// Ascending by name.
+    Shelf(Vec<Item>),
 }
 
 /// Where an agent stands.

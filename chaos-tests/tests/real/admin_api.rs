@@ -1,12 +1,13 @@
 //! Owns the tests of the admin API: every route with every role, and what a route promises across nodes. Does not break anything,
 //! but for the drill.
 
+use crate::asks::{ask, ask_with_key, json_of};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use chaos_tests::cluster::{Cluster, SITE};
-use chaos_tests::http::{self as plain, Answer, Connection};
+use chaos_tests::http as plain;
 use chaos_tests::wait;
 use node::admin::{Method, Route, role_name, table};
 use node::client::{ChatClient, Config, http};
@@ -16,35 +17,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const SOON: Duration = Duration::from_secs(20);
 const PASSWORD: &str = "correct horse battery staple";
-
-async fn ask(addr: &str, token: &str, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Answer> {
-    ask_with_key(addr, token, method, path, body, None).await
-}
-
-async fn ask_with_key(
-    addr: &str,
-    token: &str,
-    method: &str,
-    path: &str,
-    body: Option<&Value>,
-    key: Option<&str>,
-) -> anyhow::Result<Answer> {
-    let bearer = format!("Bearer {token}");
-    let mut headers = vec![("Connection", "close")];
-    if !token.is_empty() {
-        headers.push(("Authorization", &bearer));
-    }
-    let text = body.map(Value::to_string).unwrap_or_default();
-    if body.is_some() {
-        headers.push(("Content-Type", "application/json"));
-    }
-    headers.extend(key.map(|key| ("Idempotency-Key", key)));
-    Connection::open(addr).await?.request(method, path, &headers, text.as_bytes()).await
-}
-
-fn json_of(answer: &Answer) -> anyhow::Result<Value> {
-    serde_json::from_slice(&answer.body).with_context(|| format!("{} {}", answer.status, answer.text()))
-}
 
 /// The status line of an answer that may never end.
 async fn status_of_stream(addr: &str, token: &str, path: &str) -> anyhow::Result<u16> {

@@ -26,6 +26,9 @@ mod figures;
 
 mod deployed;
 
+mod asks;
+
 mod admin_api;
 mod desk;
 mod moved;
+mod rest_api;

@@ -123,9 +123,17 @@ fn notes_are_for_agents_of_the_site_and_tell_whom_they_mention() {
     }
     world.settle();
     assert_eq!(mentions(&world, 5).len(), MENTIONS_PER_AGENT_MAX);
-    // Also when nothing is open.
+    // Also when nothing is open. A system of the site may as well, but has no conversation to open again.
     world.apply(close(1, ADA));
     assert!(matches!(world.act(BOB, note("done", &[])).reply, Reply::Sent { .. }));
+    let by_system = |device: &str, site, act| {
+        let (session, device, cid) = (session(1), device.to_owned(), "c".to_owned());
+        Command::Act { session, site: Some(site), from: Party::System, device, n: 0, cid, act }
+    };
+    assert!(matches!(world.reply(by_system("a", SITE, note("paid", &[]))), Reply::Sent { .. }));
+    assert_eq!(world.reply(by_system("b", SiteId(9), note("paid", &[]))), Reply::Rejected(Refusal::NotYours));
+    let reopen = by_system("c", SITE, Act::Reopen { conversation: 1 });
+    assert_eq!(world.reply(reopen), Reply::Rejected(Refusal::NotYours));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use proto::desk::{
     About, Channel, Condition, Hours, Route, SeatRules, SeatState, SiteRules, Stretch, TeamRules, Test, Weekday,
 };
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
+use proto::shelf::{Item, ItemKind};
 use proto::webhook::{DeadLetter, Lag, WebhookState};
 use std::fmt::Debug;
 use std::fmt::Write;
@@ -167,6 +168,10 @@ fn golden_text() -> String {
         ("due absent", encode(&DueRow::Absent { since_ms: 9 })),
         ("due wake", encode(&DueRow::Wake { conversation: 3, part: 2 })),
         ("mail key", keys::mail(ShardId(2), 6)),
+        ("item key", keys::item((SiteId(7), ItemKind::Macro, 300))),
+        ("item", encode(&ItemRow { item: Item { name: "hello".into(), text: "{}".into() } })),
+        ("shelf key", keys::shelf(SiteId(7), ItemKind::Macro)),
+        ("shelf", encode(&ShelfRow { items: 9, bytes: 300 })),
         ("webhook key", keys::webhook(WebhookId(300))),
         ("webhook", encode(&WebhookRow { state: webhook_state() })),
         ("version key", keys::VERSION.to_vec()),
@@ -317,6 +322,8 @@ proptest! {
         let place = if assigned { PlaceRow::Assigned { agent, offer: turn, turn: front } } else { PlaceRow::Queued { lane: place } };
         round_trips(&WantRow { conversation, need, ticket: front, since_ms: queued, part: turn, place });
         round_trips(&DueRow::Missed { offer: turn });
+        round_trips(&ItemRow { item: Item { name: "n".repeat(turn as usize % 9), text: "t".into() } });
+        round_trips(&ShelfRow { items: turn, bytes: front });
         round_trips(&WebhookRow { state: WebhookState { version: turn, after: front, ..webhook_state() } });
     }
 

@@ -12,6 +12,7 @@ mod places;
 mod reconcile;
 mod routing;
 mod sessions;
+mod shelf;
 mod steps;
 mod transfers;
 mod webhooks;

@@ -118,7 +118,8 @@ impl SessionActorState {
             | ShardCall::Hours { .. }
             | ShardCall::Feed { .. }
             | ShardCall::Webhook { .. }
-            | ShardCall::AgentToken { .. } => reply.send(ShardReply::Unknown),
+            | ShardCall::AgentToken { .. }
+            | ShardCall::Shelf { .. } => reply.send(ShardReply::Unknown),
         }
     }
 

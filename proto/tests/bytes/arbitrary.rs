@@ -3,7 +3,7 @@
 use super::desk;
 pub use super::meta::meta_batch;
 use super::meta::{meta_command, once_state};
-use super::webhooks;
+use super::{shelf, webhooks};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -96,6 +96,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         }),
         desk::command(),
         webhooks::command(),
+        shelf::command(),
     ]
 }
 
@@ -338,6 +339,7 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
         site().prop_map(|site| ShardCall::Hours { site }),
         (site(), any::<u64>(), any::<u32>()).prop_map(|(site, after, limit)| ShardCall::Feed { site, after, limit }),
         webhooks::shard_call(),
+        shelf::shard_call(),
     ]
 }
 
@@ -413,6 +415,7 @@ pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
         (vec(feed_item(), 0..4), any::<(u64, u64, u64)>())
             .prop_map(|(items, (next, head, first))| ShardReply::Feed(FeedPage { items, next, head, first })),
         webhooks::shard_reply(),
+        shelf::shard_reply(),
     ]
 }
 

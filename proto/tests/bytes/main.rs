@@ -15,4 +15,5 @@ mod arbitrary;
 mod desk;
 mod meta;
 mod round_trips;
+mod shelf;
 mod webhooks;

@@ -1,6 +1,6 @@
 //! One value per variant of every frozen type of this crate. New variants are added at the end of their list.
 
-use super::{cuts, webhooks};
+use super::{cuts, shelf, webhooks};
 use proto::act::Act;
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
@@ -74,6 +74,7 @@ pub fn parties() -> Vec<(&'static str, Party)> {
 pub fn commands() -> Vec<(&'static str, Command)> {
     let mut commands = chat_commands();
     commands.extend(webhooks::commands());
+    commands.push(shelf::command_sample());
     commands
 }
 
@@ -384,6 +385,7 @@ pub fn pushes() -> Vec<(&'static str, Push)> {
 fn shard_calls() -> Vec<(&'static str, ShardCall)> {
     let mut calls = session_calls();
     calls.extend(webhooks::calls());
+    calls.push(shelf::call());
     calls
 }
 
@@ -454,6 +456,7 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
     let item = FeedItem { number: 70_000, session: SESSION, visitor: VisitorId(1), event };
     replies.push(("feed", ShardReply::Feed(FeedPage { items: vec![item], next: 70_000, head: 70_001, first: 1 })));
     replies.extend(webhooks::replies());
+    replies.push(shelf::reply());
     replies
 }
 

@@ -1,0 +1,115 @@
+//! Owns what a site keeps for its people, at the shard of its desk. Does not know what stands in it. Invariant: what one site keeps of one
+//! kind is bounded in number and bytes.
+
+use crate::apply::Shard;
+use crate::cache::Weight;
+use crate::journal::Note;
+use crate::keys;
+use crate::limits::{SHELF_BYTES_MAX, SHELF_ITEM_BYTES_MAX, SHELF_ITEMS_MAX, SHELF_NAME_BYTES_MAX};
+use crate::outcome::{ApplyError, Refusal, Reply};
+use crate::rows::{self, ItemRow, Rows, ShelfRow};
+use proto::ids::SiteId;
+use proto::shelf::{Item, ItemKind};
+use std::collections::BTreeMap;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Where something stands: site, kind, and the hash of its name.
+pub(crate) type ItemKey = (SiteId, ItemKind, u128);
+
+impl Weight for ItemRow {
+    fn bytes(&self) -> usize {
+        size_of::<ItemRow>() + self.item.name.len() + self.item.text.len()
+    }
+}
+
+impl Weight for ShelfRow {
+    fn bytes(&self) -> usize {
+        size_of::<ShelfRow>()
+    }
+}
+
+fn key_of(site: SiteId, kind: ItemKind, name: &str) -> ItemKey {
+    (site, kind, xxh3_128(name.as_bytes()))
+}
+
+fn item_bytes(item: &Item) -> u64 {
+    (item.name.len() + item.text.len()) as u64
+}
+
+impl Shard {
+    /// Puts something on the shelf, or takes it off.
+    pub(crate) fn shelve(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        kind: ItemKind,
+        name: String,
+        text: Option<String>,
+    ) -> Result<Reply, ApplyError> {
+        let is_name = (1..=SHELF_NAME_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
+        if !is_name || text.as_ref().is_some_and(|text| text.len() > SHELF_ITEM_BYTES_MAX) {
+            return Ok(Reply::Rejected(Refusal::RulesInvalid("something on a shelf")));
+        }
+        let key = key_of(site, kind, &name);
+        let before = self.item(rows, key)?;
+        let shelf = self.shelf(rows, site, kind)?;
+        let item = text.map(|text| Item { name, text });
+        if before == item {
+            return Ok(Reply::Done);
+        }
+        let count = shelf.items + u64::from(item.is_some()) - u64::from(before.is_some());
+        let bytes = shelf.bytes + item.as_ref().map_or(0, item_bytes) - before.as_ref().map_or(0, item_bytes);
+        if item.is_some() && (count > SHELF_ITEMS_MAX || bytes > SHELF_BYTES_MAX) {
+            return Ok(Reply::Rejected(Refusal::LimitReached("what a site keeps")));
+        }
+        self.work.journal.note_bytes(Note::Shelf, u64::from(site.0), &proto::codec::encode_bare(&(kind, key.2, &item)));
+        let tick = self.work.tick;
+        self.shelves.put((site, kind), tick, ShelfRow { items: count, bytes });
+        self.items.put(key, tick, item.map(|item| ItemRow { item }));
+        Ok(Reply::Done)
+    }
+
+    fn item(&self, rows: &dyn Rows, key: ItemKey) -> Result<Option<Item>, ApplyError> {
+        match self.items.peek(&key) {
+            Some(known) => Ok(known.as_ref().map(|row| row.item.clone())),
+            None => Ok(rows::read::<ItemRow>(rows, "item", &keys::item(key))?.map(|row| row.item)),
+        }
+    }
+
+    fn shelf(&self, rows: &dyn Rows, site: SiteId, kind: ItemKind) -> Result<ShelfRow, ApplyError> {
+        if let Some(known) = self.shelves.peek(&(site, kind)) {
+            return Ok(*known);
+        }
+        let row: ShelfRow = rows::read(rows, "shelf", &keys::shelf(site, kind))?.unwrap_or_default();
+        rows::counted("shelf", &[row.items, row.bytes])?;
+        Ok(row)
+    }
+
+    /// Everything of a kind that a site keeps, ascending by name.
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn items(&self, rows: &dyn Rows, site: SiteId, kind: ItemKind) -> Result<Vec<Item>, ApplyError> {
+        let mut found: BTreeMap<ItemKey, Item> = BTreeMap::new();
+        let mut broken = None;
+        rows.scan(&keys::items(site, kind), None, false, &mut |_, value| {
+            match rows::decode::<ItemRow>("item", value) {
+                Ok(row) => drop(found.insert(key_of(site, kind, &row.item.name), row.item)),
+                Err(error) => broken = Some(error),
+            }
+            broken.is_none()
+        })?;
+        if let Some(error) = broken {
+            return Err(error);
+        }
+        let cached = self.items.range((site, kind, 0)).take_while(|((of, is, _), _)| (*of, *is) == (site, kind));
+        for (key, row) in cached {
+            match row {
+                Some(row) => drop(found.insert(*key, row.item.clone())),
+                None => drop(found.remove(key)),
+            }
+        }
+        let mut items: Vec<Item> = found.into_values().collect();
+        items.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(items)
+    }
+}
