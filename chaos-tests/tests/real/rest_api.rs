@@ -58,7 +58,7 @@ impl There {
     fn path(&self, route: &Route<Access>) -> String {
         let name = if route.path.starts_with("/v1/keys") { "crm-key" } else { "crm" };
         let path = route.path.replace("{session}", &self.session).replace("{agent}", &self.agent.to_string());
-        path.replace("{team}", "t2").replace("{name}", name).replace("{letter}", "g1-1")
+        path.replace("{team}", "t2").replace("{name}", name).replace("{letter}", "g1-1").replace("{shortcut}", "hello")
     }
 
     /// A body that would do something.
@@ -75,6 +75,8 @@ impl There {
             "keys create" => json!({ "name": format!("k{}", std::process::id()), "scopes": ["desk:read"] }),
             "webhooks set" => json!({ "url": "https://elsewhere.example/" }),
             "webhooks replay" => json!({}),
+            "canned set" => json!({ "text": "by somebody else" }),
+            "macros set" => json!({ "actions": [{ "note": "by somebody else" }] }),
             _ => return None,
         };
         Some(body)
@@ -89,6 +91,8 @@ async fn all(addr: &str, owner: &str, there: &There) -> anyhow::Result<String> {
         "/v1/agents".to_owned(),
         "/v1/keys".to_owned(),
         "/v1/webhooks".to_owned(),
+        "/v1/canned".to_owned(),
+        "/v1/macros".to_owned(),
         format!("/v1/conversations/{}", there.session),
         format!("/v1/conversations/{}/events", there.session),
     ] {
@@ -116,6 +120,8 @@ async fn every_route_is_for_its_roles_and_scopes_and_never_for_another_tenant() 
         ("PUT", "/v1/teams/t2", json!({ "name": "demo-team" })),
         ("PUT", "/v1/webhooks/crm", json!({ "url": "https://demo-hook.example/" })),
         ("POST", "/v1/keys", json!({ "name": "crm-key", "scopes": ["desk:read"] })),
+        ("PUT", "/v1/canned/hello", json!({ "text": "demo-text" })),
+        ("PUT", "/v1/macros/crm", json!({ "actions": [{ "note": "demo-note" }] })),
     ] {
         let made = ask(addr, &owner, method, path, Some(&body)).await?;
         ensure!(made.status < 300, "{path}: {}", made.text());
@@ -167,7 +173,7 @@ async fn every_route_is_for_its_roles_and_scopes_and_never_for_another_tenant() 
             let answer = ask(addr, token, method, &path, body.as_ref()).await?;
             let is_named = route.path.contains("{session}")
                 || route.path.contains("{agent}")
-                || route.path.contains("{name}") && route.words != "webhooks set" && route.words != "webhooks remove";
+                || route.path.contains("{name}") && !route.words.ends_with(" set") && !route.words.ends_with(" remove");
             let may = route.access.scope != Scope::Nothing || who == "a foreign owner";
             // What both sites may have is the foreign one's own; what only this one has is not there.
             let is_right = match (may, is_named) {
@@ -264,6 +270,28 @@ async fn people_and_systems_work_through_the_api_and_what_is_repeated_is_done_on
         let refused = ask(&alive, &anns, "POST", &events, Some(&wrong)).await?;
         ensure!(refused.status == 400, "{wrong}: {}", refused.text());
     }
+    // A canned reply with what is known, and a macro that is repeated elsewhere and done once.
+    let facts = [("name".into(), "Ada".into())].into();
+    visitor.client.about(proto::client::About { session, team: None, facts }).await?;
+    let put = async |token: &str, path: &str, body: Value| ask(&alive, token, "PUT", path, Some(&body)).await;
+    let text = "Hello {{visitor.name|you}}, {{agent.name}} of {{site}} here{{visitor.age}}";
+    ensure!(put(&anns, "/v1/canned/hello", json!({ "text": text })).await?.status == 403);
+    ensure!(put(&sues, "/v1/canned/hello", json!({ "text": "for all" })).await?.status == 200);
+    ensure!(put(&anns, "/v1/canned/hello", json!({ "text": text, "mine": true })).await?.status == 200);
+    let fill = format!("{conversation}/canned/hello");
+    let filled = json_of(&ask(&alive, &anns, "GET", &fill, None).await?)?;
+    ensure!(filled["text"] == "Hello Ada, ann of demo here", "{filled}");
+    ensure!(get(&fill).await?["text"] == "for all", "her own is nobody else's");
+    let actions =
+        json!({ "actions": [{ "say": "One moment, {{visitor.name}}" }, { "label": "vip" }, { "note": "asks often" }] });
+    ensure!(put(&sues, "/v1/macros/vip", actions).await?.status == 200);
+    let early = json!({ "actions": [{ "close": "" }, { "say": "too late" }] });
+    ensure!(put(&sues, "/v1/macros/wrong", early).await?.status == 422);
+    let run = format!("{conversation}/macros/vip");
+    for addr in &addrs {
+        let done = ask_with_key(addr, &anns, "POST", &run, None, Some("k-3")).await?;
+        ensure!(done.status == 200 && json_of(&done)?["done"] == 3, "{}", done.text());
+    }
     // A supervisor gives it to somebody with a note, which is there before they are.
     let (_, sue_at_desk) = Person::agent(&cluster, "sue", PASSWORD, 0).await?;
     let there = wait::until("sue is there", SOON, async || {
@@ -283,7 +311,7 @@ async fn people_and_systems_work_through_the_api_and_what_is_repeated_is_done_on
     let history = get(&format!("{events}?after=0&limit=200")).await?;
     let kinds: Vec<&str> =
         history["events"].as_array().context("no events")?.iter().filter_map(|event| event["kind"].as_str()).collect();
-    ensure!(kinds.ends_with(&["label", "note", "assigned"]), "{kinds:?}");
+    ensure!(kinds.ends_with(&["label", "message", "label", "note", "note", "assigned"]), "{kinds:?}");
     ensure!(heard.seq == 4 && history["head"] == kinds.len(), "{history}");
     let not_hers = ask(&alive, &anns, "POST", &format!("{conversation}/close"), Some(&json!({}))).await?;
     ensure!(not_hers.status == 403, "{}", not_hers.text());

@@ -19,7 +19,7 @@ pub(crate) mod events;
 pub(crate) mod fuzzing;
 mod log;
 mod message_trace;
-mod move_session;
+pub(crate) mod move_session;
 mod nodes;
 mod profile;
 pub(crate) mod sessions;

@@ -55,13 +55,21 @@ pub async fn move_session(app: Data<App>, session: Path<String>, body: Json<Move
     if view.agent == Some(agent) {
         return Ok(Json(view));
     }
+    has_room(&app, agent).await?;
+    change(&app, session, Command::ReassignSeen { session, agent, seen: view.head }).await
+}
+
+/// Whether an agent would see one more conversation.
+/// # Errors
+/// They are not online, or have as many as there may be.
+pub async fn has_room(app: &App, agent: AgentId) -> Result<(), Problem> {
     let seat: Seat =
-        ask(&app, leader_of(&app, app.cluster.router.shard_of(Target::Agent(agent)))?, &Ask::Seat { agent }).await?;
+        ask(app, leader_of(app, app.cluster.router.shard_of(Target::Agent(agent)))?, &Ask::Seat { agent }).await?;
     if !seat.online {
         return Err(Problem::refused(format!("{agent} is not online: nobody would see the conversation")));
     }
     if seat.open >= chat::limits::OPEN_MAX_PER_AGENT as usize {
         return Err(Problem::refused(format!("{agent} has {} open conversations, as many as there may be", seat.open)));
     }
-    change(&app, session, Command::ReassignSeen { session, agent, seen: view.head }).await
+    Ok(())
 }

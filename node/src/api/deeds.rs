@@ -3,16 +3,17 @@
 
 use super::access::{Caller, Who};
 use super::conversations::{Conversation, OfSession, call_session, done, own};
+use crate::admin::move_session::has_room;
 use crate::admin::problem::Problem;
-use crate::admin::sessions::{call_shard, closed, of};
-use crate::admin::{Answer, read_meta};
+use crate::admin::sessions::{SessionView, call_shard, closed, of};
+use crate::admin::{Answer, once, read_meta};
 use crate::auth::mint_plain_token;
 use crate::run::App;
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path, ReqData};
 use proto::act::Act;
 use proto::command::{AgentRole, Command, Party, Target};
-use proto::ids::{AgentId, SessionId, TeamId};
+use proto::ids::{AgentId, TeamId};
 use proto::peer::{ShardCall, ShardReply};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -113,7 +114,8 @@ pub struct SentView {
     pub dup: bool,
 }
 
-enum What {
+/// What is said or done.
+pub enum What {
     Text { text: String, reply_to: Option<u64> },
     Act(Act),
 }
@@ -143,34 +145,126 @@ impl SendBody {
     }
 }
 
-/// The id under which a send is done once: of the key that the caller repeats it with, or drawn.
-fn cid_of(request: &HttpRequest, part: &str) -> Result<String, Problem> {
-    let key = request.headers().get(crate::admin::once::HEADER).and_then(|value| value.to_str().ok());
-    let text = match key {
-        Some(key) => format!("{part}{key}"),
-        None => mint_plain_token(part).map_err(|_| Problem::fault("no randomness"))?.expose().to_owned(),
-    };
-    if text.len() <= CID_BYTES_MAX {
-        return Ok(text);
-    }
-    Ok(hex(&crate::auth::hash_token(&text)))
+/// What a caller does in one session, under one key: each part of it is done once, however often all of it is repeated.
+pub struct Deeds<'a> {
+    app: &'a Data<App>,
+    caller: &'a Caller,
+    key: String,
+    pub view: SessionView,
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The command that sends something in the caller's name.
-fn command(caller: &Caller, session: SessionId, cid: String, what: What) -> Command {
-    let (from, n) = (caller.party(), 0);
-    let device = match &caller.who {
-        Who::Agent { .. } => DEVICE.to_owned(),
-        // Each key counts for itself.
-        Who::Key { .. } => format!("{DEVICE}:{}", hex(&caller.hash[..8])),
-    };
-    match what {
-        What::Text { text, reply_to } => Command::Send { session, from, device, n, cid, text, reply_to },
-        What::Act(act) => Command::Act { session, site: Some(caller.site), from, device, n, cid, act },
+impl<'a> Deeds<'a> {
+    /// # Errors
+    /// The session is not the site's, or cannot be read now.
+    pub async fn begin(
+        app: &'a Data<App>,
+        caller: &'a Caller,
+        session: &str,
+        request: &HttpRequest,
+    ) -> Result<Deeds<'a>, Problem> {
+        let key = request.headers().get(once::HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let drawn = || mint_plain_token("").map_err(|_| Problem::fault("no randomness"));
+        let key = key.map_or_else(|| drawn().map(|token| token.expose().to_owned()), Ok)?;
+        let view = own(app, caller.site, session).await?;
+        Ok(Deeds { app, caller, key, view })
+    }
+
+    /// The session as it is by now.
+    /// # Errors
+    /// It cannot be read now.
+    pub async fn look(&mut self) -> Result<(), Problem> {
+        self.view = of(self.app, self.view.session).await?;
+        Ok(())
+    }
+
+    /// The id under which a part is done once.
+    fn cid(&self, part: &str) -> String {
+        let text = format!("{part}{}", self.key);
+        if text.len() <= CID_BYTES_MAX { text } else { hex(&crate::auth::hash_token(&text)) }
+    }
+
+    /// Says something, or does what is not a message, in the caller's name.
+    /// # Errors
+    /// The rules do not allow it.
+    pub async fn say(&self, part: &str, what: What) -> Result<SentView, Problem> {
+        let (from, n, session, cid) = (self.caller.party(), 0, self.view.session, self.cid(part));
+        let device = match &self.caller.who {
+            Who::Agent { .. } => DEVICE.to_owned(),
+            // Each key counts for itself.
+            Who::Key { .. } => format!("{DEVICE}:{}", hex(&self.caller.hash[..8])),
+        };
+        let command = match what {
+            What::Text { text, reply_to } => Command::Send { session, from, device, n, cid, text, reply_to },
+            What::Act(act) => Command::Act { session, site: Some(self.caller.site), from, device, n, cid, act },
+        };
+        match call_session(self.app, session, ShardCall::Propose(command)).await? {
+            ShardReply::Sent { seq, ts_ms, dup } => Ok(SentView { seq, ts: ts_ms, dup }),
+            _ => Err(crate::admin::unexpected()),
+        }
+    }
+
+    fn is_own(&self) -> bool {
+        self.view.agent.map(Party::Agent) == Some(self.caller.party())
+    }
+
+    /// Ends the open conversation, if nothing has become of it after event `seen`. Also right when none is open.
+    /// # Errors
+    /// It is not the caller's.
+    pub async fn close(&self, reason: String, seen: u64) -> Result<(), Problem> {
+        let may_all = self.caller.role() >= AgentRole::Supervisor;
+        let by = if may_all && !self.is_own() { Party::System } else { self.caller.party() };
+        let close = Command::CloseSeen { session: self.view.session, by, seen, reason };
+        call_session(self.app, self.view.session, ShardCall::Propose(close)).await.map(drop)
+    }
+
+    /// Gives the open conversation to an agent, a team or whoever is free. `note`: it is there before they are.
+    /// # Errors
+    /// It is not the caller's, there is no such agent, or they are not there.
+    pub async fn give(&self, to: Option<AgentId>, team: Option<TeamId>, note: Option<String>) -> Result<(), Problem> {
+        let (session, site, holder) = (self.view.session, self.caller.site, self.view.agent);
+        if to.is_some() && team.is_some() {
+            return Err(Problem::bad_request("agent or team, not both"));
+        }
+        let Some(conversation) = self.view.conversation else { return Err(closed()) };
+        if let Some(to) = to
+            && read_meta(self.app, |state| state.agents.get(&to).map(|row| row.site))? != Some(site)
+        {
+            return Err(Problem::not_found("no such agent"));
+        }
+        if self.caller.role() < AgentRole::Supervisor && !self.is_own() {
+            return Err(not_yours());
+        }
+        if to.is_some() && to == holder {
+            return Ok(());
+        }
+        let mut seen = self.view.head;
+        if let Some(text) = note {
+            let note = self.say("n.", What::Act(Act::Note { text, mentions: Vec::new() })).await?;
+            seen = seen.max(note.seq);
+        }
+        match (to, holder) {
+            // The desk knows who is there and has room.
+            (Some(to), Some(agent)) => {
+                let hand = Command::Hand { site, agent, session, conversation, part: self.view.part, to };
+                let shard = self.app.cluster.router.shard_of(Target::Desk(site));
+                done(call_shard(self.app, shard, ShardCall::Propose(hand)).await)?;
+            }
+            (Some(agent), None) => {
+                has_room(self.app, agent).await?;
+                let give = Command::ReassignSeen { session, agent, seen };
+                call_session(self.app, session, ShardCall::Propose(give)).await?;
+            }
+            (None, _) => {
+                let by = holder.map_or(Party::System, Party::Agent);
+                let release = Command::Release { session, by, seen, team };
+                call_session(self.app, session, ShardCall::Propose(release)).await?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -182,12 +276,8 @@ pub async fn send(
     body: Json<SendBody>,
 ) -> Answer<SentView> {
     let what = body.into_inner().what()?;
-    let session = own(&app, caller.site, &path.session).await?.session;
-    let command = command(&caller, session, cid_of(&request, "")?, what);
-    match call_session(&app, session, ShardCall::Propose(command)).await? {
-        ShardReply::Sent { seq, ts_ms, dup } => Ok(Json(SentView { seq, ts: ts_ms, dup })),
-        _ => Err(crate::admin::unexpected()),
-    }
+    let deeds = Deeds::begin(&app, &caller, &path.session, &request).await?;
+    Ok(Json(deeds.say("", what).await?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -206,26 +296,28 @@ pub async fn close(
     app: Data<App>,
     caller: ReqData<Caller>,
     path: Path<OfSession>,
+    request: HttpRequest,
     body: Json<CloseBody>,
 ) -> Answer<Conversation> {
     let CloseBody { reason, seen } = body.into_inner();
-    let view = own(&app, caller.site, &path.session).await?;
-    let (session, seen) = (view.session, seen.unwrap_or(view.head));
-    let is_own = caller.party() == view.agent.map_or(Party::System, Party::Agent);
-    let by = if is_own || caller.role() < AgentRole::Supervisor { caller.party() } else { Party::System };
-    call_session(&app, session, ShardCall::Propose(Command::CloseSeen { session, by, seen, reason })).await?;
-    Ok(Json(Conversation::of(of(&app, session).await?)))
+    let mut deeds = Deeds::begin(&app, &caller, &path.session, &request).await?;
+    deeds.close(reason, seen.unwrap_or(deeds.view.head)).await?;
+    deeds.look().await?;
+    Ok(Json(Conversation::of(deeds.view)))
 }
 
 /// To one of them; without both, to whoever is free.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransferBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "a17")]
     pub agent: Option<AgentId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "t2")]
     pub team: Option<TeamId>,
     /// A note for whoever gets it; it is there before they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 16384)]
     pub note: Option<String>,
 }
@@ -238,52 +330,11 @@ pub async fn transfer(
     request: HttpRequest,
     body: Json<TransferBody>,
 ) -> Answer<Conversation> {
-    let TransferBody { agent: to, team, note } = body.into_inner();
-    if to.is_some() && team.is_some() {
-        return Err(Problem::bad_request("agent or team, not both"));
-    }
-    let view = own(&app, caller.site, &path.session).await?;
-    let Some(conversation) = view.conversation else { return Err(closed()) };
-    if let Some(to) = to
-        && read_meta(&app, |state| state.agents.get(&to).map(|row| row.site))? != Some(caller.site)
-    {
-        return Err(Problem::not_found("no such agent"));
-    }
-    let (session, site) = (view.session, caller.site);
-    let holder = view.agent;
-    let may = caller.role() >= AgentRole::Supervisor || holder.map(Party::Agent) == Some(caller.party());
-    if !may {
-        return Err(not_yours());
-    }
-    if to.is_some() && to == holder {
-        return Ok(Json(Conversation::of(view)));
-    }
-    let mut seen = view.head;
-    if let Some(text) = note {
-        let what = What::Act(Act::Note { text, mentions: Vec::new() });
-        let note = command(&caller, session, cid_of(&request, "n.")?, what);
-        if let ShardReply::Sent { seq, .. } = call_session(&app, session, ShardCall::Propose(note)).await? {
-            seen = seen.max(seq);
-        }
-    }
-    match (to, holder) {
-        // The desk knows who is there and has room.
-        (Some(to), Some(agent)) => {
-            let hand = Command::Hand { site, agent, session, conversation, part: view.part, to };
-            let shard = app.cluster.router.shard_of(Target::Desk(site));
-            done(call_shard(&app, shard, ShardCall::Propose(hand)).await)?;
-        }
-        (Some(agent), None) => {
-            let give = Command::ReassignSeen { session, agent, seen };
-            call_session(&app, session, ShardCall::Propose(give)).await?;
-        }
-        (None, _) => {
-            let by = holder.map_or(Party::System, Party::Agent);
-            let release = Command::Release { session, by, seen, team };
-            call_session(&app, session, ShardCall::Propose(release)).await?;
-        }
-    }
-    Ok(Json(Conversation::of(of(&app, session).await?)))
+    let TransferBody { agent, team, note } = body.into_inner();
+    let mut deeds = Deeds::begin(&app, &caller, &path.session, &request).await?;
+    deeds.give(agent, team, note).await?;
+    deeds.look().await?;
+    Ok(Json(Conversation::of(deeds.view)))
 }
 
 pub fn not_yours() -> Problem {

@@ -5,11 +5,16 @@
 mod access;
 mod guard;
 
+/// Texts and actions that a site keeps.
+mod canned;
 mod conversations;
 mod deeds;
 mod keys;
+mod macros;
 mod people;
+mod shelf;
 mod table;
+mod variables;
 
 pub use access::{Access, Caller, SCOPES, Scope, Who};
 pub use table::table;

@@ -2,7 +2,7 @@
 //! docs/REST.md follow from it. Invariant: a route that is not here does not exist.
 
 use super::access::{Access, Scope};
-use super::{conversations, deeds, keys, people};
+use super::{canned, conversations, deeds, keys, macros, people};
 use crate::admin::{Route, desk, events, webhooks};
 use actix_web::web;
 use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
@@ -12,6 +12,7 @@ pub fn table() -> Vec<Route<Access>> {
     let mut table = of_conversations();
     table.extend(of_the_desk());
     table.extend(of_people());
+    table.extend(of_the_shelf());
     table.extend(of_webhooks());
     table
 }
@@ -111,6 +112,58 @@ fn of_the_desk() -> Vec<Route<Access>> {
         })
         .takes::<desk::Seat>()
         .answers::<desk::Seat>(200),
+    ]
+}
+
+fn of_the_shelf() -> Vec<Route<Access>> {
+    let read = Access::new(Agent, Scope::ReadDesk);
+    let write = Access::new(Agent, Scope::WriteDesk);
+    let shared = Access::new(Supervisor, Scope::WriteDesk);
+    let run = Access::new(Agent, Scope::WriteConversations);
+    vec![
+        Route::get("/v1/canned", read, "canned list", "Canned replies: one's own, of teams, of all", || {
+            web::get().to(canned::list)
+        })
+        .answers::<canned::CannedReplies>(200),
+        Route::put(
+            "/v1/canned/{shortcut}",
+            write,
+            "canned set",
+            "Make or change a canned reply; what others use, too, is for supervisors",
+            || web::put().to(canned::set),
+        )
+        .takes::<canned::CannedBody>()
+        .answers::<canned::CannedView>(200),
+        Route::delete("/v1/canned/{shortcut}", write, "canned remove", "Remove a canned reply", || {
+            web::delete().to(canned::remove)
+        })
+        .query::<canned::WhoseQuery>(),
+        Route::get(
+            "/v1/conversations/{session}/canned/{shortcut}",
+            Access::new(Agent, Scope::ReadConversations),
+            "canned fill",
+            "A canned reply with its variables filled",
+            || web::get().to(canned::filled),
+        )
+        .answers::<canned::Filled>(200),
+        Route::get("/v1/macros", read, "macros list", "Every macro", || web::get().to(macros::list))
+            .answers::<macros::Macros>(200),
+        Route::put("/v1/macros/{name}", shared, "macros set", "Make a macro, or change it", || {
+            web::put().to(macros::set)
+        })
+        .takes::<macros::MacroBody>()
+        .answers::<macros::MacroView>(200),
+        Route::delete("/v1/macros/{name}", shared, "macros remove", "Remove a macro", || {
+            web::delete().to(macros::remove)
+        }),
+        Route::post(
+            "/v1/conversations/{session}/macros/{name}",
+            run,
+            "macros run",
+            "Do what a macro says, in a session",
+            || web::post().to(macros::run),
+        )
+        .answers::<macros::MacroDone>(200),
     ]
 }
 
