@@ -349,6 +349,6 @@ async fn people_and_systems_work_through_the_api_and_what_is_repeated_is_done_on
     ensure!(ask(&alive, &adams, "GET", "/v1/desk", None).await?.status == 200);
     let (_, no_seat) = Person::agent(&cluster, "adam", PASSWORD, 0).await?;
     let refused = wait::until("a viewer has no seat", SOON, async || no_seat.told.lock().broken.clone());
-    ensure!(refused.await?.contains("forbidden"));
+    ensure!(refused.await?.contains("unauthorized"));
     at_desk.check()
 }

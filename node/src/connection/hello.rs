@@ -85,7 +85,7 @@ async fn agent(
 ) -> Result<Found, ErrorInfo<'static>> {
     let Some(router) = hub.router() else { return Err(error_of(&ShardReply::Unknown)) };
     if supervise::role(hub, agent) == Some(AgentRole::Viewer) {
-        return Err(ErrorInfo::new(ErrorCode::Forbidden, "a viewer reads over HTTP, and has no seat"));
+        return Err(ErrorInfo::new(ErrorCode::Unauthorized, "a viewer has no seat, and reads over HTTP"));
     }
     hub.add_agent(socket, agent);
     let shard = router.shard_of(Target::Agent(agent));
