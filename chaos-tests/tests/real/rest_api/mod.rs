@@ -1,0 +1,43 @@
+//! Owns the tests of a site's API: every route with every role, scope and foreign tenant, and what people and systems do by it. Does not
+//! test the rules behind it.
+
+/// Who may do what.
+mod access;
+
+/// What they do.
+mod work;
+
+use crate::asks::{ask, ask_with_key, json_of};
+use anyhow::{Context, ensure};
+use chaos_tests::cluster::{Cluster, SITE};
+use chaos_tests::http::Answer;
+use chaos_tests::person::{Person, SOON};
+use chaos_tests::wait;
+use node::client::http;
+use proto::ids::AgentId;
+use serde_json::{Value, json};
+
+const PASSWORD: &str = "correct horse battery staple";
+
+async fn operate(cluster: &Cluster, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+    let answer = ask(&cluster.node(1).admin, &cluster.admin_token()?, method, path, Some(body)).await?;
+    ensure!(answer.status < 300, "{method} {path}: {}", answer.text());
+    if answer.body.is_empty() { Ok(Value::Null) } else { json_of(&answer) }
+}
+
+/// An agent of that role, logged in.
+async fn person(cluster: &Cluster, site: &str, name: &str, role: &str) -> anyhow::Result<(AgentId, String)> {
+    let body = json!({ "site": site, "name": name, "password": PASSWORD });
+    operate(cluster, "POST", "/admin/v1/agents", &body).await?;
+    let login = http::login(&cluster.node(1).client, site, name, PASSWORD).await?;
+    let path = format!("/admin/v1/agents/{}/role", login.agent);
+    operate(cluster, "PUT", &path, &json!({ "role": role })).await?;
+    Ok((login.agent, login.token))
+}
+
+async fn key(addr: &str, owner: &str, name: &str, scopes: &[&str]) -> anyhow::Result<String> {
+    let body = json!({ "name": name, "scopes": scopes });
+    let made = ask(addr, owner, "POST", "/v1/keys", Some(&body)).await?;
+    ensure!(made.status == 201, "{}", made.text());
+    Ok(json_of(&made)?["key"].as_str().context("no key")?.to_owned())
+}
