@@ -134,6 +134,8 @@ impl Courier {
         let (mut given_up, mut again) = (Vec::new(), Vec::new());
         for one in told {
             match one.what {
+                // There was no time for it: it is still to be delivered.
+                What::Dead(_) if one.why.is_none() && one.next <= one.upto => {}
                 What::Dead(number) => again.push((number, one.why.map(short))),
                 What::New | What::Late => given_up.extend(self.went(one, now_ms)),
             }

@@ -65,8 +65,12 @@ impl Breaker {
         }
     }
 
-    pub fn tell(&mut self, now: Instant, is_well: bool) {
+    /// `is_trial`: the call was that of `try_once`; while it is open no other counts, which had begun before.
+    pub fn tell(&mut self, now: Instant, is_well: bool, is_trial: bool) {
         if let Some(open) = &mut self.open {
+            if !is_trial {
+                return;
+            }
             if is_well {
                 self.open = None;
                 self.calls.clear();
@@ -98,19 +102,21 @@ mod tests {
         let mut breaker = Breaker::default();
         for n in 0..8 {
             assert_eq!(breaker.state(at(n)), State::Closed);
-            breaker.tell(at(n), n % 2 == 0);
+            breaker.tell(at(n), n % 2 == 0, false);
         }
         assert_eq!(breaker.state(at(7)), State::Open(PAUSE_MIN));
+        breaker.tell(at(8), false, false);
+        assert_eq!(breaker.state(at(8)), State::Open(PAUSE_MIN - Duration::from_millis(1)), "it had begun before");
         assert!(!breaker.try_once(at(500), PAUSE_MAX));
         assert_eq!(breaker.state(at(1_007)), State::Trial);
         assert!(breaker.try_once(at(1_007), Duration::from_secs(10)));
         assert!(!breaker.try_once(at(1_008), Duration::from_secs(10)), "somebody is trying");
-        breaker.tell(at(1_100), false);
+        breaker.tell(at(1_100), false, true);
         assert_eq!(breaker.state(at(1_100)), State::Open(PAUSE_MIN * 2));
         assert!(breaker.try_once(at(3_100), Duration::from_secs(10)));
-        breaker.tell(at(3_200), true);
+        breaker.tell(at(3_200), true, true);
         assert_eq!(breaker.state(at(3_200)), State::Closed);
-        breaker.tell(at(3_201), false);
+        breaker.tell(at(3_201), false, false);
         assert_eq!(breaker.state(at(3_201)), State::Closed, "what failed before is forgotten");
     }
 
@@ -121,12 +127,12 @@ mod tests {
         for n in 0..100 {
             // One in five seconds: no seven of them fall into a window of thirty.
             let now = start + Duration::from_secs(5 * n);
-            breaker.tell(now, false);
+            breaker.tell(now, false, false);
             assert_eq!(breaker.state(now), State::Closed);
         }
         for n in 0..1_000 {
             let now = start + Duration::from_secs(1_000) + Duration::from_millis(n);
-            breaker.tell(now, n % 3 != 0);
+            breaker.tell(now, n % 3 != 0, false);
             assert!(breaker.calls.len() <= CALLS_MAX);
             assert_eq!(breaker.state(now), State::Closed, "a third of them");
         }
@@ -136,11 +142,11 @@ mod tests {
     fn pauses_grow_to_their_bound() {
         let mut now = Instant::now();
         let mut breaker = Breaker::default();
-        (0..8).for_each(|_| breaker.tell(now, false));
+        (0..8).for_each(|_| breaker.tell(now, false, false));
         for _ in 0..20 {
             now += PAUSE_MAX;
             assert!(breaker.try_once(now, Duration::from_secs(10)));
-            breaker.tell(now, false);
+            breaker.tell(now, false, true);
         }
         assert_eq!(breaker.state(now), State::Open(PAUSE_MAX));
     }

@@ -146,6 +146,8 @@ impl Egress {
         let client = Client::builder()
             .user_agent(concat!("Everdesk/", env!("CARGO_PKG_VERSION")))
             .no_proxy()
+            // The address of a webhook may hold a secret, and a redirect leads to somebody else.
+            .referer(false)
             .connect_timeout(CONNECT_WITHIN)
             .timeout(ANSWER_WITHIN)
             .pool_max_idle_per_host(IDLE_MAX)

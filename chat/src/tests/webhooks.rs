@@ -178,9 +178,14 @@ fn what_fails_for_too_long_is_a_dead_letter_and_can_be_delivered_after_all() {
     courier.refresh(state(&world));
     assert_eq!(courier.again(), [(1, SessionId(1), 2)]);
     let tried = |why: Option<&str>| {
-        let why = why.map(str::to_owned);
-        vec![Told { what: What::Dead(1), session: SessionId(1), next: 2, upto: 2, why, wait_ms: 0 }]
+        let (why, next) = (why.map(str::to_owned), if why.is_some() { 2 } else { 3 });
+        vec![Told { what: What::Dead(1), session: SessionId(1), next, upto: 2, why, wait_ms: 0 }]
     };
+    let untried = Told { what: What::Dead(1), session: SessionId(1), next: 2, upto: 2, why: None, wait_ms: 0 };
+    let step = courier.step(vec![untried], now_ms).unwrap();
+    change(&mut world, WebhookChange::Step(Box::new(step)));
+    courier.refresh(state(&world));
+    assert_eq!(courier.again(), [(1, SessionId(1), 2)], "it was not its turn yet");
     let step = courier.step(tried(Some("gone\nfor good")), now_ms).unwrap();
     change(&mut world, WebhookChange::Step(Box::new(step)));
     assert_eq!((state(&world).dead[0].again, state(&world).dead[0].why.as_str()), (false, "gonefor good"));

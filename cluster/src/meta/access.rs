@@ -15,7 +15,7 @@ const SETTINGS_MAX: usize = 256;
 /// Longest name and value of a setting, in bytes.
 const SETTING_BYTES_MAX: usize = 256;
 /// Keys of repeated writes; over it the oldest goes.
-const ONCE_MAX: usize = 1_000;
+const ONCE_MAX: usize = 10_000;
 /// How long the answer to a write is known, in milliseconds.
 const ONCE_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 /// A request that was not answered by then, in milliseconds, is given up: its node has died.
@@ -90,15 +90,23 @@ impl MetaState {
                 None if row.holder != holder && !is_given_up => return MetaReply::Once(OnceState::Held),
                 None => {}
             }
-        } else if self.once.len() >= ONCE_MAX
-            && let Some(oldest) = self.once.iter().min_by_key(|(_, row)| row.at_ms).map(|(key, _)| *key)
-        {
+        } else if self.once.len() >= ONCE_MAX {
+            let Some(oldest) = self.oldest_once(now_ms) else {
+                return refused("as many writes with a key are under way as there may be");
+            };
             self.once.remove(&oldest);
             self.changed(b'O', &oldest);
         }
         self.once.insert(key, OnceRow { request, holder, at_ms: now_ms, answer: None });
         self.changed(b'O', &key);
         MetaReply::Once(OnceState::Go)
+    }
+
+    /// Whose answer is known, or who has been given up: a write under way must not be begun a second time.
+    fn oldest_once(&self, now_ms: u64) -> Option<TokenHash> {
+        let is_over = |row: &OnceRow| row.answer.is_some() || row.at_ms.saturating_add(ONCE_HELD_MS) <= now_ms;
+        let over = self.once.iter().filter(|(_, row)| is_over(row));
+        over.min_by_key(|(_, row)| row.at_ms).map(|(key, _)| *key)
     }
 
     pub(super) fn end_once(&mut self, key: TokenHash, holder: u128, answer: Option<OnceAnswer>) -> MetaReply {
@@ -170,13 +178,25 @@ mod tests {
     #[test]
     fn keys_are_bounded_and_the_oldest_goes_first() {
         let mut state = MetaState::default();
-        for n in 0..=ONCE_MAX as u64 {
+        let key = |n: u64| {
             let mut key = [0; 32];
             key[..8].copy_from_slice(&n.to_be_bytes());
-            state.apply(n, MetaCommand::BeginOnce { key, request: REQUEST, holder: 1 });
+            key
+        };
+        let begin = |n: u64| MetaCommand::BeginOnce { key: key(n), request: REQUEST, holder: 1 };
+        for n in 0..ONCE_MAX as u64 {
+            assert_eq!(state.apply(n, begin(n)), MetaReply::Once(OnceState::Go));
         }
+        // While all are under way, none is forgotten: it would be done twice.
+        let next = ONCE_MAX as u64;
+        assert!(matches!(state.apply(next, begin(next)), MetaReply::Refused { .. }));
+        for n in [7, 0] {
+            let answer = Some(OnceAnswer { status: 200, body: None });
+            state.apply(next, MetaCommand::EndOnce { key: key(n), holder: 1, answer });
+        }
+        assert_eq!(state.apply(next, begin(next)), MetaReply::Once(OnceState::Go));
         assert_eq!(state.once.len(), ONCE_MAX);
-        assert!(!state.once.contains_key(&[0; 32]));
+        assert!(!state.once.contains_key(&key(0)) && state.once.contains_key(&key(7)));
     }
 
     #[test]

@@ -53,7 +53,9 @@ impl MetaState {
         if let Some(webhook) = self.webhook_by_name(site, &name).map(|(id, _)| id) {
             self.webhooks.insert(webhook, WebhookRow { site, name, rules });
             self.changed(b'W', &webhook.0.to_be_bytes());
-            return MetaReply::Webhook { webhook, is_new: false };
+            // A repeated call for a new one has the secret that it has: its first answer was lost.
+            let is_new = self.webhook_secrets.get(&webhook).is_some_and(|row| row.secret == secret);
+            return MetaReply::Webhook { webhook, is_new };
         }
         if !good_name(&name) || secret.0.is_empty() || secret.0.len() > SECRET_BYTES_MAX {
             return refused("a webhook's name has 1 to 64 letters, digits or -_.@");
@@ -123,7 +125,9 @@ mod tests {
         let mut state = cluster();
         let first = WebhookId(1);
         let made = MetaReply::Webhook { webhook: first, is_new: true };
-        assert_eq!(put(&mut state, "crm", rules("https://a.example"), 1), made);
+        for _ in 0..2 {
+            assert_eq!(put(&mut state, "crm", rules("https://a.example"), 1), made, "also when it is repeated");
+        }
         let changed = MetaReply::Webhook { webhook: first, is_new: false };
         assert_eq!(put(&mut state, "crm", rules("https://b.example"), 2), changed);
         assert_eq!(state.webhook_by_name(SITE, "crm").unwrap().1.rules.url, "https://b.example");
@@ -166,7 +170,7 @@ mod tests {
             assert!(matches!(put(&mut state, &format!("w{n}"), good(), 1), MetaReply::Webhook { .. }));
         }
         assert!(matches!(put(&mut state, "more", good(), 1), MetaReply::Refused { .. }));
-        assert!(matches!(put(&mut state, "w0", good(), 1), MetaReply::Webhook { is_new: false, .. }));
+        assert!(matches!(put(&mut state, "w0", good(), 2), MetaReply::Webhook { is_new: false, .. }));
         let unknown =
             MetaCommand::PutWebhook { site: SiteId(9), name: "a".into(), rules: good(), secret: SecretBytes(vec![1]) };
         assert!(matches!(state.apply(1, unknown), MetaReply::Refused { .. }));

@@ -5,10 +5,11 @@ use super::Answer;
 use super::problem::Problem;
 use super::sessions::call_shard;
 use super::tenant::Tenant;
+use crate::api::Caller;
 use crate::connection::client_event;
 use crate::run::App;
 use actix_web::web::{Bytes, Data, Json, Query};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use proto::client;
 use proto::feed::{FeedItem, FeedPage};
 use proto::ids::{SiteId, VisitorId};
@@ -26,6 +27,8 @@ const LIMIT_MAX: u32 = 1_000;
 const WAIT_S_MAX: u64 = 60;
 /// Between two looks while nothing comes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// So long is a stream of a site's own: its reader goes on with a new one, if the credential is still good.
+const SITE_STREAM: Duration = Duration::from_secs(60);
 /// A stream without events says that it is still there.
 const STILL_THERE: Duration = Duration::from_secs(15);
 
@@ -162,6 +165,7 @@ pub async fn list(
     query: Query<EventsQuery>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
+    let is_of_site = request.extensions().contains::<Caller>();
     let limit = query.limit.unwrap_or(LIMIT_DEFAULT);
     let wait_s = query.wait_s.unwrap_or(0);
     if !(1..=LIMIT_MAX).contains(&limit) || wait_s > WAIT_S_MAX {
@@ -172,7 +176,7 @@ pub async fn list(
     let after = header("last-event-id").or(query.after.as_deref());
     let cursor = begin(&app, site, after).await?;
     if header("accept").is_some_and(|types| types.contains("text/event-stream")) {
-        return stream(app, site, cursor, limit);
+        return stream(app, site, cursor, limit, is_of_site);
     }
     Ok(HttpResponse::Ok().json(page(&app, site, cursor, limit, Duration::from_secs(wait_s)).await?.into_inner()))
 }
@@ -197,15 +201,21 @@ struct Stream {
     site: SiteId,
     cursor: Cursor,
     limit: u32,
+    /// Ends then, so that whoever reads it shows again that they may.
+    until: Option<Instant>,
     waiting: VecDeque<Bytes>,
     told: Instant,
     _place: tokio::sync::OwnedSemaphorePermit,
 }
 
-fn stream(app: Data<App>, site: SiteId, cursor: Cursor, limit: u32) -> Result<HttpResponse, Problem> {
-    let place = app.admin.watchers.clone().try_acquire_owned();
+fn stream(app: Data<App>, site: SiteId, cursor: Cursor, limit: u32, is_of_site: bool) -> Result<HttpResponse, Problem> {
+    // Sites do not take the operators' places.
+    let places = if is_of_site { &app.admin.site_streams } else { &app.admin.watchers };
+    let place = places.clone().try_acquire_owned();
     let place = place.map_err(|_| Problem::unavailable("too many streams are open"))?;
-    let first = Stream { app, site, cursor, limit, waiting: VecDeque::new(), told: Instant::now(), _place: place };
+    let until = is_of_site.then(|| Instant::now() + SITE_STREAM);
+    let (waiting, told) = (VecDeque::new(), Instant::now());
+    let first = Stream { app, site, cursor, limit, until, waiting, told, _place: place };
     let events = futures_util::stream::unfold(first, |mut stream| async move {
         let bytes = stream.next().await?;
         stream.told = Instant::now();
@@ -223,6 +233,9 @@ impl Stream {
         loop {
             if let Some(bytes) = self.waiting.pop_front() {
                 return Some(bytes);
+            }
+            if self.until.is_some_and(|until| Instant::now() >= until) {
+                return None;
             }
             if self.told.elapsed() >= STILL_THERE {
                 return Some(Bytes::from_static(b": still there\n\n"));

@@ -52,12 +52,17 @@ const META_WITHIN: Duration = Duration::from_secs(10);
 /// Longest body, in bytes: the rules of a site with all its routes.
 pub const BODY_BYTES_MAX: usize = 256 << 10;
 
+/// Streams of events that all sites together read from one node.
+const SITE_STREAMS_MAX: usize = 1_000;
+
 /// What the routes of one node share.
 pub struct Shared {
     allow_drills: bool,
     profiling: tokio::sync::Mutex<()>,
     drills: drills::Drills,
     watchers: std::sync::Arc<tokio::sync::Semaphore>,
+    /// Streams of events that sites read.
+    site_streams: std::sync::Arc<tokio::sync::Semaphore>,
     /// Where webhooks may go.
     allowed: std::sync::Arc<Allowed>,
 }
@@ -69,6 +74,7 @@ impl Shared {
             profiling: tokio::sync::Mutex::default(),
             drills: drills::Drills::default(),
             watchers: std::sync::Arc::new(tokio::sync::Semaphore::new(settings::WATCHERS_MAX)),
+            site_streams: std::sync::Arc::new(tokio::sync::Semaphore::new(SITE_STREAMS_MAX)),
             allowed,
         }
     }
@@ -133,6 +139,13 @@ pub(crate) async fn propose(app: &App, command: MetaCommand) -> Result<MetaReply
         }
         Some(reply) => Ok(reply),
     }
+}
+
+/// Lets this node's replica of the meta state hear of what was acknowledged elsewhere, where that decides what may be done.
+pub(crate) async fn catch_up(app: &App) {
+    let node = app.cluster.clone();
+    // Without a leader of meta nothing will be decided either.
+    let _ = app.on_raft(async move { node.meta_catch_up(META_WITHIN).await }).await;
 }
 
 /// Reads this node's replica of the meta state.

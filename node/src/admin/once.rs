@@ -7,6 +7,7 @@ use super::{propose, unexpected};
 use crate::run::App;
 use actix_web::body::{BoxBody, MessageBody, to_bytes_limited};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderMap;
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpResponse, ResponseError};
@@ -54,7 +55,8 @@ pub async fn carry_out<B: MessageBody + 'static>(
         Ok(Ok(bytes)) => bytes,
         _ => return Ok(ServiceResponse::new(request, Problem::fault("the answer could not be read").error_response())),
     };
-    let text = std::str::from_utf8(&bytes).ok().filter(|text| text.len() <= ONCE_BODY_BYTES_MAX);
+    // What is too long to be kept is answered without a body the next time.
+    let text = std::str::from_utf8(&bytes).ok().map(|text| if text.len() <= ONCE_BODY_BYTES_MAX { text } else { "" });
     let is_told_once = is_secret && status.is_success();
     // What failed here may work at the next try.
     let answer = (!status.is_server_error())
@@ -66,16 +68,24 @@ pub async fn carry_out<B: MessageBody + 'static>(
     Ok(ServiceResponse::new(request, head.set_body(BoxBody::new(bytes))))
 }
 
+/// The key of a write, if it has one.
+/// # Errors
+/// It is none.
+pub fn key_of(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(value) = headers.get(HEADER) else { return Ok(None) };
+    let is_key =
+        |text: &&str| (1..=KEY_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let wrong = || Problem::bad_request("an Idempotency-Key has 1 to 255 printable characters without blanks");
+    value.to_str().ok().filter(is_key).map(Some).ok_or_else(wrong)
+}
+
 enum Begun {
     Go { key: TokenHash, holder: u128 },
     Answered(OnceAnswer),
 }
 
 async fn begin(app: &Data<App>, bearer: &TokenHash, request: &mut ServiceRequest) -> Result<Begun, Problem> {
-    let text = request.headers().get(HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if text.is_empty() || text.len() > KEY_BYTES_MAX || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Problem::bad_request("an Idempotency-Key has 1 to 255 printable characters without blanks"));
-    }
+    let text = key_of(request.headers())?.unwrap_or_default();
     let key = hash(&[bearer, text.as_bytes()]);
     let Ok(body) = request.extract::<Bytes>().await else { return Err(too_large()) };
     let what = request.uri().path_and_query().map_or("", |path| path.as_str());

@@ -68,6 +68,8 @@ pub struct Route<A = Role> {
     also: Vec<u16>,
     /// The answer holds a secret: it is not kept for those who repeat the request.
     pub is_secret: bool,
+    /// It is done once under a key by what it does: nothing else needs to remember that.
+    pub is_once: bool,
 }
 
 impl<A> Route<A> {
@@ -81,7 +83,20 @@ impl<A> Route<A> {
     ) -> Route<A> {
         let (query, also) = (Vec::new(), Vec::new());
         let success = (204, Content::Nothing);
-        Route { method, path, access, words, about, handler, query, body: None, success, also, is_secret: false }
+        Route {
+            method,
+            path,
+            access,
+            words,
+            about,
+            handler,
+            query,
+            body: None,
+            success,
+            also,
+            is_secret: false,
+            is_once: false,
+        }
     }
 
     pub fn get(
@@ -147,6 +162,11 @@ impl<A> Route<A> {
     /// Refusals that do not follow from the rest.
     pub fn also(mut self, statuses: &[u16]) -> Route<A> {
         self.also.extend_from_slice(statuses);
+        self
+    }
+
+    pub fn once(mut self) -> Route<A> {
+        self.is_once = true;
         self
     }
 

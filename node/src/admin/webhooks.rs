@@ -3,7 +3,7 @@
 use super::problem::Problem;
 use super::sessions::call_shard;
 use super::tenant::Tenant;
-use super::{Answer, propose, read_meta, unexpected};
+use super::{Answer, catch_up, propose, read_meta, unexpected};
 use crate::run::App;
 use crate::webhooks::{SECRET_BYTES, secret_text};
 use actix_web::HttpResponse;
@@ -230,6 +230,7 @@ fn is_taken(reply: &ShardReply) -> bool {
 
 pub async fn remove(app: Data<App>, Tenant(site): Tenant, of: Path<OfWebhook>) -> Result<HttpResponse, Problem> {
     // Also right when there is none. Shards forget it by themselves.
+    catch_up(&app).await;
     if let Some(webhook) = read_meta(&app, |state| state.webhook_by_name(site, &of.name).map(|(id, _)| id))? {
         propose(&app, MetaCommand::RemoveWebhook { webhook }).await?;
     }

@@ -166,10 +166,26 @@ pub struct OfCannedIn {
     shortcut: String,
 }
 
-/// The text of a shortcut for a session: the caller's own comes before a team's, and that before the one for all.
-pub async fn filled(app: Data<App>, caller: ReqData<Caller>, path: Path<OfCannedIn>) -> Answer<Filled> {
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct TeamQuery {
+    /// That of this team, if it has one.
+    #[param(pattern = "^t[1-9][0-9]{0,8}$", nullable = false)]
+    team: Option<String>,
+}
+
+/// The text of a shortcut for a session: the caller's own comes before the named team's, and that before the one for all.
+pub async fn filled(
+    app: Data<App>,
+    caller: ReqData<Caller>,
+    path: Path<OfCannedIn>,
+    query: Query<TeamQuery>,
+) -> Answer<Filled> {
+    let team = crate::admin::accounts::id_of::<TeamId>("team", query.team.as_deref())?;
     let view = own(&app, caller.site, &path.session).await?;
-    let found = seen(&app, &caller).await?.into_iter().find(|(shortcut, _)| *shortcut == path.shortcut);
+    let is_it =
+        |(shortcut, kept): &(String, Kept)| *shortcut == path.shortcut && (kept.team.is_none() || kept.team == team);
+    let found = seen(&app, &caller).await?.into_iter().find(is_it);
     let (_, kept) = found.ok_or_else(|| Problem::not_found("no such canned reply"))?;
     Ok(Json(Filled { text: fill(&app, &caller, &view, &kept.text)? }))
 }

@@ -7,7 +7,7 @@ use crate::admin::move_session::has_room;
 use crate::admin::problem::Problem;
 use crate::admin::sessions::{SessionView, call_shard, closed, of};
 use crate::admin::{Answer, once, read_meta};
-use crate::auth::mint_plain_token;
+use crate::auth::{self, mint_plain_token};
 use crate::run::App;
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path, ReqData};
@@ -20,8 +20,6 @@ use utoipa::ToSchema;
 
 /// The device under which this API sends.
 const DEVICE: &str = "rest";
-/// Longest key of a repetition that is the cid itself, in bytes; of a longer one it is the hash.
-const CID_BYTES_MAX: usize = chat::limits::CID_BYTES_MAX;
 
 /// One of these: a message, or what else people do in a session.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -115,6 +113,7 @@ pub struct SentView {
 }
 
 /// What is said or done.
+#[derive(Debug)]
 pub enum What {
     Text { text: String, reply_to: Option<u64> },
     Act(Act),
@@ -151,6 +150,8 @@ pub struct Deeds<'a> {
     caller: &'a Caller,
     key: String,
     pub view: SessionView,
+    /// The last seq of what was said under this key: the same when it is repeated.
+    said: Option<u64>,
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -166,31 +167,32 @@ impl<'a> Deeds<'a> {
         session: &str,
         request: &HttpRequest,
     ) -> Result<Deeds<'a>, Problem> {
-        let key = request.headers().get(once::HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let key = once::key_of(request.headers())?.map(str::to_owned);
         let drawn = || mint_plain_token("").map_err(|_| Problem::fault("no randomness"));
         let key = key.map_or_else(|| drawn().map(|token| token.expose().to_owned()), Ok)?;
         let view = own(app, caller.site, session).await?;
-        Ok(Deeds { app, caller, key, view })
+        Ok(Deeds { app, caller, key, view, said: None })
     }
 
-    /// The session as it is by now.
-    /// # Errors
-    /// It cannot be read now.
-    pub async fn look(&mut self) -> Result<(), Problem> {
-        self.view = of(self.app, self.view.session).await?;
-        Ok(())
+    /// The session as it is by now, or else as it was: what was done is done, whether it can be looked at or not.
+    pub async fn end(self) -> Conversation {
+        Conversation::of(of(self.app, self.view.session).await.unwrap_or(self.view))
+    }
+
+    /// The event up to which the caller knows the session: behind what was said under this key, or else as it was found.
+    pub fn seen(&self) -> u64 {
+        self.said.unwrap_or(self.view.head)
     }
 
     /// The id under which a part is done once.
     fn cid(&self, part: &str) -> String {
-        let text = format!("{part}{}", self.key);
-        if text.len() <= CID_BYTES_MAX { text } else { hex(&crate::auth::hash_token(&text)) }
+        hex(&auth::hash_token(&format!("{part}\n{}\n{}", hex(&self.caller.hash), self.key)))
     }
 
     /// Says something, or does what is not a message, in the caller's name.
     /// # Errors
     /// The rules do not allow it.
-    pub async fn say(&self, part: &str, what: What) -> Result<SentView, Problem> {
+    pub async fn say(&mut self, part: &str, what: What) -> Result<SentView, Problem> {
         let (from, n, session, cid) = (self.caller.party(), 0, self.view.session, self.cid(part));
         let device = match &self.caller.who {
             Who::Agent { .. } => DEVICE.to_owned(),
@@ -202,7 +204,10 @@ impl<'a> Deeds<'a> {
             What::Act(act) => Command::Act { session, site: Some(self.caller.site), from, device, n, cid, act },
         };
         match call_session(self.app, session, ShardCall::Propose(command)).await? {
-            ShardReply::Sent { seq, ts_ms, dup } => Ok(SentView { seq, ts: ts_ms, dup }),
+            ShardReply::Sent { seq, ts_ms, dup } => {
+                self.said = self.said.max(Some(seq));
+                Ok(SentView { seq, ts: ts_ms, dup })
+            }
             _ => Err(crate::admin::unexpected()),
         }
     }
@@ -224,7 +229,12 @@ impl<'a> Deeds<'a> {
     /// Gives the open conversation to an agent, a team or whoever is free. `note`: it is there before they are.
     /// # Errors
     /// It is not the caller's, there is no such agent, or they are not there.
-    pub async fn give(&self, to: Option<AgentId>, team: Option<TeamId>, note: Option<String>) -> Result<(), Problem> {
+    pub async fn give(
+        &mut self,
+        to: Option<AgentId>,
+        team: Option<TeamId>,
+        note: Option<String>,
+    ) -> Result<(), Problem> {
         let (session, site, holder) = (self.view.session, self.caller.site, self.view.agent);
         if to.is_some() && team.is_some() {
             return Err(Problem::bad_request("agent or team, not both"));
@@ -235,17 +245,20 @@ impl<'a> Deeds<'a> {
         {
             return Err(Problem::not_found("no such agent"));
         }
-        if self.caller.role() < AgentRole::Supervisor && !self.is_own() {
-            return Err(not_yours());
-        }
+        // Said again, perhaps by whoever had it.
         if to.is_some() && to == holder {
             return Ok(());
         }
-        let mut seen = self.view.head;
-        if let Some(text) = note {
-            let note = self.say("n.", What::Act(Act::Note { text, mentions: Vec::new() })).await?;
-            seen = seen.max(note.seq);
+        if self.caller.role() < AgentRole::Supervisor && !self.is_own() {
+            return Err(not_yours());
         }
+        if to.is_none() && holder.is_none() {
+            return Err(Problem::refused("nobody has it: it waits, or is laid aside"));
+        }
+        if let Some(text) = note {
+            self.say("note", What::Act(Act::Note { text, mentions: Vec::new() })).await?;
+        }
+        let seen = self.seen().max(self.view.head);
         match (to, holder) {
             // The desk knows who is there and has room.
             (Some(to), Some(agent)) => {
@@ -276,8 +289,10 @@ pub async fn send(
     body: Json<SendBody>,
 ) -> Answer<SentView> {
     let what = body.into_inner().what()?;
-    let deeds = Deeds::begin(&app, &caller, &path.session, &request).await?;
-    Ok(Json(deeds.say("", what).await?))
+    let mut deeds = Deeds::begin(&app, &caller, &path.session, &request).await?;
+    // Under one key another text is another message.
+    let part = format!("say {}", hex(&auth::hash_token(&format!("{what:?}"))));
+    Ok(Json(deeds.say(&part, what).await?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -300,10 +315,9 @@ pub async fn close(
     body: Json<CloseBody>,
 ) -> Answer<Conversation> {
     let CloseBody { reason, seen } = body.into_inner();
-    let mut deeds = Deeds::begin(&app, &caller, &path.session, &request).await?;
+    let deeds = Deeds::begin(&app, &caller, &path.session, &request).await?;
     deeds.close(reason, seen.unwrap_or(deeds.view.head)).await?;
-    deeds.look().await?;
-    Ok(Json(Conversation::of(deeds.view)))
+    Ok(Json(deeds.end().await))
 }
 
 /// To one of them; without both, to whoever is free.
@@ -333,8 +347,7 @@ pub async fn transfer(
     let TransferBody { agent, team, note } = body.into_inner();
     let mut deeds = Deeds::begin(&app, &caller, &path.session, &request).await?;
     deeds.give(agent, team, note).await?;
-    deeds.look().await?;
-    Ok(Json(Conversation::of(deeds.view)))
+    Ok(Json(deeds.end().await))
 }
 
 pub fn not_yours() -> Problem {

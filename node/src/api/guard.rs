@@ -50,7 +50,7 @@ pub async fn guard<B: MessageBody + 'static>(
     }
     let hash = caller.hash;
     request.extensions_mut().insert(caller);
-    if route.method.is_write() && request.headers().contains_key(once::HEADER) {
+    if route.method.is_write() && !route.is_once && request.headers().contains_key(once::HEADER) {
         return once::carry_out(&app, route.is_secret, &hash, request, next).await;
     }
     next.call(request).await.map(ServiceResponse::map_into_boxed_body)

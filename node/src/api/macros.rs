@@ -205,14 +205,11 @@ async fn act(
             deeds.say(part, What::Act(Act::Snooze { conversation, until_ms })).await.map(drop)
         }
         Action::Transfer(to) => {
-            deeds.look().await?;
             let TransferBody { agent, team, .. } = to.body()?;
             deeds.give(agent, team, None).await
         }
-        Action::Close(reason) => {
-            deeds.look().await?;
-            deeds.close(reason.clone(), deeds.view.head).await
-        }
+        // Behind what the macro said itself: repeated later, it must not end another conversation.
+        Action::Close(reason) => deeds.close(reason.clone(), deeds.seen()).await,
     }
 }
 

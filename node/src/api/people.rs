@@ -4,8 +4,9 @@
 use super::access::{Caller, Who};
 use crate::admin::accounts::{AgentView, Agents, MadeAgent, Role, RoleBody, agents_of, id_of, make_agent};
 use crate::admin::problem::Problem;
-use crate::admin::{Answer, Tenant, propose, read_meta};
+use crate::admin::{Answer, Tenant, catch_up, propose, read_meta};
 use crate::run::App;
+use actix_web::http::StatusCode;
 use actix_web::web::{Data, Json, Path, Query, ReqData};
 use proto::command::{AgentRole, MetaCommand};
 use proto::ids::AgentId;
@@ -68,19 +69,24 @@ pub struct NewPerson {
 /// An agent of that name gets the password, if the caller is no less than that agent.
 pub async fn add_agent(app: Data<App>, caller: ReqData<Caller>, body: Json<NewPerson>) -> Answer<MadeAgent> {
     let NewPerson { name, password } = body.into_inner();
+    catch_up(&app).await;
     let known = read_meta(&app, |state| {
         let site = state.sites.get(&caller.site).map(|row| row.name.clone());
         (site, state.agent_by_name(caller.site, &name).map(|(_, row)| row.role))
     })?;
     let (Some(site), role) = known else { return Err(Problem::not_found("no such site")) };
-    if role.is_some_and(|role| role > caller.role()) {
-        return Err(above());
+    match (&caller.who, role) {
+        (Who::Key { .. }, Some(_)) => {
+            return Err(Problem::new(StatusCode::FORBIDDEN, "a key makes agents, and changes no password"));
+        }
+        (_, Some(role)) if role > caller.role() => return Err(above()),
+        _ => {}
     }
     make_agent(&app, site, name, password).await
 }
 
 fn above() -> Problem {
-    Problem::new(actix_web::http::StatusCode::FORBIDDEN, "that agent has a higher role than yours")
+    Problem::new(StatusCode::FORBIDDEN, "that agent has a higher role than yours")
 }
 
 /// Of a path.
@@ -98,6 +104,7 @@ pub async fn set_role(
 ) -> Answer<RoleBody> {
     let no_agent = || Problem::not_found("no such agent");
     let agent: AgentId = id_of("agent", Some(&of.agent))?.ok_or_else(no_agent)?;
+    catch_up(&app).await;
     let known = read_meta(&app, |state| state.agents.get(&agent).map(|row| (row.site, row.role)))?;
     let (_, before) = known.filter(|(site, _)| *site == caller.site).ok_or_else(no_agent)?;
     let role: Role = body.role;

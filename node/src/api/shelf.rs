@@ -36,6 +36,9 @@ pub async fn put<T: Serialize>(
 ) -> Result<(), Problem> {
     let fault = |_| Problem::fault("it cannot be written");
     let text = value.map(serde_json::to_string).transpose().map_err(fault)?;
+    if text.as_ref().is_some_and(|text| text.len() > chat::limits::SHELF_ITEM_BYTES_MAX) {
+        return Err(Problem::refused("it has more than 16384 bytes in all"));
+    }
     let shard = app.cluster.router.shard_of(Target::Desk(site));
     let command = Command::Shelve { site, kind, name, text };
     done(call_shard(app, shard, ShardCall::Propose(command)).await).map(drop)

@@ -51,7 +51,8 @@ fn of_conversations() -> Vec<Route<Access>> {
             || web::post().to(deeds::send),
         )
         .takes::<deeds::SendBody>()
-        .answers::<deeds::SentView>(200),
+        .answers::<deeds::SentView>(200)
+        .once(),
         Route::post(
             "/v1/conversations/{session}/close",
             write,
@@ -145,6 +146,7 @@ fn of_the_shelf() -> Vec<Route<Access>> {
             "A canned reply with its variables filled",
             || web::get().to(canned::filled),
         )
+        .query::<canned::TeamQuery>()
         .answers::<canned::Filled>(200),
         Route::get("/v1/macros", read, "macros list", "Every macro", || web::get().to(macros::list))
             .answers::<macros::Macros>(200),

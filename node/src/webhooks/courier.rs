@@ -25,6 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const ROUND: Duration = Duration::from_secs(10);
 /// Longest time that one delivery takes.
 const DELIVERY_WITHIN: Duration = Duration::from_secs(15);
+/// Before it is tried again what rows or log refused.
+const AFTER_A_FAULT: Duration = Duration::from_secs(1);
 /// Longest wait for the log.
 const LOGGED_WITHIN: Duration = Duration::from_secs(10);
 /// About so many bytes of events are taken at once.
@@ -41,7 +43,8 @@ pub async fn run(shard: Arc<Shard>, epoch: Epoch, target: Arc<Target>) {
             Ok(false) => tokio::time::sleep(LOOK_EVERY).await,
             Err(error) => {
                 shard.halt(&error.to_string());
-                return;
+                courier = None;
+                tokio::time::sleep(AFTER_A_FAULT).await;
             }
         }
     }
@@ -89,6 +92,7 @@ async fn round(
         metrics::counter!("chat_webhook_missed_total").increment(step.missed);
         if !log(shard, target, WebhookChange::Step(Box::new(step))).await {
             // What the log does not know is done again, by a courier that begins where the log is.
+            tokio::time::sleep(AFTER_A_FAULT).await;
             return Ok(false);
         }
     }
@@ -105,13 +109,8 @@ fn take(
 ) -> Result<(Vec<Parcel>, bool), chat::ApplyError> {
     let wants = |event: &Event| target.wants(event);
     let few = |limit: usize| if is_trial { 1 } else { limit };
+    // What waited comes first: while the receiver is slow, there may be no time for more.
     let (mut parcels, mut is_behind) = (Vec::new(), false);
-    if let Some((after, limit)) = courier.wants() {
-        let site = target.row.site;
-        let page = shard.peek(|state, rows| state.feed(rows, site, after, few(limit), BYTES_MAX))?;
-        is_behind = page.next < page.head;
-        parcels = courier.take(page, wants);
-    }
     let is_full = |parcels: &[Parcel]| is_trial && !parcels.is_empty();
     for (session, next, upto) in courier.late(now_ms()) {
         if is_full(&parcels) {
@@ -126,6 +125,12 @@ fn take(
             break;
         }
         parcels.push(late(shard, What::Dead(number), session, (seq, seq), 1)?);
+    }
+    if let Some((after, limit)) = courier.wants().filter(|_| !is_full(&parcels)) {
+        let site = target.row.site;
+        let page = shard.peek(|state, rows| state.feed(rows, site, after, few(limit), BYTES_MAX))?;
+        is_behind = page.next < page.head;
+        parcels.extend(courier.take(page, wants));
     }
     Ok((parcels, is_behind))
 }
@@ -157,7 +162,7 @@ async fn deliver(target: &Target, parcel: Parcel, until: Instant, is_trial: bool
         if is_left_alone || Instant::now() >= until {
             return told(event.seq, None, Duration::ZERO);
         }
-        if let Err(failed) = target.send(session, visitor, &event).await {
+        if let Err(failed) = target.send(session, visitor, &event, is_trial).await {
             return told(event.seq, Some(failed.why), failed.wait);
         }
     }
@@ -194,7 +199,13 @@ impl Target {
         kinds.is_empty() || kinds.iter().any(|wanted| wanted == kind)
     }
 
-    async fn send(&self, session: SessionId, visitor: VisitorId, event: &Event) -> Result<(), crate::egress::Failed> {
+    async fn send(
+        &self,
+        session: SessionId,
+        visitor: VisitorId,
+        event: &Event,
+        is_trial: bool,
+    ) -> Result<(), crate::egress::Failed> {
         let id = format!("{session}-{}", event.seq);
         let seen = client_event(session, visitor, event, true);
         let kind = seen.kind.name();
@@ -217,7 +228,7 @@ impl Target {
             Ok(url) => self.egress.post(url, headers, body).await,
             Err(_) => Err(failed("the address is no URL")),
         };
-        self.breaker.lock().tell(Instant::now(), sent.is_ok());
+        self.breaker.lock().tell(Instant::now(), sent.is_ok(), is_trial);
         let result = if sent.is_ok() { "delivered" } else { "failed" };
         metrics::counter!("chat_webhook_deliveries_total", "result" => result).increment(1);
         metrics::histogram!("chat_webhook_delivery_seconds").record(started.elapsed().as_secs_f64());

@@ -111,6 +111,8 @@ impl Site {
             let refused = self.post(&self.anns, &events, wrong.clone()).await?;
             ensure!(refused.status == 400, "{wrong}: {}", refused.text());
         }
+        let bad_key = self.ask(0, &self.anns, "POST", &events, Some(json!({ "text": "a" })), Some("a b")).await?;
+        ensure!(bad_key.status == 400, "{}", bad_key.text());
         Ok(())
     }
 
