@@ -12,7 +12,7 @@ use crate::run::App;
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path, ReqData};
 use proto::act::Act;
-use proto::command::{AgentRole, Command, Party, Target};
+use proto::command::{AgentRole, Command, Party, Target, TokenHash};
 use proto::ids::{AgentId, TeamId};
 use proto::peer::{ShardCall, ShardReply};
 use serde::{Deserialize, Serialize};
@@ -113,10 +113,19 @@ pub struct SentView {
 }
 
 /// What is said or done.
-#[derive(Debug)]
 pub enum What {
     Text { text: String, reply_to: Option<u64> },
     Act(Act),
+}
+
+impl What {
+    /// The same for the same, whatever build makes it.
+    fn fingerprint(&self) -> TokenHash {
+        match self {
+            What::Text { text, reply_to } => auth::hash_token(&format!("{}\n{text}", reply_to.unwrap_or(0))),
+            What::Act(act) => auth::hash_token(&hex(&proto::codec::encode_bare(act))),
+        }
+    }
 }
 
 impl SendBody {
@@ -291,7 +300,7 @@ pub async fn send(
     let what = body.into_inner().what()?;
     let mut deeds = Deeds::begin(&app, &caller, &path.session, &request).await?;
     // Under one key another text is another message.
-    let part = format!("say {}", hex(&auth::hash_token(&format!("{what:?}"))));
+    let part = format!("say {}", hex(&what.fingerprint()));
     Ok(Json(deeds.say(&part, what).await?))
 }
 

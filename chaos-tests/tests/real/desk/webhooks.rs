@@ -76,7 +76,7 @@ async fn a_receiver_that_fails_stalls_and_resets_hears_every_event_in_order_whil
     for round in 0..3 {
         // Three in eight go wrong, each in its way; a stall is longer than anybody waits.
         receiver.answer(|_, at| match (at * 7 + at / 5) % 16 {
-            0 | 1 | 2 => Answer::Status(500, String::new()),
+            0..=2 => Answer::Status(500, String::new()),
             3 => Answer::Status(429, "retry-after: 1\r\n".into()),
             4 => Answer::Reset,
             5 if at % 3 == 0 => Answer::Stall(Duration::from_secs(60)),
