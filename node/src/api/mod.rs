@@ -14,6 +14,7 @@ mod macros;
 mod people;
 mod shelf;
 mod table;
+mod transcript;
 mod variables;
 
 pub use access::{Access, Caller, SCOPES, Scope, Who};

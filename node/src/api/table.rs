@@ -2,7 +2,7 @@
 //! docs/REST.md follow from it. Invariant: a route that is not here does not exist.
 
 use super::access::{Access, Scope};
-use super::{canned, conversations, deeds, keys, macros, people};
+use super::{canned, conversations, deeds, keys, macros, people, transcript};
 use crate::admin::{Route, desk, events, webhooks};
 use actix_web::web;
 use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
@@ -53,6 +53,15 @@ fn of_conversations() -> Vec<Route<Access>> {
         .takes::<deeds::SendBody>()
         .answers::<deeds::SentView>(200)
         .once(),
+        Route::get(
+            "/v1/conversations/{session}/transcript",
+            read,
+            "conversations transcript",
+            "What was said in a session, to be kept or printed",
+            || web::get().to(transcript::transcript),
+        )
+        .query::<transcript::TranscriptQuery>()
+        .sends(&["text/html", "application/json"]),
         Route::post(
             "/v1/conversations/{session}/close",
             write,

@@ -1,6 +1,7 @@
 //! Owns the tests of what people and other systems do through a site's API, on real nodes of which one dies.
 
 use super::*;
+use chaos_tests::http::header;
 use proto::client::{About, EventKind, Party};
 use proto::command::Target;
 use proto::ids::SessionId;
@@ -164,6 +165,23 @@ impl Site {
         Ok(())
     }
 
+    /// What was said, as the visitor may have it, and harmless whatever it is.
+    async fn a_transcript(&self) -> anyhow::Result<()> {
+        let hostile = "<script>alert('x')</script>";
+        self.visitor.client.send(self.session, hostile).await?;
+        let html = self.ask(0, &self.anns, "GET", &self.path("/transcript"), None, None).await?;
+        let text = html.text();
+        ensure!(text.contains("a robot says") && text.contains("&lt;script&gt;") && !text.contains(hostile), "{text}");
+        ensure!(!text.contains("an old friend"), "a note: {text}");
+        let policy = header(&html.head, "content-security-policy").unwrap_or_default();
+        ensure!(policy.starts_with("default-src 'none'") && html.head.contains("attachment"), "{}", html.head);
+        let json = self.get(&self.path("/transcript?format=json&notes=true")).await?;
+        let lines = json["lines"].as_array().context("no lines")?;
+        ensure!(lines.iter().any(|line| line["note"] == true && line["text"] == "an old friend"), "{json}");
+        ensure!(lines.iter().any(|line| line["from"] == "ann" && line["text"] == "good day"), "{json}");
+        Ok(())
+    }
+
     async fn closed_by(&self, robot: &str) -> anyhow::Result<()> {
         let closed = self.post(robot, &self.path("/close"), json!({ "reason": "solved" })).await?;
         let view = json_of(&closed)?;
@@ -211,6 +229,7 @@ async fn people_and_systems_work_through_the_api_and_what_is_repeated_is_done_on
     site.a_body_says_one_thing().await?;
     site.canned_replies_and_macros().await?;
     site.given_with_a_note().await?;
+    site.a_transcript().await?;
     site.closed_by(&robot).await?;
     site.roles_and_keys_end(&robot).await?;
     site.at_desk.check()
