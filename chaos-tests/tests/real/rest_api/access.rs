@@ -6,6 +6,7 @@ use node::admin::Route;
 use node::api::{Access, SCOPES, Scope, Who, table};
 use proto::command::AgentRole;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const ROLES: [(AgentRole, &str); 5] = [
     (AgentRole::Viewer, "viewer"),
@@ -20,6 +21,9 @@ struct There {
     session: String,
     agent: AgentId,
 }
+
+/// Whoever is made has a name of their own.
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 impl There {
     fn path(&self, route: &Route<Access>) -> String {
@@ -37,7 +41,9 @@ impl There {
             "desk set-rules" => json!({ "sticky_s": 77 }),
             "teams set" => json!({ "name": "by somebody else" }),
             "seats set" => json!({ "capacity": 77 }),
-            "agents add" => json!({ "name": "mallory", "password": PASSWORD }),
+            "agents add" => {
+                json!({ "name": format!("mallory-{}", MADE.fetch_add(1, Ordering::Relaxed)), "password": PASSWORD })
+            }
             "agents set-role" => json!({ "role": "agent" }),
             "keys create" => json!({ "name": format!("k{}", std::process::id()), "scopes": ["desk:read"] }),
             "webhooks set" => json!({ "url": "https://elsewhere.example/" }),
