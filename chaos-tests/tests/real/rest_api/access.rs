@@ -173,12 +173,13 @@ impl Everybody {
 
     /// Asks a route as the other tenant: what both sites may have is the other's own, what only this one has is not there.
     async fn ask_foreign(&self, route: &Route<Access>) -> anyhow::Result<Vec<String>> {
-        let (path, body) = (self.there.path(route), self.there.body(route));
+        let path = self.there.path(route);
         let has = |part: &str| route.path.contains(part);
         let makes = route.words.ends_with(" set") || route.words.ends_with(" remove");
         let is_named = has("{session}") || has("{agent}") || has("{name}") && !makes;
         let mut wrong = Vec::new();
         for (who, token) in [("a foreign owner", &self.foreign_owner), ("a foreign key", &self.foreign_key)] {
+            let body = self.there.body(route);
             let answer = ask(self.addr(), token, route.method.name(), &path, body.as_ref()).await?;
             let may = route.access.scope != Scope::Nothing || who == "a foreign owner";
             let is_right = match (may, is_named) {
@@ -195,12 +196,13 @@ impl Everybody {
 
     /// Asks a route as those for whom it is.
     async fn ask_allowed(&self, route: &Route<Access>) -> anyhow::Result<Vec<String>> {
-        let (path, body) = (self.there.path(route), self.there.body(route));
+        let path = self.there.path(route);
         let least = route.access.role.context("for nobody")?;
         let mut tokens = vec![self.people[&least].as_str(), self.owner()];
         tokens.extend(route.access.scope.name().map(|_| self.every_scope.as_str()));
         let mut wrong = Vec::new();
         for token in tokens {
+            let body = self.there.body(route);
             let answer = ask(self.addr(), token, route.method.name(), &path, body.as_ref()).await?;
             let is_known = answer.status == route.success.0 || route.refusals().contains(&answer.status);
             if !is_known || answer.status == 401 {
