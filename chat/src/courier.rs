@@ -13,7 +13,7 @@ pub const PAUSE_MS_MIN: u64 = 1_000;
 /// The longest pause between two tries, in milliseconds.
 pub const PAUSE_MS_MAX: u64 = 600_000;
 /// New events taken at once.
-pub const EVENTS_MAX: usize = 100;
+const EVENTS_MAX: usize = 100;
 /// Entries of the feed that may pass without a word in the log, when none of them was for the webhook.
 const QUIET_MAX: u64 = 10_000;
 
@@ -124,7 +124,8 @@ impl Courier {
     }
 
     /// When the next session is tried again, milliseconds since 1970; `None`: none is waiting.
-    pub fn next_due_ms(&self) -> Option<u64> {
+    #[cfg(test)]
+    pub(crate) fn next_due_ms(&self) -> Option<u64> {
         self.lags.iter().map(|lag| self.due.get(&lag.session).copied().unwrap_or(0)).min()
     }
 
@@ -158,13 +159,13 @@ impl Courier {
             Ok(at) => at,
             Err(_) if next > upto => return None,
             Err(at) => {
-                self.lags.insert(at, Lag { session, next, upto, tries: 0, since_ms: 0, why: String::new() });
+                self.lags.insert(at, untried(session, next, upto));
                 at
             }
         };
         let lag = &mut self.lags[at];
         if next > lag.next {
-            *lag = Lag { next, tries: 0, since_ms: 0, why: String::new(), ..lag.clone() };
+            *lag = untried(session, next, lag.upto);
         }
         let mut given_up = None;
         self.due.remove(&session);
@@ -173,7 +174,7 @@ impl Courier {
             lag.since_ms = if lag.since_ms == 0 { now_ms } else { lag.since_ms };
             if now_ms.saturating_sub(lag.since_ms) >= self.give_up_ms {
                 given_up = Some(GivenUp { session, seq: lag.next, why });
-                *lag = Lag { next: lag.next + 1, tries: 0, since_ms: 0, why: String::new(), ..lag.clone() };
+                *lag = untried(session, lag.next + 1, lag.upto);
             } else {
                 lag.why = why;
                 self.due.insert(session, now_ms + wait_ms.max(pause_ms(lag)));
@@ -185,6 +186,10 @@ impl Courier {
         }
         given_up
     }
+}
+
+fn untried(session: SessionId, next: u64, upto: u64) -> Lag {
+    Lag { session, next, upto, tries: 0, since_ms: 0, why: String::new() }
 }
 
 fn find(lags: &[Lag], session: SessionId) -> Result<usize, usize> {

@@ -359,6 +359,27 @@ pub(crate) fn read<T: Frozen>(rows: &dyn Rows, row: &'static str, key: &[u8]) ->
     rows.get(key)?.map(|bytes| decode(row, &bytes)).transpose()
 }
 
+/// Visits the rows of a kind; more than `max` are corrupt.
+pub(crate) fn each<T: Frozen>(
+    rows: &dyn Rows,
+    name: &'static str,
+    prefix: &[u8],
+    max: usize,
+    mut visit: impl FnMut(&[u8], T) -> Result<(), ApplyError>,
+) -> Result<(), ApplyError> {
+    let (mut failed, mut count) = (None, 0);
+    rows.scan(prefix, None, false, &mut |key, value| {
+        count += 1;
+        let visited = match count > max {
+            true => Err(corrupt(name, "there are more than anybody could make")),
+            false => decode(name, value).and_then(|row| visit(key, row)),
+        };
+        failed = visited.err();
+        failed.is_none()
+    })?;
+    failed.map_or(Ok(()), Err)
+}
+
 /// No counter of a row ever gets here: one that was counted up every nanosecond would need 146 years.
 const COUNT_MAX: u64 = 1 << 62;
 

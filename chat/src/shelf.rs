@@ -90,17 +90,10 @@ impl Shard {
     /// `ApplyError` when rows cannot be read.
     pub fn items(&self, rows: &dyn Rows, site: SiteId, kind: ItemKind) -> Result<Vec<Item>, ApplyError> {
         let mut found: BTreeMap<ItemKey, Item> = BTreeMap::new();
-        let mut broken = None;
-        rows.scan(&keys::items(site, kind), None, false, &mut |_, value| {
-            match rows::decode::<ItemRow>("item", value) {
-                Ok(row) => drop(found.insert(key_of(site, kind, &row.item.name), row.item)),
-                Err(error) => broken = Some(error),
-            }
-            broken.is_none()
+        rows::each(rows, "item", &keys::items(site, kind), SHELF_ITEMS_MAX as usize, |_, row: ItemRow| {
+            found.insert(key_of(site, kind, &row.item.name), row.item);
+            Ok(())
         })?;
-        if let Some(error) = broken {
-            return Err(error);
-        }
         let cached = self.items.range((site, kind, 0)).take_while(|((of, is, _), _)| (*of, *is) == (site, kind));
         for (key, row) in cached {
             match row {

@@ -94,7 +94,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     };
     // Before the founding: a token that only the cluster knows would be lost.
     save_credential(&config.data_dir, &address.admin, &token)?;
-    let cluster = start_cluster(&config, address.clone(), peers, &handle, &hub, &token)?;
+    let allowed = Allowed::new(config.webhook_allow.clone());
+    let cluster = start_cluster(&config, address.clone(), peers, &handle, &hub, &token, &allowed)?;
     hub.attach(&cluster);
     let app = Data::new(App {
         cluster,
@@ -106,7 +107,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         metrics,
         local_token: token.hash(),
         backups: Default::default(),
-        admin: crate::admin::Shared::new(config.allow_drills, Allowed::new(config.webhook_allow.clone())),
+        admin: crate::admin::Shared::new(config.allow_drills, allowed),
     });
     println!(
         "everdesk {}: clients http://{} peers {} admin http://{}",
@@ -131,6 +132,7 @@ fn start_cluster(
     handle: &Handle,
     hub: &Arc<Hub>,
     token: &Secret,
+    allowed: &Arc<Allowed>,
 ) -> anyhow::Result<Arc<ClusterNode>> {
     // Only a founding takes it, and one that was interrupted is taken up again.
     let password = auth::mint_password()?;
@@ -152,7 +154,7 @@ fn start_cluster(
     };
     peers.set_nonblocking(true)?;
     let (hub, runtime, allow_drills) = (hub.clone(), handle.clone(), config.allow_drills);
-    let allowed = Allowed::new(config.webhook_allow.clone());
+    let allowed = allowed.clone();
     let started = handle.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(peers)?;
         let make_hooks = move |weak| NodeHooks::new(weak, hub, runtime, allow_drills, allowed) as Arc<_>;

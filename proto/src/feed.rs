@@ -17,6 +17,11 @@ pub struct FeedPage {
     pub first: u64,
 }
 
+/// What an event is called outside: the same for the same event, for ever.
+pub fn event_id(session: SessionId, seq: u64) -> String {
+    format!("{session}-{seq}")
+}
+
 /// An event, and where it stands among all of its shard.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct FeedItem {

@@ -8,7 +8,6 @@ use crate::keys;
 use crate::limits::{LANES_PER_SITE_MAX, REQUEUE_MS, TEAMS_PER_SITE_MAX};
 use crate::outcome::ApplyError;
 use crate::rows::{self, Changes, DeskRow, LaneRow, Rows, SeatRow, TeamRow, corrupt};
-use proto::codec::Frozen;
 use proto::desk::SiteRules;
 use proto::ids::{AgentId, SiteId, TeamId};
 use std::collections::BTreeMap;
@@ -33,7 +32,7 @@ impl Desk {
             paces: row.paces.into_iter().map(|pace| (pace.team, Pace::of_row(pace))).collect(),
             changed: BTreeMap::new(),
         };
-        each(rows, "team", &keys::teams(site), TEAMS_PER_SITE_MAX, |key, row: TeamRow| {
+        rows::each(rows, "team", &keys::teams(site), TEAMS_PER_SITE_MAX, |key, row: TeamRow| {
             let team = TeamId(keys::last_small(key).unwrap_or(0));
             if team == EVERYBODY || team == HELPERS {
                 return Err(corrupt("team", "no team has this number"));
@@ -42,14 +41,14 @@ impl Desk {
             Ok(())
         })?;
         // An operator may give a conversation to an agent for whom there was no place on the roster.
-        each(rows, "seat", &keys::seats(site), usize::MAX, |key, row: SeatRow| {
+        rows::each(rows, "seat", &keys::seats(site), usize::MAX, |key, row: SeatRow| {
             rows::counted("seat", &[row.last_turn])?;
             desk.seats.insert(AgentId(keys::last_number(key).unwrap_or(0)), Seat::of_row(row));
             Ok(())
         })?;
         // Refined lanes, and a plain one of each team and channel.
         let lanes_max = LANES_PER_SITE_MAX + (TEAMS_PER_SITE_MAX + 1) * 256;
-        each(rows, "lane", &keys::lanes(site), lanes_max, |key, row: LaneRow| {
+        rows::each(rows, "lane", &keys::lanes(site), lanes_max, |key, row: LaneRow| {
             rows::counted("lane", &[row.front, row.queued])?;
             let number = keys::last_small(key).unwrap_or(0);
             let waiting =
@@ -155,25 +154,4 @@ impl Seat {
             gone_ms: self.gone_ms,
         }
     }
-}
-
-/// Visits the rows of a kind; more than `max` are corrupt.
-fn each<T: Frozen>(
-    rows: &dyn Rows,
-    name: &'static str,
-    prefix: &[u8],
-    max: usize,
-    mut visit: impl FnMut(&[u8], T) -> Result<(), ApplyError>,
-) -> Result<(), ApplyError> {
-    let (mut failed, mut count) = (None, 0);
-    rows.scan(prefix, None, false, &mut |key, value| {
-        count += 1;
-        let visited = match count > max {
-            true => Err(corrupt(name, "there are more than anybody could make")),
-            false => rows::decode(name, value).and_then(|row| visit(key, row)),
-        };
-        failed = visited.err();
-        failed.is_none()
-    })?;
-    failed.map_or(Ok(()), Err)
 }

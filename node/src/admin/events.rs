@@ -11,7 +11,7 @@ use crate::run::App;
 use actix_web::web::{Bytes, Data, Json, Query};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use proto::client;
-use proto::feed::{FeedItem, FeedPage};
+use proto::feed::{FeedItem, FeedPage, event_id};
 use proto::ids::{SiteId, VisitorId};
 use proto::peer::{ShardCall, ShardReply};
 use serde::{Deserialize, Serialize};
@@ -133,7 +133,7 @@ async fn read(app: &Data<App>, site: SiteId, cursor: &mut Cursor, limit: u32) ->
 }
 
 fn view(FeedItem { session, visitor, event, .. }: FeedItem) -> EventView {
-    let id = format!("{session}-{}", event.seq);
+    let id = event_id(session, event.seq);
     EventView { id, visitor, event: client_event(session, visitor, &event, true).into_owned() }
 }
 

@@ -2,7 +2,7 @@
 //! Invariant: who has no token does not learn which paths there are; the document alone is open, as it tells nothing of the cluster.
 
 use super::problem::Problem;
-use super::route::{Route, role_name};
+use super::route::{Route, of_request, role_name};
 use super::{once, table};
 use crate::auth;
 use crate::run::App;
@@ -46,22 +46,17 @@ pub async fn guard<B: MessageBody + 'static>(
         let denied = Problem::new(StatusCode::UNAUTHORIZED, "a valid bearer token is needed");
         return Ok(request.into_response(denied.error_response()));
     };
-    let pattern = request.match_pattern();
-    let route = TABLE
-        .iter()
-        .find(|route| Some(route.path) == pattern.as_deref() && route.method.name() == request.method().as_str());
-    if let Some(route) = route.filter(|route| bearer.role < route.access) {
+    // Another path or method is answered behind.
+    let Some(route) = of_request(&TABLE, &request) else {
+        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
+    };
+    if bearer.role < route.access {
         let detail =
             format!("this needs the role {}; the token has {}", role_name(route.access), role_name(bearer.role));
         let denied = Problem::new(StatusCode::FORBIDDEN, detail);
         return Ok(request.into_response(denied.error_response()));
     }
-    match route {
-        Some(route) if route.method.is_write() && request.headers().contains_key(once::HEADER) => {
-            once::carry_out(&app, route.is_secret, &bearer.hash, request, next).await
-        }
-        _ => next.call(request).await.map(ServiceResponse::map_into_boxed_body),
-    }
+    once::pass_on(&app, route, &bearer.hash, request, next).await
 }
 
 fn is_open(path: &str) -> bool {

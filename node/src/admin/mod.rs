@@ -26,7 +26,7 @@ pub(crate) mod sessions;
 pub mod settings;
 mod shards;
 mod sockets;
-mod tokens;
+pub(crate) mod tokens;
 mod upgrade;
 pub(crate) mod webhooks;
 
@@ -85,37 +85,31 @@ pub(crate) type Answer<T> = Result<Json<T>, Problem>;
 
 /// Puts the routes of the table, the document and its page on a listener.
 pub fn configure(config: &mut ServiceConfig) {
-    config
-        .app_data(JsonConfig::default().limit(BODY_BYTES_MAX).error_handler(|error, _| problem::of_body(&error).into()))
-        .app_data(PayloadConfig::new(BODY_BYTES_MAX))
-        .app_data(QueryConfig::default().error_handler(|error, _| Problem::bad_request(error.to_string()).into()))
-        .app_data(PathConfig::default().error_handler(|_, _| Problem::not_found("no such path").into()));
-    let table = table();
-    let mut paths: Vec<&'static str> = Vec::new();
-    for route in &table {
-        if !paths.contains(&route.path) {
-            paths.push(route.path);
-        }
-    }
-    for path in paths {
-        let mut resource = web::resource(path);
-        let mut methods = Vec::new();
-        for route in table.iter().filter(|route| route.path == path) {
-            resource = resource.route((route.handler)());
-            methods.push(route.method.name());
-        }
-        config.service(resource.default_service(only(methods)));
+    let (json, payload, query, path) = limits();
+    config.app_data(json).app_data(payload).app_data(query).app_data(path);
+    for resource in route::resources(&table()) {
+        config.service(resource);
     }
     config.route("/docs", web::get().to(|| async { to_docs() }));
     config.service(utoipa_swagger_ui::SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", openapi::document()));
     config.default_service(web::to(|| async { Problem::not_found("no such path").error_response() }));
 }
 
+/// How bodies, queries and paths are read, and what is said of those that cannot be.
+pub(crate) fn limits() -> (JsonConfig, PayloadConfig, QueryConfig, PathConfig) {
+    (
+        JsonConfig::default().limit(BODY_BYTES_MAX).error_handler(|error, _| problem::of_body(&error).into()),
+        PayloadConfig::new(BODY_BYTES_MAX),
+        QueryConfig::default().error_handler(|error, _| Problem::bad_request(error.to_string()).into()),
+        PathConfig::default().error_handler(|_, _| Problem::not_found("no such path").into()),
+    )
+}
+
 fn to_docs() -> HttpResponse {
     HttpResponse::TemporaryRedirect().insert_header((header::LOCATION, "/docs/")).finish()
 }
 
-pub(crate) fn only(methods: Vec<&'static str>) -> actix_web::Route {
+fn only(methods: Vec<&'static str>) -> actix_web::Route {
     let methods = methods.join(", ");
     web::to(move || {
         let methods = methods.clone();

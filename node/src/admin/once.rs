@@ -3,6 +3,7 @@
 //! Source: the IETF draft "The Idempotency-Key HTTP Header Field"; a secret is told once and therefore not kept.
 
 use super::problem::{Problem, too_large};
+use super::route::Route;
 use super::{propose, unexpected};
 use crate::run::App;
 use actix_web::body::{BoxBody, MessageBody, to_bytes_limited};
@@ -16,16 +17,32 @@ use proto::command::{MetaCommand, OnceAnswer, OnceState, TokenHash};
 use proto::peer::MetaReply;
 use sha2::{Digest, Sha256};
 
-pub const HEADER: &str = "idempotency-key";
+const HEADER: &str = "idempotency-key";
 /// Longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 255;
 /// An answer that is longer is not looked at: no write has one.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
+/// Passes a request on to its route: once, if it is a write with a key. `bearer`: tells one credential from another.
+/// # Errors
+/// Those of the routes.
+pub async fn pass_on<A, B: MessageBody + 'static>(
+    app: &Data<App>,
+    route: &Route<A>,
+    bearer: &TokenHash,
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    if route.method.is_write() && !route.is_once && request.headers().contains_key(HEADER) {
+        return carry_out(app, route.is_secret, bearer, request, next).await;
+    }
+    next.call(request).await.map(ServiceResponse::map_into_boxed_body)
+}
+
 /// Carries out a write that has a key. `is_secret`: its answer is told once. `bearer`: tells one credential from another.
 /// # Errors
 /// Those of the routes.
-pub async fn carry_out<B: MessageBody + 'static>(
+async fn carry_out<B: MessageBody + 'static>(
     app: &Data<App>,
     is_secret: bool,
     bearer: &TokenHash,

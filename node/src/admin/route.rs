@@ -1,5 +1,8 @@
 //! Owns how a route is written down, of this API and of a site's own. Does not know which there are. Invariant: what a route may answer stands in it.
 
+use actix_web::Resource;
+use actix_web::dev::ServiceRequest;
+use actix_web::web;
 use proto::command::Role;
 use std::collections::BTreeSet;
 use utoipa::openapi::path::{Parameter, ParameterIn};
@@ -198,6 +201,34 @@ impl<A> Route<A> {
         }
         statuses
     }
+}
+
+/// The route that a request is for; `None`: its path has it not under this method.
+pub fn of_request<'a, A>(table: &'a [Route<A>], request: &ServiceRequest) -> Option<&'a Route<A>> {
+    let pattern = request.match_pattern();
+    let is_it =
+        |route: &&Route<A>| Some(route.path) == pattern.as_deref() && route.method.name() == request.method().as_str();
+    table.iter().find(is_it)
+}
+
+/// A resource for each path of a table, in its order, with all methods of the path.
+pub fn resources<A>(table: &[Route<A>]) -> Vec<Resource> {
+    let mut paths: Vec<&'static str> = Vec::new();
+    for route in table {
+        if !paths.contains(&route.path) {
+            paths.push(route.path);
+        }
+    }
+    let resource = |path| {
+        let mut resource = web::resource(path);
+        let mut methods = Vec::new();
+        for route in table.iter().filter(|route| route.path == path) {
+            resource = resource.route((route.handler)());
+            methods.push(route.method.name());
+        }
+        resource.default_service(super::only(methods))
+    };
+    paths.into_iter().map(resource).collect()
 }
 
 /// As it stands in documents, bodies and commands.

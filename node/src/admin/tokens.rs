@@ -84,13 +84,20 @@ pub struct MadeToken {
     pub token: String,
 }
 
-pub async fn create(app: Data<App>, body: Json<NewToken>) -> Result<HttpResponse, Problem> {
-    let NewToken { name, role, expires_in_s } = body.into_inner();
+/// When a token that is made now is good no longer, milliseconds since 1970.
+/// # Errors
+/// So long is none.
+pub fn expires_ms(expires_in_s: Option<u64>) -> Result<Option<u64>, Problem> {
     if expires_in_s.is_some_and(|life| !(1..=LIFE_S_MAX).contains(&life)) {
         return Err(Problem::refused("expires_in_s is 1 to 315360000"));
     }
+    Ok(expires_in_s.map(|life| now_ms() + life * 1_000))
+}
+
+pub async fn create(app: Data<App>, body: Json<NewToken>) -> Result<HttpResponse, Problem> {
+    let NewToken { name, role, expires_in_s } = body.into_inner();
+    let expires_ms = expires_ms(expires_in_s)?;
     let token = auth::mint_plain_token("admin").map_err(|_| Problem::fault("no randomness"))?;
-    let expires_ms = expires_in_s.map(|life| now_ms() + life * 1_000);
     let command =
         MetaCommand::CreateApiToken { token: token.hash(), name: name.clone(), role: role.into(), expires_ms };
     propose(&app, command).await?;

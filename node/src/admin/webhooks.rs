@@ -8,7 +8,7 @@ use crate::run::App;
 use crate::webhooks::{SECRET_BYTES, secret_text};
 use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Path};
-use cluster::meta::WebhookRow;
+use cluster::meta::{MetaState, WebhookRow};
 use cluster::shard::now_ms;
 use proto::client::EVENT_KINDS;
 use proto::command::{Command, MetaCommand, SecretBytes};
@@ -150,7 +150,8 @@ pub struct ReplayBody {
 }
 
 impl WebhookView {
-    fn of(webhook: WebhookId, row: &WebhookRow, has_secret: bool) -> WebhookView {
+    fn of(state: &MetaState, webhook: WebhookId, row: &WebhookRow) -> WebhookView {
+        let has_secret = state.webhook_secrets.contains_key(&webhook);
         let WebhookRules { url, kinds, give_up_s, on } = row.rules.clone();
         WebhookView { webhook, name: row.name.clone(), rules: Webhook { url, kinds, give_up_s, on }, has_secret }
     }
@@ -172,7 +173,7 @@ pub struct OfLetter {
 fn find(app: &App, site: SiteId, name: &str) -> Result<WebhookView, Problem> {
     let view = read_meta(app, |state| {
         let (id, row) = state.webhook_by_name(site, name)?;
-        Some(WebhookView::of(id, row, state.webhook_secrets.contains_key(&id)))
+        Some(WebhookView::of(state, id, row))
     })?;
     view.ok_or_else(|| Problem::not_found("no such webhook"))
 }
@@ -180,7 +181,7 @@ fn find(app: &App, site: SiteId, name: &str) -> Result<WebhookView, Problem> {
 pub async fn list(app: Data<App>, Tenant(site): Tenant) -> Answer<Webhooks> {
     let webhooks = read_meta(&app, |state| {
         let of_site = state.webhooks.iter().filter(|(_, row)| row.site == site);
-        of_site.map(|(id, row)| WebhookView::of(*id, row, state.webhook_secrets.contains_key(id))).collect()
+        of_site.map(|(id, row)| WebhookView::of(state, *id, row)).collect()
     })?;
     Ok(Json(Webhooks { webhooks }))
 }
@@ -216,16 +217,9 @@ pub async fn set(
 
 /// Has every shard take a change; false when one could not be asked.
 async fn in_every_shard(app: &Data<App>, webhook: WebhookId, change: &WebhookChange) -> bool {
-    let asked = app.cluster.router.shards().into_iter().map(|shard| {
-        let command = Command::Webhook { webhook, change: change.clone() };
-        async move { is_taken(&call_shard(app, shard, ShardCall::Propose(command)).await) }
-    });
-    futures_util::future::join_all(asked).await.into_iter().all(|is_taken| is_taken)
-}
-
-/// A shard that does not know the webhook holds no letters of it either.
-fn is_taken(reply: &ShardReply) -> bool {
-    matches!(reply, ShardReply::Done | ShardReply::Refused(_))
+    let shards = app.cluster.router.shards().into_iter();
+    let asked = shards.map(|shard| self::change(app, webhook, shard, change.clone()));
+    futures_util::future::join_all(asked).await.iter().all(Result::is_ok)
 }
 
 pub async fn remove(app: Data<App>, Tenant(site): Tenant, of: Path<OfWebhook>) -> Result<HttpResponse, Problem> {
@@ -312,10 +306,10 @@ fn letter_of(app: &App, text: &str) -> Result<(ShardId, u64), Problem> {
 }
 
 async fn change(app: &Data<App>, webhook: WebhookId, shard: ShardId, change: WebhookChange) -> Result<(), Problem> {
-    let reply = call_shard(app, shard, ShardCall::Propose(Command::Webhook { webhook, change })).await;
-    match is_taken(&reply) {
-        true => Ok(()),
-        false => Err(Problem::unavailable(format!("{shard} has no leader just now, try again"))),
+    match call_shard(app, shard, ShardCall::Propose(Command::Webhook { webhook, change })).await {
+        // A shard that does not know the webhook holds no letters of it either.
+        ShardReply::Done | ShardReply::Refused(_) => Ok(()),
+        _ => Err(Problem::unavailable(format!("{shard} has no leader just now, try again"))),
     }
 }
 

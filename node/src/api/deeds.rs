@@ -8,6 +8,7 @@ use crate::admin::problem::Problem;
 use crate::admin::sessions::{SessionView, call_shard, closed, of};
 use crate::admin::{Answer, once, read_meta};
 use crate::auth::{self, mint_plain_token};
+use crate::backup::chunk::hex;
 use crate::run::App;
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path, ReqData};
@@ -161,10 +162,6 @@ pub struct Deeds<'a> {
     pub view: SessionView,
     /// The last seq of what was said under this key: the same when it is repeated.
     said: Option<u64>,
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl<'a> Deeds<'a> {
@@ -330,17 +327,14 @@ pub async fn close(
 }
 
 /// To one of them; without both, to whoever is free.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TransferBody {
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "a17")]
     pub agent: Option<AgentId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "t2")]
     pub team: Option<TeamId>,
     /// A note for whoever gets it; it is there before they are.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 16384)]
     pub note: Option<String>,
 }

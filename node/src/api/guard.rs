@@ -7,6 +7,7 @@ use super::{Access, access::role_name};
 use crate::admin::Route;
 use crate::admin::once;
 use crate::admin::problem::Problem;
+use crate::admin::route::of_request;
 use crate::admin::sessions::call_shard;
 use crate::auth::{self, Bearer};
 use crate::run::App;
@@ -38,22 +39,17 @@ pub async fn guard<B: MessageBody + 'static>(
         Ok(caller) => caller,
         Err(problem) => return Ok(request.into_response(problem.error_response())),
     };
-    let pattern = request.match_pattern();
-    let route = TABLE
-        .iter()
-        .find(|route| Some(route.path) == pattern.as_deref() && route.method.name() == request.method().as_str());
     // Another method is answered by the resource itself.
-    let Some(route) = route else { return next.call(request).await.map(ServiceResponse::map_into_boxed_body) };
+    let Some(route) = of_request(&TABLE, &request) else {
+        return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
+    };
     if !route.access.allows(&caller.who) {
         let denied = Problem::new(StatusCode::FORBIDDEN, denial(route.access, &caller.who));
         return Ok(request.into_response(denied.error_response()));
     }
     let hash = caller.hash;
     request.extensions_mut().insert(caller);
-    if route.method.is_write() && !route.is_once && request.headers().contains_key(once::HEADER) {
-        return once::carry_out(&app, route.is_secret, &hash, request, next).await;
-    }
-    next.call(request).await.map(ServiceResponse::map_into_boxed_body)
+    once::pass_on(&app, route, &hash, request, next).await
 }
 
 fn denial(access: Access, who: &Who) -> String {

@@ -4,6 +4,7 @@
 use super::access::SCOPES;
 use super::guard::KEY_PREFIX;
 use crate::admin::problem::Problem;
+use crate::admin::tokens::expires_ms;
 use crate::admin::{Answer, Tenant, propose, read_meta};
 use crate::auth;
 use crate::run::App;
@@ -14,9 +15,6 @@ use cluster::shard::now_ms;
 use proto::command::MetaCommand;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-/// Longest life of a key that expires, in seconds: ten years.
-const LIFE_S_MAX: u64 = 10 * 365 * 24 * 60 * 60;
 
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -65,9 +63,7 @@ pub struct OfKey {
 
 pub async fn create(app: Data<App>, Tenant(site): Tenant, body: Json<NewKey>) -> Result<HttpResponse, Problem> {
     let NewKey { name, mut scopes, expires_in_s } = body.into_inner();
-    if expires_in_s.is_some_and(|life| !(1..=LIFE_S_MAX).contains(&life)) {
-        return Err(Problem::refused("expires_in_s is 1 to 315360000"));
-    }
+    let expires_ms = expires_ms(expires_in_s)?;
     scopes.sort_unstable();
     scopes.dedup();
     let is_scope = |scope: &String| SCOPES.iter().any(|(_, known)| known == scope);
@@ -77,7 +73,6 @@ pub async fn create(app: Data<App>, Tenant(site): Tenant, body: Json<NewKey>) ->
     }
     let secret = auth::mint_plain_token("key").map_err(|_| Problem::fault("no randomness"))?;
     debug_assert!(secret.expose().starts_with(KEY_PREFIX));
-    let expires_ms = expires_in_s.map(|life| now_ms() + life * 1_000);
     let command = MetaCommand::CreateApiKey { key: secret.hash(), site, name: name.clone(), scopes, expires_ms };
     propose(&app, command).await?;
     Ok(HttpResponse::Created().json(MadeKey { name, key: secret.expose().to_owned() }))

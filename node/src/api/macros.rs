@@ -2,8 +2,9 @@
 //! Invariant: repeated under one `Idempotency-Key`, what was done is not done again, and the rest is.
 
 use super::access::Caller;
-use super::deeds::{Deeds, TransferBody, What};
+use super::deeds::{Deeds, What};
 use super::{canned, shelf};
+use crate::admin::accounts::id_of;
 use crate::admin::problem::Problem;
 use crate::admin::{Answer, Tenant};
 use crate::run::App;
@@ -205,19 +206,12 @@ async fn act(
             deeds.say(part, What::Act(Act::Snooze { conversation, until_ms })).await.map(drop)
         }
         Action::Transfer(to) => {
-            let TransferBody { agent, team, .. } = to.body()?;
+            let agent = id_of("agent", to.agent.as_deref())?;
+            let team = id_of("team", to.team.as_deref())?;
             deeds.give(agent, team, None).await
         }
         // Behind what the macro said itself: repeated later, it must not end another conversation.
         Action::Close(reason) => deeds.close(reason.clone(), deeds.seen()).await,
-    }
-}
-
-impl To {
-    fn body(&self) -> Result<TransferBody, Problem> {
-        let agent = crate::admin::accounts::id_of("agent", self.agent.as_deref())?;
-        let team = crate::admin::accounts::id_of("team", self.team.as_deref())?;
-        Ok(TransferBody { agent, team, note: None })
     }
 }
 

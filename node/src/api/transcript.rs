@@ -140,18 +140,16 @@ async fn newest(app: &App, view: &SessionView) -> Result<(Vec<Event>, bool), Pro
     let (session, site) = (view.session, Some(view.site));
     let mut after = view.head.saturating_sub(EVENTS_MAX as u64);
     let (mut found, cut) = (Vec::new(), after > 0);
-    loop {
+    while after < view.head {
         let call = ShardCall::History { session, page: Page::After(after), limit: HISTORY_LIMIT_MAX as u32, site };
         let ShardReply::History { events, .. } = call_session(app, session, call).await? else {
             return Err(crate::admin::unexpected());
         };
-        let Some(last) = events.last().map(|event| event.seq) else { return Ok((found, cut)) };
-        after = last;
+        let Some(last) = events.last() else { break };
+        after = last.seq;
         found.extend(events);
-        if found.len() >= EVENTS_MAX {
-            return Ok((found, cut));
-        }
     }
+    Ok((found, cut))
 }
 
 pub async fn transcript(

@@ -195,8 +195,12 @@ struct Body<'a> {
 impl Target {
     fn wants(&self, event: &Event) -> bool {
         let kinds = &self.row.rules.kinds;
+        // Most want every kind, and telling it copies an act.
+        if kinds.is_empty() {
+            return true;
+        }
         let kind = client_event(SessionId(0), VisitorId(0), event, true).kind.name();
-        kinds.is_empty() || kinds.iter().any(|wanted| wanted == kind)
+        kinds.iter().any(|wanted| wanted == kind)
     }
 
     async fn send(
@@ -206,7 +210,7 @@ impl Target {
         event: &Event,
         is_trial: bool,
     ) -> Result<(), crate::egress::Failed> {
-        let id = format!("{session}-{}", event.seq);
+        let id = proto::feed::event_id(session, event.seq);
         let seen = client_event(session, visitor, event, true);
         let kind = seen.kind.name();
         let body = Body { id: &id, kind, timestamp: event.ts_ms, site: &self.site, visitor, event: seen };

@@ -58,6 +58,7 @@ pub async fn watch(hub: Weak<Hub>, allowed: Arc<Allowed>) {
     let mut targets: BTreeMap<WebhookId, Arc<Target>> = BTreeMap::new();
     let mut running: BTreeMap<(ShardId, WebhookId), Running> = BTreeMap::new();
     let mut egress = None;
+    let mut forgotten = None;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(hub) = hub.upgrade() else { return };
@@ -65,12 +66,18 @@ pub async fn watch(hub: Weak<Hub>, allowed: Arc<Allowed>) {
         let known = node.with_meta(|state| {
             let row = |(id, row): (&WebhookId, &WebhookRow)| {
                 let site = state.sites.get(&row.site)?.name.clone();
-                Some((*id, row.clone(), site, state.webhook_secrets.contains_key(id)))
+                Some((*id, (row.clone(), site, state.webhook_secrets.contains_key(id))))
             };
-            state.webhooks.iter().filter_map(row).collect::<Vec<_>>()
+            state.webhooks.iter().filter_map(row).collect::<BTreeMap<_, _>>()
         });
         let Some(known) = known else { continue };
-        forget_removed(&node, known.iter().map(|(id, ..)| *id).collect()).await;
+        let led = led(&node);
+        // Shards are asked what they know only when that may be too much: it reads their rows.
+        let now: Standing =
+            (known.keys().copied().collect(), led.iter().map(|(id, (_, epoch))| (*id, *epoch)).collect());
+        if forgotten.as_ref() != Some(&now) {
+            forgotten = forget_removed(&node, &led, &now.0).await.then_some(now);
+        }
         if known.is_empty() && running.is_empty() {
             continue;
         }
@@ -85,18 +92,16 @@ pub async fn watch(hub: Weak<Hub>, allowed: Arc<Allowed>) {
             },
         };
         targets.retain(|id, target| {
-            known
-                .iter()
-                .any(|(known, row, _, has_secret)| known == id && *row == target.row && row.rules.on && *has_secret)
+            known.get(id).is_some_and(|(row, _, has_secret)| *row == target.row && row.rules.on && *has_secret)
         });
-        for (id, row, site, has_secret) in known {
+        for (id, (row, site, has_secret)) in known {
             if row.rules.on && has_secret && !targets.contains_key(&id) {
                 let (breaker, in_flight) = (Mutex::default(), Semaphore::new(IN_FLIGHT_MAX));
                 let (egress, node) = (sender.clone(), Arc::downgrade(&node));
                 targets.insert(id, Arc::new(Target { id, row, site, node, breaker, in_flight, egress }));
             }
         }
-        run(&hub, &node, &targets, &mut running);
+        run(&hub, &led, &targets, &mut running);
     }
 }
 
@@ -112,16 +117,10 @@ pub async fn state(shard: &Arc<Shard>, webhook: WebhookId) -> ShardReply {
 /// Ends the couriers that have no place here any more, and starts those that are missing.
 fn run(
     hub: &Hub,
-    node: &ClusterNode,
+    led: &Led,
     targets: &BTreeMap<WebhookId, Arc<Target>>,
     running: &mut BTreeMap<(ShardId, WebhookId), Running>,
 ) {
-    let led: BTreeMap<ShardId, (Arc<Shard>, Epoch)> = node
-        .router
-        .locals()
-        .into_iter()
-        .filter_map(|shard| Some((shard.id, (shard.clone(), shard.serving()?))))
-        .collect();
     running.retain(|(shard, id), courier| {
         led.get(shard).is_some_and(|(_, epoch)| *epoch == courier.epoch)
             && targets.get(id).is_some_and(|target| Arc::ptr_eq(target, &courier.target))
@@ -144,20 +143,34 @@ fn run(
     }
 }
 
-/// Shards forget what they know of webhooks that are gone.
-async fn forget_removed(node: &ClusterNode, known: BTreeSet<WebhookId>) {
-    let mut gone = Vec::new();
-    for shard in node.router.locals().into_iter().filter(|shard| shard.serving().is_some()) {
-        let Ok(held) = shard.peek(|state, rows| state.webhooks(rows)) else { continue };
-        gone.extend(held.into_iter().filter(|id| !known.contains(id)).map(|id| (shard.clone(), id)));
+/// Shards that this node leads.
+type Led = BTreeMap<ShardId, (Arc<Shard>, Epoch)>;
+/// Which webhooks there are, and who leads.
+type Standing = (BTreeSet<WebhookId>, BTreeMap<ShardId, Epoch>);
+
+fn led(node: &ClusterNode) -> Led {
+    let serving = |shard: Arc<Shard>| Some((shard.id, (shard.clone(), shard.serving()?)));
+    node.router.locals().into_iter().filter_map(serving).collect()
+}
+
+/// Shards forget what they know of webhooks that are gone; true when there was nothing to forget.
+async fn forget_removed(node: &ClusterNode, led: &Led, known: &BTreeSet<WebhookId>) -> bool {
+    let (mut gone, mut is_clear) = (Vec::new(), true);
+    for (shard, _) in led.values() {
+        match shard.peek(|state, rows| state.webhooks(rows)) {
+            Ok(held) => gone.extend(held.into_iter().filter(|id| !known.contains(id)).map(|id| (shard.clone(), id))),
+            Err(_) => is_clear = false,
+        }
     }
     // One that is not known here may be new.
     if gone.is_empty() || !node.meta_catch_up(META_WITHIN).await {
-        return;
+        return is_clear && gone.is_empty();
     }
     for (shard, webhook) in gone {
         if node.with_meta(|state| !state.webhooks.contains_key(&webhook)) == Some(true) {
             shard.propose(&Command::Webhook { webhook, change: WebhookChange::End }, ReplyTo::Nobody);
         }
     }
+    // What became of it the next look shows.
+    false
 }
