@@ -38,7 +38,11 @@ impl Told {
         let holders = of_session.filter_map(|event| match event.kind {
             EventKind::Assigned { agent } => Some(Some(agent)),
             EventKind::Closed { .. } | EventKind::Queued { .. } => Some(None),
-            EventKind::Message { .. } | EventKind::Act { .. } | EventKind::Hidden => None,
+            EventKind::Message { .. }
+            | EventKind::Act { .. }
+            | EventKind::Gone
+            | EventKind::Erased { .. }
+            | EventKind::Hidden => None,
         });
         { holders }.next_back().flatten()
     }

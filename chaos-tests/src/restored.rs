@@ -58,7 +58,11 @@ fn agent_of(events: &[Event<'static>]) -> Option<AgentId> {
         match event.kind {
             EventKind::Assigned { agent } => owner = Some(agent),
             EventKind::Closed { .. } | EventKind::Queued { .. } => owner = None,
-            EventKind::Message { .. } | EventKind::Act { .. } | EventKind::Hidden => {}
+            EventKind::Message { .. }
+            | EventKind::Act { .. }
+            | EventKind::Gone
+            | EventKind::Erased { .. }
+            | EventKind::Hidden => {}
         }
     }
     owner

@@ -5,14 +5,14 @@ use crate::apply::Work;
 use crate::due::Dues;
 use crate::history::{self, HistoryRange};
 use crate::limits::{
-    EDIT_WITHIN_MS, EMOJI_BYTES_MAX, LABEL_BYTES_MAX, LABELS_MAX, MENTIONS_MAX, RECALL_WITHIN_MS, SEEN_LOOK_MAX,
-    SNOOZE_MS_MAX,
+    ATTRIBUTE_BYTES_MAX, ATTRIBUTE_NAME_BYTES_MAX, ATTRIBUTES_MAX, COMMENT_BYTES_MAX, EDIT_WITHIN_MS, EMOJI_BYTES_MAX,
+    LABEL_BYTES_MAX, LABELS_MAX, MENTIONS_MAX, RECALL_WITHIN_MS, SCORE_MAX, SEEN_LOOK_MAX, SNOOZE_MS_MAX,
 };
 use crate::message::check_text;
 use crate::outcome::{ApplyError, Refusal};
-use crate::rows::Rows;
+use crate::rows::{AttributeRow, RatingRow, Rows};
 use crate::session::Session;
-use proto::act::Act;
+use proto::act::{Act, Whose};
 use proto::command::{Event, EventBody, Mail, Party};
 use proto::ids::{SessionId, SiteId};
 use std::collections::BTreeMap;
@@ -42,21 +42,30 @@ impl Session {
                 .or_else(|| check_text(text))
                 .or_else(|| (mentions.len() > MENTIONS_MAX).then_some(Refusal::ActInvalid)),
             Act::Label { label, on } => self.check_site(doer).or_else(|| self.check_label(label, *on)),
-            Act::React { seq, emoji, .. } => match self.check_speaks(doer.party).or_else(|| check_emoji(emoji)) {
+            Act::React { seq, emoji, .. } => match self.check_says(doer).or_else(|| check_emoji(emoji)) {
                 None => self.target(rows, id, *seq)?.is_none().then_some(Refusal::TargetInvalid),
                 refusal => refusal,
             },
-            Act::Edit { seq, text } => match self.check_speaks(doer.party).or_else(|| check_text(text)) {
+            Act::Edit { seq, text } => match self.check_says(doer).or_else(|| check_text(text)) {
                 None => self.check_own(rows, id, doer, *seq, EDIT_WITHIN_MS)?,
                 refusal => refusal,
             },
-            Act::Recall { seq } => match self.check_speaks(doer.party) {
+            Act::Recall { seq } => match self.check_says(doer) {
                 None => self.check_own(rows, id, doer, *seq, RECALL_WITHIN_MS)?,
                 refusal => refusal,
             },
             Act::Snooze { conversation, until_ms } => self.check_snooze(doer, *conversation, *until_ms),
             Act::Reopen { conversation } => self.check_agent(doer).or_else(|| self.check_reopen(*conversation)),
+            Act::Rate { conversation, score, comment } => self.check_rating(doer, *conversation, *score, comment),
+            Act::Attribute { whose, name, value } => {
+                self.check_site(doer).or_else(|| self.check_attribute(*whose, name, value.as_deref()))
+            }
         })
+    }
+
+    /// Who may speak, and is heard.
+    fn check_says(&self, doer: Doer) -> Option<Refusal> {
+        self.check_speaks(doer.party).or_else(|| self.check_visitor(doer.party, doer.now_ms))
     }
 
     /// An agent or a system of the session's site, whoever has the conversation.
@@ -134,13 +143,59 @@ impl Session {
         (!can).then_some(Refusal::Changed)
     }
 
+    /// A visitor may think better of it, until the next conversation.
+    fn check_rating(&self, doer: Doer, conversation: u64, score: u8, comment: &str) -> Option<Refusal> {
+        match () {
+            () if doer.party != Party::Visitor => Some(Refusal::NotYours),
+            () if conversation == 0 || conversation != self.conversations => Some(Refusal::Changed),
+            () if !(1..=SCORE_MAX).contains(&score) || comment.len() > COMMENT_BYTES_MAX => Some(Refusal::ActInvalid),
+            () => self.check_visitor(doer.party, doer.now_ms),
+        }
+    }
+
+    fn check_attribute(&self, whose: Whose, name: &str, value: Option<&str>) -> Option<Refusal> {
+        let is_text = |text: &str, bytes_max: usize| {
+            !text.trim().is_empty() && text.len() <= bytes_max && !text.chars().any(char::is_control)
+        };
+        let of_it = self.attributes.iter().filter(|row| row.whose == whose);
+        let is_known = of_it.clone().any(|row| row.name == name);
+        match () {
+            () if !is_text(name, ATTRIBUTE_NAME_BYTES_MAX) => Some(Refusal::ActInvalid),
+            () if value.is_some_and(|value| !is_text(value, ATTRIBUTE_BYTES_MAX)) => Some(Refusal::ActInvalid),
+            () if whose == Whose::Conversation && self.conversations == 0 => Some(Refusal::ConversationClosed),
+            () if value.is_some() && !is_known && of_it.count() >= ATTRIBUTES_MAX => Some(Refusal::ActInvalid),
+            () => None,
+        }
+    }
+
+    /// Whether something is taken from the visitor now.
+    pub(crate) fn check_visitor(&self, from: Party, now_ms: u64) -> Option<Refusal> {
+        let is_blocked = from == Party::Visitor && self.blocked_ms.is_some_and(|until_ms| now_ms < until_ms);
+        is_blocked.then_some(Refusal::Blocked)
+    }
+
+    fn set_attribute(&mut self, whose: Whose, name: String, value: Option<String>) {
+        let at = self.attributes.binary_search_by(|row| (row.whose, row.name.as_str()).cmp(&(whose, name.as_str())));
+        match (at, value) {
+            (Ok(at), Some(value)) => self.attributes[at].value = value,
+            (Ok(at), None) => drop(self.attributes.remove(at)),
+            (Err(at), Some(value)) => self.attributes.insert(at, AttributeRow { whose, name, value }),
+            (Err(_), None) => {}
+        }
+    }
+
     /// Whether what the act looks at is in memory.
     pub(crate) fn has_target(&self, act: &Act) -> bool {
         match act {
             Act::Edit { seq, .. } | Act::React { seq, .. } => self.log.get(*seq).is_some(),
             // Its whole block is written anew.
             Act::Recall { seq } => self.log.has_block(*seq),
-            Act::Note { .. } | Act::Label { .. } | Act::Snooze { .. } | Act::Reopen { .. } => true,
+            Act::Note { .. }
+            | Act::Label { .. }
+            | Act::Snooze { .. }
+            | Act::Reopen { .. }
+            | Act::Rate { .. }
+            | Act::Attribute { .. } => true,
         }
     }
 
@@ -172,6 +227,8 @@ impl Session {
                     self.reopen(id, work, (conversation, seq), agent);
                 }
             }
+            Act::Rate { conversation, score, .. } => self.rating = Some(RatingRow { conversation, score }),
+            Act::Attribute { whose, name, value } => self.set_attribute(whose, name, value),
             Act::Edit { .. } | Act::React { .. } => {}
         }
         Ok(())

@@ -144,6 +144,9 @@ impl Shard {
             Command::Act { session, site, from, device, n, cid, act } => {
                 self.send(rows, session, Sender { from, site, device, n, cid }, Said::Act(act))?
             }
+            Command::Bar { session, from, device, n, cid } => {
+                self.send(rows, session, Sender { from, site: None, device, n, cid }, Said::Barred)?
+            }
             Command::Cursor { session, party, received, read } => self.cursor(rows, session, party, received, read)?,
             Command::OpenSession { session, site, visitor, token } => {
                 self.open_session(rows, session, site, visitor, token)?
@@ -185,6 +188,8 @@ impl Shard {
             Command::Shelve { site, kind, name, text } => self.shelve(rows, site, kind, name, text)?,
             Command::Webhook { webhook, change } => self.webhook_change(rows, webhook, change)?,
             Command::Dismiss { agent, session, seq } => self.agent_dismisses(rows, agent, session, seq)?,
+            Command::Block { session, until_ms } => self.block(rows, session, until_ms)?,
+            Command::Erase { session, upto, forget } => self.erase(rows, session, upto, forget)?,
             #[cfg(feature = "next")]
             Command::Tally { session } => self.tally(rows, session)?,
         };
@@ -214,7 +219,11 @@ impl Shard {
                 .sessions
                 .peek(session)
                 .is_some_and(|session| session.knows_send(*from, device, *n, cid) && session.has_target(act)),
+            Command::Bar { session, from, device, n, cid } => {
+                self.sessions.peek(session).is_some_and(|session| session.knows_send(*from, device, *n, cid))
+            }
             Command::OpenSession { session, .. }
+            | Command::Block { session, .. }
             | Command::Cursor { session, .. }
             | Command::Close { session, .. }
             | Command::Reassign { session, .. }
@@ -240,8 +249,8 @@ impl Shard {
                 self.wants.peek(&(*site, *session)).is_some() && self.is_desk_warm(*site)
             }
             Command::Webhook { webhook, .. } => self.webhooks.peek(webhook).is_some(),
-            // Rare, and reads two rows at most.
-            Command::Shelve { .. } => false,
+            // Rare.
+            Command::Shelve { .. } | Command::Erase { .. } => false,
             // What is due names sessions whose wants may be cold.
             Command::Tick => false,
             Command::OutboxAcked { .. } | Command::SetShardVersion { .. } => true,

@@ -30,6 +30,8 @@ pub(crate) enum Note {
     Hours = 20,
     Webhook = 21,
     Shelf = 22,
+    Block = 23,
+    Erase = 24,
     #[cfg(feature = "next")]
     Tally = 240,
 }
@@ -114,6 +116,11 @@ impl Journal {
                 self.text(device.as_bytes());
                 self.text(cid.as_bytes());
                 self.text(&proto::codec::encode_bare(act));
+            }
+            EventBody::Gone => self.bytes.push(5),
+            EventBody::Erased { upto } => {
+                self.bytes.push(6);
+                self.number(*upto);
             }
         }
     }

@@ -12,6 +12,7 @@ pub mod courier;
 mod desk;
 mod device;
 mod due;
+mod erase;
 mod feed;
 mod find;
 #[doc(hidden)]

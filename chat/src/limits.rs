@@ -19,6 +19,18 @@ pub const LABEL_BYTES_MAX: usize = proto::client::limits::LABEL_BYTES_MAX;
 pub const LABELS_MAX: usize = 32;
 /// Why a conversation was closed, bytes of UTF-8.
 pub const REASON_BYTES_MAX: usize = proto::client::limits::REASON_BYTES_MAX;
+/// How good a conversation was, at best.
+pub const SCORE_MAX: u8 = proto::client::limits::SCORE_MAX;
+/// Why it was so, bytes of UTF-8.
+pub const COMMENT_BYTES_MAX: usize = proto::client::limits::COMMENT_BYTES_MAX;
+/// The name of an attribute, bytes of UTF-8.
+pub const ATTRIBUTE_NAME_BYTES_MAX: usize = proto::client::limits::ATTRIBUTE_NAME_BYTES_MAX;
+/// The value of an attribute, bytes of UTF-8.
+pub const ATTRIBUTE_BYTES_MAX: usize = proto::client::limits::ATTRIBUTE_BYTES_MAX;
+/// Attributes of a visitor, and of a conversation.
+pub const ATTRIBUTES_MAX: usize = 32;
+/// Events that one command erases.
+pub const ERASE_EVENTS_MAX: usize = 1_000;
 /// So long may a conversation be laid aside, in milliseconds.
 pub const SNOOZE_MS_MAX: u64 = 366 * 86_400_000;
 /// A client's own message id, bytes of UTF-8.

@@ -38,7 +38,7 @@ pub(crate) fn event_bytes(event: &Event) -> usize {
         EventBody::Message { device, cid, text, .. } => device.len() + cid.len() + text.len(),
         EventBody::Act { device, cid, act, .. } => device.len() + cid.len() + act.text_bytes(),
         EventBody::Closed { reason, .. } => reason.len(),
-        EventBody::Assigned { .. } | EventBody::Queued { .. } => 0,
+        EventBody::Assigned { .. } | EventBody::Queued { .. } | EventBody::Gone | EventBody::Erased { .. } => 0,
     };
     size_of::<Event>() + text
 }

@@ -9,9 +9,8 @@ use crate::limits::{CID_BYTES_MAX, DEVICE_BYTES_MAX, DEVICES_PER_SESSION_MAX, TE
 use crate::outcome::{ApplyError, Refusal, Reply};
 use crate::rows::{OpenRow, Rows, SentRow, corrupt};
 use crate::session::{self, Session};
-use proto::act::Act;
+use proto::act::{Act, Whose};
 use proto::command::{EventBody, Mail, Party};
-use proto::desk::Ask;
 use proto::ids::{SessionId, SiteId};
 use proto::mutants::Mutant;
 
@@ -30,8 +29,13 @@ pub(crate) struct Sender {
 
 /// What is sent.
 pub(crate) enum Said {
-    Message { text: String, reply_to: Option<u64> },
+    Message {
+        text: String,
+        reply_to: Option<u64>,
+    },
     Act(Act),
+    /// It was not let through.
+    Barred,
 }
 
 impl Shard {
@@ -62,10 +66,14 @@ impl Shard {
             Repeat::New => {}
         }
         let refusal = match &said {
-            Said::Message { text, reply_to } => match check_text(text).or_else(|| session.check_speaks(from)) {
-                None => session.check_reply_to(rows, id, *reply_to)?,
-                refusal => refusal,
-            },
+            Said::Message { text, reply_to } => {
+                let refusal = check_text(text).or_else(|| session.check_speaks(from));
+                match refusal.or_else(|| session.check_visitor(from, work.clock_ms)) {
+                    None => session.check_reply_to(rows, id, *reply_to)?,
+                    refusal => refusal,
+                }
+            }
+            Said::Barred => Some(Refusal::Blocked),
             Said::Act(act) => session.check_act(rows, id, Doer { party: from, site, now_ms: work.clock_ms }, act)?,
         };
         // Devices that were only ever refused must not take the room of those that may speak.
@@ -98,6 +106,7 @@ impl Shard {
         let (body, act) = match said {
             Said::Message { text, reply_to } => (EventBody::Message { from, device, n, cid, text, reply_to }, None),
             Said::Act(act) => (EventBody::Act { from, device, n, cid, act: act.clone() }, Some(act)),
+            Said::Barred => return Ok(Reply::Rejected(Refusal::Blocked)),
         };
         let event = session.log.append(sent.ts_ms, body);
         assert_eq!(event.seq, sent.seq, "the answer is the event's place");
@@ -116,6 +125,7 @@ impl Session {
     fn begin(&mut self, id: SessionId, work: &mut Work, first_seq: u64) {
         self.conversations += 1;
         self.labels.clear();
+        self.attributes.retain(|row| row.whose == Whose::Visitor);
         let conversation = self.conversations;
         let open = OpenRow {
             number: conversation,
@@ -128,7 +138,7 @@ impl Session {
         };
         self.open = Some(open);
         let last = self.last_agent.map(|agent| (agent, self.closed_ms));
-        let ask = Box::new(Ask::of(&self.about, last));
+        let ask = Box::new(self.ask(last));
         work.mail(Mail::Want { site: self.site, session: id, conversation, ask });
     }
 
@@ -183,6 +193,7 @@ fn refusal_of(code: u64) -> Result<Refusal, ApplyError> {
         Refusal::TargetInvalid,
         Refusal::TooLate,
         Refusal::ActInvalid,
+        Refusal::Blocked,
     ];
     let found = known.into_iter().find(|refusal| u64::from(refusal.code().0) == code);
     found.ok_or_else(|| corrupt("device", "an unknown refusal is remembered"))

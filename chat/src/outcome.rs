@@ -85,6 +85,8 @@ pub enum Refusal {
     TooLate,
     /// A part of an act is empty, too long, or out of range.
     ActInvalid,
+    /// Nothing is taken from this visitor, or not this.
+    Blocked,
     /// The named part of the rules is empty, too long, unordered, or out of range.
     RulesInvalid(&'static str),
 }
@@ -113,6 +115,7 @@ impl Refusal {
             Refusal::TargetInvalid => (18, 0),
             Refusal::TooLate => (19, 0),
             Refusal::ActInvalid => (20, 0),
+            Refusal::Blocked => (21, 0),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::message::REFUSED_SEQ;
 use crate::outcome::ApplyError;
 use crate::rows::{self, AgentRow, CursorRow, Rows};
 use crate::session::Session;
+use proto::act::Whose;
 use proto::command::{Mail, Party, TokenHash};
 use proto::desk::{SeatRules, SeatState, SiteRules, TeamRules};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
@@ -25,6 +26,14 @@ pub struct SessionView {
     pub open: Option<OpenView>,
     /// Of the open conversation, or of the last one; ascending.
     pub labels: Vec<String>,
+    /// Whose, name and value; ascending.
+    pub attributes: Vec<(Whose, String, String)>,
+    /// The visitor's last one: of which conversation, and 1 to 5.
+    pub rating: Option<(u64, u8)>,
+    /// Nothing is taken from the visitor until then, milliseconds since 1970.
+    pub blocked_ms: Option<u64>,
+    /// Events up to here are gone, but for their places.
+    pub erased: u64,
     /// What is known of the visitor.
     pub facts: Vec<(String, String)>,
     /// Conversations so far; the number of the last one.
@@ -151,6 +160,10 @@ impl Shard {
                 snoozed: open.snoozed.map(|snoozed| (snoozed.agent, snoozed.until_ms)),
             }),
             labels: session.labels.clone(),
+            attributes: session.attributes.iter().map(|row| (row.whose, row.name.clone(), row.value.clone())).collect(),
+            rating: session.rating.map(|rating| (rating.conversation, rating.score)),
+            blocked_ms: session.blocked_ms,
+            erased: session.erased,
             facts: session.about.facts.clone(),
             conversations: session.conversations,
             last_agent: session.last_agent,

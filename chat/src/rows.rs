@@ -3,6 +3,7 @@
 
 use crate::outcome::ApplyError;
 use bincode::{Decode, Encode};
+use proto::act::Whose;
 use proto::codec::{self, Frozen};
 use proto::command::{Event, TokenHash};
 use proto::desk::{About, Channel, SeatRules, SeatState, SiteRules, TeamRules};
@@ -95,6 +96,29 @@ pub(crate) struct SessionRow {
     pub labels: Vec<String>,
     /// `OpenRow::part` of the last conversation, when it was closed.
     pub last_part: u64,
+    /// Ascending by whose they are and name.
+    pub attributes: Vec<AttributeRow>,
+    /// The visitor's last one.
+    pub rating: Option<RatingRow>,
+    /// Nothing is taken from the visitor until then, milliseconds since 1970.
+    pub blocked_ms: Option<u64>,
+    /// Events up to here are gone, but for their places.
+    pub erased: u64,
+}
+
+/// What somebody said of a visitor or a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct AttributeRow {
+    pub whose: Whose,
+    pub name: String,
+    pub value: String,
+}
+
+/// How good the visitor found a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct RatingRow {
+    pub conversation: u64,
+    pub score: u8,
 }
 
 /// The open conversation.

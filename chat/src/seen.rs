@@ -132,7 +132,7 @@ impl Shard {
                 EventBody::Assigned { agent, .. } => changes.push(Change::Assigned(agent)),
                 EventBody::Queued { .. } => changes.push(Change::Queued),
                 EventBody::Act { act: Act::Snooze { .. }, .. } => changes.push(Change::Snoozed),
-                EventBody::Act { .. } | EventBody::Message { .. } => {}
+                EventBody::Act { .. } | EventBody::Message { .. } | EventBody::Gone | EventBody::Erased { .. } => {}
             }
         }
         Ok((was_open, changes))
@@ -146,6 +146,6 @@ fn is_open_after(body: &EventBody) -> Option<bool> {
         EventBody::Message { from: Party::System, .. } => None,
         EventBody::Message { .. } | EventBody::Assigned { .. } | EventBody::Queued { .. } => Some(true),
         EventBody::Act { act: Act::Reopen { .. } | Act::Snooze { .. }, .. } => Some(true),
-        EventBody::Act { .. } => None,
+        EventBody::Act { .. } | EventBody::Gone | EventBody::Erased { .. } => None,
     }
 }

@@ -9,7 +9,8 @@ use crate::keys;
 use crate::limits::{FACT_BYTES_MAX, FACT_NAME_BYTES_MAX, FACTS_MAX, REASON_BYTES_MAX, TOKENS_MAX};
 use crate::log::Log;
 use crate::outcome::{ApplyError, Effect, Refusal, Reply};
-use crate::rows::{self, Changes, CursorRow, OpenRow, Rows, SessionRow};
+use crate::rows::{self, AttributeRow, Changes, CursorRow, OpenRow, RatingRow, Rows, SessionRow};
+use proto::act::Whose;
 use proto::command::{EventBody, Mail, Party, TokenHash};
 use proto::desk::{About, Ask};
 use proto::ids::{AgentId, SessionId, SiteId, TeamId, VisitorId};
@@ -33,6 +34,14 @@ pub(crate) struct Session {
     pub labels: Vec<String>,
     /// `OpenRow::part` of the last conversation, when it was closed.
     pub last_part: u64,
+    /// Ascending by whose they are and name.
+    pub attributes: Vec<AttributeRow>,
+    /// The visitor's last one.
+    pub rating: Option<RatingRow>,
+    /// Nothing is taken from the visitor until then.
+    pub blocked_ms: Option<u64>,
+    /// Events up to here are gone, but for their places.
+    pub erased: u64,
     #[cfg(feature = "next")]
     pub tally: u64,
 }
@@ -44,7 +53,8 @@ impl Weight for Session {
         let about: usize = self.about.facts.iter().map(|(name, value)| 48 + name.len() + value.len()).sum();
         let tokens = self.tokens.capacity() * size_of::<TokenHash>();
         let labels: usize = self.labels.iter().map(|label| 24 + label.len()).sum();
-        size_of::<Session>() + tokens + about + labels + self.log.bytes() + self.devices.bytes()
+        let attributes: usize = self.attributes.iter().map(|row| 56 + row.name.len() + row.value.len()).sum();
+        size_of::<Session>() + tokens + about + labels + attributes + self.log.bytes() + self.devices.bytes()
     }
 }
 
@@ -96,6 +106,10 @@ impl Session {
             about: About::default(),
             labels: Vec::new(),
             last_part: 0,
+            attributes: Vec::new(),
+            rating: None,
+            blocked_ms: None,
+            erased: 0,
             #[cfg(feature = "next")]
             tally: 0,
         }
@@ -122,7 +136,7 @@ impl Session {
     }
 
     fn of_row(rows: &dyn Rows, id: SessionId, row: SessionRow) -> Result<Session, ApplyError> {
-        rows::counted("session", &[row.conversations])?;
+        rows::counted("session", &[row.conversations, row.erased])?;
         if row.open.is_some_and(|open| !(1..=row.head).contains(&open.first_seq)) {
             return Err(rows::corrupt("session", "the open conversation begins at no event"));
         }
@@ -141,6 +155,10 @@ impl Session {
             about: row.about,
             labels: row.labels,
             last_part: row.last_part,
+            attributes: row.attributes,
+            rating: row.rating,
+            blocked_ms: row.blocked_ms,
+            erased: row.erased,
             #[cfg(feature = "next")]
             tally: 0,
         })
@@ -165,6 +183,10 @@ impl Session {
             about: self.about.clone(),
             labels: self.labels.clone(),
             last_part: self.last_part,
+            attributes: self.attributes.clone(),
+            rating: self.rating,
+            blocked_ms: self.blocked_ms,
+            erased: self.erased,
         };
         #[cfg(feature = "next")]
         if self.tally > 0 {
@@ -185,6 +207,15 @@ impl Session {
             Ok(at) => !matches!(self.devices.get(at).known(n, cid), Known::Unread),
             Err(_) => self.devices.is_complete(),
         }
+    }
+
+    /// What the desk is asked for a conversation: routes look at what agents said of the visitor, too.
+    pub(crate) fn ask(&self, last: Option<(AgentId, u64)>) -> Ask {
+        let mut ask = Ask::of(&self.about, last);
+        let known = self.attributes.iter().filter(|row| row.whose == Whose::Visitor);
+        ask.facts.extend(known.map(|row| (format!("attribute.{}", row.name), row.value.clone())));
+        ask.facts.sort();
+        ask
     }
 
     /// Whether the agent may move the agents' cursor: theirs is the open conversation, or was the last one.
@@ -415,7 +446,7 @@ impl Shard {
         let named = team.or(open.team);
         session.open =
             Some(OpenRow { agent: None, first_seq: event.seq, waits_again: true, part, team: named, ..open });
-        let ask = Box::new(Ask { team, but: Some(before), ..Ask::of(&session.about, None) });
+        let ask = Box::new(Ask { team, but: Some(before), ..session.ask(None) });
         work.event(session.site, id, event);
         work.mail(Mail::Unassigned { agent: before, session: id, conversation });
         work.mail(Mail::Requeued { site, session: id, conversation, part, ask });

@@ -62,7 +62,7 @@ impl Session {
 
     /// What the desk is asked for a conversation that it had before.
     pub(crate) fn ask_again(&self, open: &OpenRow) -> Ask {
-        Ask { team: open.team.or(self.about.team), ..Ask::of(&self.about, None) }
+        Ask { team: open.team.or(self.about.team), ..self.ask(None) }
     }
 
     fn wait_again(&mut self, id: SessionId, work: &mut Work, open: OpenRow, back: AgentId) {

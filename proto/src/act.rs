@@ -3,6 +3,7 @@
 
 use crate::ids::AgentId;
 use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
 
 /// What somebody did.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -21,14 +22,28 @@ pub enum Act {
     Snooze { conversation: u64, until_ms: u64 },
     /// An agent opens the last conversation again.
     Reopen { conversation: u64 },
+    /// The visitor says how the last conversation was: 1 to 5, 5 is best, and perhaps why.
+    Rate { conversation: u64, score: u8, comment: String },
+    /// Sets an attribute; without a value it is as if it had never been set.
+    Attribute { whose: Whose, name: String, value: Option<String> },
+}
+
+/// What an attribute is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Whose {
+    /// For as long as the site knows the visitor.
+    Visitor,
+    /// The open one, or the last one; the next begins without.
+    Conversation,
 }
 
 impl Act {
     /// Whether it is between agents: visitors are told that something has this place in the session, and not what.
     pub fn is_internal(&self) -> bool {
         match self {
-            Act::Note { .. } | Act::Label { .. } | Act::Snooze { .. } => true,
-            Act::Edit { .. } | Act::Recall { .. } | Act::React { .. } | Act::Reopen { .. } => false,
+            Act::Note { .. } | Act::Label { .. } | Act::Snooze { .. } | Act::Attribute { .. } => true,
+            Act::Edit { .. } | Act::Recall { .. } | Act::React { .. } | Act::Reopen { .. } | Act::Rate { .. } => false,
         }
     }
 
@@ -39,6 +54,8 @@ impl Act {
             Act::Edit { text, .. } => text.len(),
             Act::React { emoji, .. } => emoji.len(),
             Act::Label { label, .. } => label.len(),
+            Act::Rate { comment, .. } => comment.len(),
+            Act::Attribute { name, value, .. } => name.len() + value.as_ref().map_or(0, String::len),
             Act::Recall { .. } | Act::Snooze { .. } | Act::Reopen { .. } => 0,
         }
     }

@@ -12,6 +12,7 @@ pub mod feed;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ids;
+pub mod meta;
 pub mod mutants;
 pub mod peer;
 pub mod shelf;

@@ -399,6 +399,8 @@ pub enum Refused {
     /// The time in which this could be done is over.
     TooLate,
     ActInvalid,
+    /// Nothing is taken from this visitor, or not this.
+    Blocked,
 }
 
 /// From a shard's leader to a subscribed node; unanswered.

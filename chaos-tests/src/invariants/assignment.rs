@@ -23,7 +23,11 @@ pub fn check_one_agent_at_a_time(histories: &Histories) -> anyhow::Result<usize>
                 EventKind::Message { from: Party::Agent(agent), .. } => {
                     ensure!(owner == Some(agent), "{session}: {agent} wrote seq {}, owned by {owner:?}", event.seq);
                 }
-                EventKind::Message { .. } | EventKind::Act { .. } | EventKind::Hidden => {}
+                EventKind::Message { .. }
+                | EventKind::Act { .. }
+                | EventKind::Gone
+                | EventKind::Erased { .. }
+                | EventKind::Hidden => {}
             }
         }
     }

@@ -57,7 +57,11 @@ fn ended(history: &[Event<'static>], seq: u64, who: Party) -> bool {
     event.is_some_and(|event| match event.kind {
         EventKind::Closed { .. } | EventKind::Queued { .. } => true,
         EventKind::Assigned { agent } => agent != me,
-        EventKind::Message { .. } | EventKind::Act { .. } | EventKind::Hidden => false,
+        EventKind::Message { .. }
+        | EventKind::Act { .. }
+        | EventKind::Gone
+        | EventKind::Erased { .. }
+        | EventKind::Hidden => false,
     })
 }
 

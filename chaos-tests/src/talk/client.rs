@@ -280,7 +280,9 @@ pub(crate) fn event_of(event: &Event<'_>) -> history::Event {
         EventKind::Closed { by, .. } => history::EventKind::Closed { by: party_of(*by) },
         EventKind::Queued { by } => history::EventKind::Queued { by: party_of(*by) },
         // One kind for both: what an agent reads as a note, the visitor sees as hidden.
-        EventKind::Act { .. } | EventKind::Hidden => history::EventKind::Other,
+        EventKind::Act { .. } | EventKind::Gone | EventKind::Erased { .. } | EventKind::Hidden => {
+            history::EventKind::Other
+        }
     };
     history::Event { session: name(event.session), seq: Seq(event.seq), ts: event.ts, kind }
 }

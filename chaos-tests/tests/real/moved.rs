@@ -138,7 +138,11 @@ async fn check(
                 ensure!(owner == Some(*agent), "{agent} wrote {seq}")
             }
             EventKind::Closed { .. } | EventKind::Queued { .. } => owner = None,
-            EventKind::Message { .. } | EventKind::Act { .. } | EventKind::Hidden => {}
+            EventKind::Message { .. }
+            | EventKind::Act { .. }
+            | EventKind::Gone
+            | EventKind::Erased { .. }
+            | EventKind::Hidden => {}
         }
         // The event that takes it away is told to both; what came before the first was assigned, to the first.
         for (agent, told) in agents.iter().filter(|(agent, _)| owner == Some(*agent)) {

@@ -5,7 +5,7 @@ use super::world::*;
 use crate::desk::SEAT_DEFAULT;
 use crate::{Changes, HistoryRange, Outcome, Shard};
 use proptest::prelude::*;
-use proto::act::Act;
+use proto::act::{Act, Whose};
 use proto::command::{Command, Mail, Party};
 use proto::desk::{SeatRules, SeatState, TeamRules};
 use proto::ids::{AgentId, SessionId, ShardId, TeamId, VisitorId};
@@ -69,6 +69,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (0..9_u128, 0..4_u64).prop_map(|(s, c)| Step::Foreign(s, c)),
         8 => (session(), 0..4_u8, 0..40_u64, act()).prop_map(|(s, p, cid, act)| Step::Act(s, p, cid, act)),
         6 => desk_command().prop_map(Step::Desk),
+        3 => ending().prop_map(Step::Desk),
         2 => prop_oneof![Just(5), Just(900), Just(21_000)].prop_map(Step::Wait),
         6 => Just(Step::Deliver),
         1 => Just(Step::Settle),
@@ -81,6 +82,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
+/// What goes from a session for good, and who is not heard.
+fn ending() -> impl Strategy<Value = Command> {
+    let session = || (0..SESSIONS).prop_map(SessionId);
+    prop_oneof![
+        2 => (session(), 0..90_u64, any::<bool>())
+            .prop_map(|(session, upto, forget)| Command::Erase { session, upto, forget }),
+        1 => (session(), prop::option::of(1_000..40_000_u64))
+            .prop_map(|(session, until_ms)| Command::Block { session, until_ms }),
+    ]
+}
+
 fn act() -> impl Strategy<Value = Act> {
     let seq = || 1..60_u64;
     prop_oneof![
@@ -91,6 +103,11 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..3_u8, any::<bool>()).prop_map(|(label, on)| Act::Label { label: format!("l{label}"), on }),
         1 => (1..4_u64, 0..30_000_u64).prop_map(|(conversation, ms)| Act::Snooze { conversation, until_ms: 1_000 + ms }),
         1 => (1..4_u64).prop_map(|conversation| Act::Reopen { conversation }),
+        1 => (1..4_u64, 0..7_u8).prop_map(|(conversation, score)| Act::Rate { conversation, score, comment: "c".into() }),
+        1 => (any::<bool>(), 0..40_u8, prop::option::of("[a-z]{0,9}")).prop_map(|(visitor, name, value)| {
+            let whose = if visitor { Whose::Visitor } else { Whose::Conversation };
+            Act::Attribute { whose, name: format!("n{name}"), value }
+        }),
     ]
 }
 

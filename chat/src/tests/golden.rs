@@ -6,7 +6,7 @@ use crate::rows::*;
 use crate::{Reply, keys};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proto::act::Act;
+use proto::act::{Act, Whose};
 use proto::codec::{Frozen, decode, encode};
 use proto::command::{Command, Event, EventBody, Party};
 use proto::desk::{
@@ -55,6 +55,10 @@ fn session_row() -> SessionRow {
         about: About { team: Some(TeamId(2)), facts: vec![("page".into(), "/shop".into())] },
         labels: vec!["refund".into()],
         last_part: 2,
+        attributes: vec![AttributeRow { whose: Whose::Visitor, name: "plan".into(), value: "pro".into() }],
+        rating: Some(RatingRow { conversation: 2, score: 4 }),
+        blocked_ms: Some(1_763_700_000_000),
+        erased: 251,
     }
 }
 
@@ -273,6 +277,8 @@ proptest! {
         round_trips(&SessionRow {
             site: SiteId(site), visitor: VisitorId(visitor), tokens, head, block_first: head / 2, conversations, open,
             last_agent, closed_ms: head / 3, visitor_cursor, agent_cursor, devices, about: About::default(), labels: vec!["l".into(); devices as usize % 3], last_part: head,
+            attributes: vec![AttributeRow { whose: Whose::Conversation, name: "n".into(), value: "v".into() }; devices as usize % 2],
+            rating: (head % 2 == 0).then_some(RatingRow { conversation: head, score: 5 }), blocked_ms: Some(head), erased: head,
         });
     }
 

@@ -282,6 +282,7 @@ impl Cluster {
                         assert_ne!(owner, Some(*agent), "given twice");
                         moved += usize::from(owner.replace(*agent).is_some());
                     }
+                    EventBody::Gone | EventBody::Erased { .. } => panic!("nothing was erased"),
                     EventBody::Closed { conversation, .. } => {
                         assert_eq!(*conversation, closed + 1);
                         (owner, closed, aside) = (None, *conversation, false);

@@ -4,6 +4,7 @@ mod acts;
 mod balance;
 mod checkpoints;
 mod desk;
+mod erase;
 mod feed;
 mod golden;
 mod mails;

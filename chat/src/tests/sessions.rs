@@ -199,6 +199,10 @@ fn counters_that_nobody_counted_are_corrupt_and_no_panic() {
         about: proto::desk::About::default(),
         labels: Vec::new(),
         last_part: 0,
+        attributes: Vec::new(),
+        rating: None,
+        blocked_ms: None,
+        erased: 0,
     };
     for (head, block_first, block) in [(max, 0, &empty), (5, 0, &empty), (max - 1, max - 1, &block), (max, max, &block)]
     {

@@ -215,6 +215,7 @@ fn refused(refusal: chat::Refusal) -> Refused {
         R::TargetInvalid => Refused::TargetInvalid,
         R::TooLate => Refused::TooLate,
         R::ActInvalid => Refused::ActInvalid,
+        R::Blocked => Refused::Blocked,
     }
 }
 

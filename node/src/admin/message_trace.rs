@@ -109,6 +109,7 @@ pub async fn trace(app: Data<App>, path: Path<(String, String)>) -> Answer<Messa
         EventBody::Assigned { .. } => ("assigned", None),
         EventBody::Closed { .. } => ("closed", None),
         EventBody::Queued { .. } => ("queued", None),
+        EventBody::Gone | EventBody::Erased { .. } => ("erased", None),
         EventBody::Act { from, act, .. } => (proto::client::acts::kind(act), Some(party_text(*from))),
     };
     let told: Vec<(NodeId, Vec<StepView>)> = ask_all(&app, || Ask::Trace { session, seq }).await;

@@ -228,6 +228,7 @@ pub fn done(reply: ShardReply) -> Result<ShardReply, Problem> {
         Refused::TargetInvalid => Problem::refused("there is no such message, or it is none that this can be done to"),
         Refused::TooLate => Problem::refused("the time in which this could be done is over"),
         Refused::ActInvalid => Problem::refused("a part of it is empty, too long, or out of range"),
+        Refused::Blocked => Problem::refused("nothing is taken from this visitor"),
         Refused::LimitReached => Problem::refused("there are as many as there may be"),
         Refused::CidGap { .. }
         | Refused::CidInvalid

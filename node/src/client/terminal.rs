@@ -254,6 +254,8 @@ fn human(event: &Event<'_>) -> String {
         }
         EventKind::Queued { by } => format!("{place} -- given back by {}, waits again", party(*by)),
         EventKind::Act { from, act, .. } => format!("{place} -- {} {}", party(*from), done(act)),
+        EventKind::Gone => format!("{place} -- (erased)"),
+        EventKind::Erased { upto } => format!("{place} -- erased up to #{upto}"),
         EventKind::Hidden => format!("{place} -- (between agents)"),
     }
 }
@@ -267,6 +269,10 @@ fn done(act: &Act) -> String {
         Act::Label { label, on } => format!("{} label {}", if *on { "puts" } else { "takes" }, clean(label)),
         Act::Snooze { .. } => "lays the conversation aside".to_owned(),
         Act::Reopen { .. } => "opens the conversation again".to_owned(),
+        Act::Rate { score, comment, .. } => format!("rates it {score} of 5: {}", clean(comment)),
+        Act::Attribute { name, value, .. } => {
+            format!("sets {} to {}", clean(name), clean(value.as_deref().unwrap_or("nothing")))
+        }
     }
 }
 

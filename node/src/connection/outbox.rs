@@ -159,13 +159,13 @@ impl Subscription {
             match body {
                 EventBody::Assigned { agent, .. } => self.agent = Some(*agent),
                 EventBody::Closed { .. } | EventBody::Queued { .. } => self.agent = None,
-                EventBody::Message { .. } | EventBody::Act { .. } => {}
+                EventBody::Message { .. } | EventBody::Act { .. } | EventBody::Gone | EventBody::Erased { .. } => {}
             }
         }
         match body {
             EventBody::Message { .. } => self.heard_own(seq),
             EventBody::Act { act: Act::Reopen { .. }, .. } => self.stands_as(seq, Stands::Waits { told: None }),
-            EventBody::Act { .. } => {}
+            EventBody::Act { .. } | EventBody::Gone | EventBody::Erased { .. } => {}
             EventBody::Assigned { .. } => self.stands_as(seq, Stands::Assigned),
             EventBody::Closed { .. } => self.stands_as(seq, Stands::Closed),
             EventBody::Queued { .. } => self.stands_as(seq, Stands::Waits { told: None }),

@@ -407,6 +407,8 @@ pub fn client_event(
             EventKind::Closed { by: client_party(*by, visitor), reason }
         }
         EventBody::Queued { by, .. } => EventKind::Queued { by: client_party(*by, visitor) },
+        EventBody::Gone => EventKind::Gone,
+        EventBody::Erased { upto } => EventKind::Erased { upto: *upto },
     };
     Event { session, seq: event.seq, ts: event.ts_ms, kind }
 }
@@ -435,6 +437,7 @@ pub fn error_of(reply: &ShardReply) -> ErrorInfo<'static> {
             Refused::TargetInvalid => ErrorInfo::new(C::BadRequest, "there is no such message of yours to do that to"),
             Refused::TooLate => ErrorInfo::new(C::Closed, "the time for that is over"),
             Refused::ActInvalid => ErrorInfo::new(C::BadRequest, "a part of it is empty, too long or out of range"),
+            Refused::Blocked => ErrorInfo::new(C::Forbidden, "this is not taken"),
             Refused::RulesInvalid => ErrorInfo::new(C::BadRequest, "these rules cannot be set"),
             Refused::InboxGap { .. } => ErrorInfo::new(C::Internal, "a fault of the node"),
         },

@@ -9,7 +9,7 @@ use super::code::ErrorCode;
 use super::limits::*;
 use super::parse::{has_control, need, once};
 use super::reader::{Fault, Reader};
-use crate::act::Act;
+use crate::act::{Act, Whose};
 use crate::ids::AgentId;
 
 /// What a send holds.
@@ -26,8 +26,8 @@ pub enum Content<'a> {
     Act(Act),
 }
 
-/// The names of acts in a send.
-pub(super) const ACTS: [&str; 7] = ["note", "edit", "recall", "react", "label", "snooze", "reopen"];
+/// The names of acts in a send. Attributes are set over HTTP, where their types are known.
+pub(super) const ACTS: [&str; 8] = ["note", "edit", "recall", "react", "label", "snooze", "reopen", "rate"];
 
 /// The field of a send that holds the act.
 pub(super) fn name(act: &Act) -> &'static str {
@@ -39,6 +39,8 @@ pub(super) fn name(act: &Act) -> &'static str {
         Act::Label { .. } => "label",
         Act::Snooze { .. } => "snooze",
         Act::Reopen { .. } => "reopen",
+        Act::Rate { .. } => "rate",
+        Act::Attribute { .. } => "attribute",
     }
 }
 
@@ -52,6 +54,8 @@ pub fn kind(act: &Act) -> &'static str {
         Act::Label { .. } => "label",
         Act::Snooze { .. } => "snoozed",
         Act::Reopen { .. } => "reopened",
+        Act::Rate { .. } => "rated",
+        Act::Attribute { .. } => "attribute",
     }
 }
 
@@ -84,6 +88,16 @@ pub(super) fn fields<M: SerializeMap>(act: &Act, map: &mut M) -> Result<(), M::E
             map.serialize_entry("until", until_ms)
         }
         Act::Reopen { conversation } => map.serialize_entry("conversation", conversation),
+        Act::Rate { conversation, score, comment } => {
+            map.serialize_entry("conversation", conversation)?;
+            map.serialize_entry("score", score)?;
+            if comment.is_empty() { Ok(()) } else { map.serialize_entry("comment", comment) }
+        }
+        Act::Attribute { whose, name, value } => {
+            map.serialize_entry("whose", whose)?;
+            map.serialize_entry("name", name)?;
+            value.as_ref().map_or(Ok(()), |value| map.serialize_entry("value", value))
+        }
     }
 }
 
@@ -135,6 +149,11 @@ pub(super) struct AnyAct<'a> {
     pub on: Option<bool>,
     pub conversation: Option<u64>,
     pub until: Option<u64>,
+    pub score: Option<u8>,
+    pub comment: Option<Cow<'a, str>>,
+    pub whose: Option<Whose>,
+    pub name: Option<Cow<'a, str>>,
+    pub value: Option<Cow<'a, str>>,
 }
 
 /// The text of a message, a note or an edit.
@@ -171,6 +190,8 @@ fn read(reader: &mut Reader<'_>, name: &'static str) -> Result<Act, Fault> {
         "on" => once(&mut any.on, "on", reader.bool("on")?),
         "conversation" => once(&mut any.conversation, "conversation", reader.u64("conversation")?),
         "until" => once(&mut any.until, "until", reader.u64("until")?),
+        "score" => once(&mut any.score, "score", score(reader)?),
+        "comment" => once(&mut any.comment, "comment", comment(reader)?),
         _ => Ok(false),
     })?;
     any.act(name)
@@ -179,7 +200,7 @@ fn read(reader: &mut Reader<'_>, name: &'static str) -> Result<Act, Fault> {
 impl AnyAct<'_> {
     /// The act of that name, as a send has it.
     fn act(self, name: &str) -> Result<Act, Fault> {
-        let AnyAct { of, text, mentions, emoji, label, on, conversation, until } = self;
+        let AnyAct { of, text, mentions, emoji, label, on, conversation, until, score, comment, .. } = self;
         let text = || need(text, "text").map(Cow::into_owned);
         Ok(match name {
             "note" => Act::Note { text: text()?, mentions: mentions.unwrap_or_default() },
@@ -193,13 +214,18 @@ impl AnyAct<'_> {
             "snooze" => {
                 Act::Snooze { conversation: need(conversation, "conversation")?, until_ms: need(until, "until")? }
             }
+            "rate" => {
+                let comment = comment.map(Cow::into_owned).unwrap_or_default();
+                Act::Rate { conversation: need(conversation, "conversation")?, score: need(score, "score")?, comment }
+            }
             _ => Act::Reopen { conversation: need(conversation, "conversation")? },
         })
     }
 
     /// The act of an event of that kind; `None`: it is of no act, or a field is missing.
     pub(super) fn of_event(self, kind: &str) -> Option<Act> {
-        let AnyAct { of, text, mentions, emoji, label, on, conversation, until } = self;
+        let AnyAct { of, text, mentions, emoji, label, on, conversation, until, .. } = self;
+        let AnyAct { score, comment, whose, name, value, .. } = self;
         Some(match kind {
             "note" => Act::Note { text: text?.into_owned(), mentions: mentions.unwrap_or_default() },
             "edited" => Act::Edit { seq: of?, text: text?.into_owned() },
@@ -208,6 +234,13 @@ impl AnyAct<'_> {
             "label" => Act::Label { label: label?.into_owned(), on: on? },
             "snoozed" => Act::Snooze { conversation: conversation?, until_ms: until? },
             "reopened" => Act::Reopen { conversation: conversation? },
+            "rated" => {
+                let comment = comment.map(Cow::into_owned).unwrap_or_default();
+                Act::Rate { conversation: conversation?, score: score?, comment }
+            }
+            "attribute" => {
+                Act::Attribute { whose: whose?, name: name?.into_owned(), value: value.map(Cow::into_owned) }
+            }
             _ => return None,
         })
     }
@@ -223,6 +256,19 @@ fn mentions(reader: &mut Reader<'_>) -> Result<Vec<AgentId>, Fault> {
         Ok(())
     })?;
     Ok(agents)
+}
+
+fn score(reader: &mut Reader<'_>) -> Result<u8, Fault> {
+    let score = u8::try_from(reader.u64("score")?).ok().filter(|score| (1..=SCORE_MAX).contains(score));
+    score.ok_or_else(|| Fault::bad("score: is 1 to 5"))
+}
+
+fn comment<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, str>, Fault> {
+    let text = reader.string("comment")?;
+    if text.len() > COMMENT_BYTES_MAX {
+        return Err(Fault::bad(format!("comment: is larger than {COMMENT_BYTES_MAX} bytes")));
+    }
+    Ok(text)
 }
 
 fn short<'a>(reader: &mut Reader<'a>, field: &'static str, bytes_max: usize) -> Result<Cow<'a, str>, Fault> {

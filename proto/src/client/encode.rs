@@ -68,7 +68,7 @@ pub fn encode_history(id: u64, page: &HistoryPage<'_>, out: &mut Vec<u8>) {
 }
 
 fn push_event(event: &Event<'_>, out: &mut Vec<u8>) {
-    if matches!(event.kind, EventKind::Act { .. } | EventKind::Hidden) {
+    if is_rare(&event.kind) {
         serde_json::to_writer(out, event).expect("a Vec takes every byte and no field can fail to serialize");
         return;
     }
@@ -79,7 +79,7 @@ fn push_event(event: &Event<'_>, out: &mut Vec<u8>) {
     push_u64(event.seq, out);
     match &event.kind {
         // Written by serde, above.
-        EventKind::Act { .. } | EventKind::Hidden => {}
+        EventKind::Act { .. } | EventKind::Gone | EventKind::Erased { .. } | EventKind::Hidden => {}
         EventKind::Message { from, text, reply_to, cid } => {
             out.extend_from_slice(b",\"kind\":\"message\",\"from\":");
             push_party(*from, out);
@@ -115,6 +115,10 @@ fn push_event(event: &Event<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"ts\":");
     push_u64(event.ts, out);
     out.push(b'}');
+}
+
+fn is_rare(kind: &EventKind<'_>) -> bool {
+    matches!(kind, EventKind::Act { .. } | EventKind::Gone | EventKind::Erased { .. } | EventKind::Hidden)
 }
 
 fn push_party(party: Party, out: &mut Vec<u8>) {

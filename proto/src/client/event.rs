@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::acts::{self, AnyAct};
 use super::party::{Party, Text, text_id};
-use crate::act::Act;
+use crate::act::{Act, Whose};
 use crate::ids::{AgentId, SessionId};
 
 /// One numbered event. On the wire `{"session","seq","kind",...,"ts"}`.
@@ -63,14 +63,35 @@ pub enum EventKind<'a> {
         /// The author's own id of it.
         cid: Option<Cow<'a, str>>,
     },
+    /// What had this place is erased.
+    Gone,
+    /// Everything up to a seq was erased.
+    Erased {
+        /// That seq.
+        upto: u64,
+    },
     /// Something between agents has this place: all that a visitor is told of it.
     Hidden,
 }
 
 /// Every kind of an event, as `kind` names it.
-pub const EVENT_KINDS: [&str; 12] = [
-    "message", "assigned", "closed", "queued", "hidden", "note", "edited", "recalled", "reaction", "label", "snoozed",
+pub const EVENT_KINDS: [&str; 16] = [
+    "message",
+    "assigned",
+    "closed",
+    "queued",
+    "hidden",
+    "note",
+    "edited",
+    "recalled",
+    "reaction",
+    "label",
+    "snoozed",
     "reopened",
+    "rated",
+    "attribute",
+    "gone",
+    "erased",
 ];
 
 impl EventKind<'_> {
@@ -82,6 +103,8 @@ impl EventKind<'_> {
             EventKind::Closed { .. } => "closed",
             EventKind::Queued { .. } => "queued",
             EventKind::Act { act, .. } => acts::kind(act),
+            EventKind::Gone => "gone",
+            EventKind::Erased { .. } => "erased",
             EventKind::Hidden => "hidden",
         }
     }
@@ -98,6 +121,8 @@ impl Event<'_> {
             EventKind::Closed { by, reason } => EventKind::Closed { by, reason: reason.map(owned) },
             EventKind::Queued { by } => EventKind::Queued { by },
             EventKind::Act { from, act, cid } => EventKind::Act { from, act, cid: cid.map(owned) },
+            EventKind::Gone => EventKind::Gone,
+            EventKind::Erased { upto } => EventKind::Erased { upto },
             EventKind::Hidden => EventKind::Hidden,
         };
         Event { session: self.session, seq: self.seq, ts: self.ts, kind }
@@ -142,7 +167,8 @@ impl Serialize for Event<'_> {
                     map.serialize_entry("cid", cid)?;
                 }
             }
-            EventKind::Hidden => {}
+            EventKind::Erased { upto } => map.serialize_entry("upto", upto)?,
+            EventKind::Gone | EventKind::Hidden => {}
         }
         map.serialize_entry("ts", &self.ts)?;
         map.end()
@@ -178,6 +204,15 @@ struct AnyEvent<'a> {
     on: Option<bool>,
     conversation: Option<u64>,
     until: Option<u64>,
+    upto: Option<u64>,
+    score: Option<u8>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    comment: Option<Cow<'a, str>>,
+    whose: Option<Whose>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "borrowed")]
+    value: Option<Cow<'a, str>>,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Event<'a> {
@@ -198,9 +233,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Event<'a> {
             "closed" => EventKind::Closed { by: any.by.ok_or_else(|| Error::missing_field("by"))?, reason: any.reason },
             "queued" => EventKind::Queued { by: any.by.ok_or_else(|| Error::missing_field("by"))? },
             "hidden" => EventKind::Hidden,
+            "gone" => EventKind::Gone,
+            "erased" => EventKind::Erased { upto: any.upto.ok_or_else(|| Error::missing_field("upto"))? },
             other => {
                 let AnyEvent { of, text, mentions, emoji, label, on, conversation, until, .. } = any;
-                let act = AnyAct { of, text, mentions, emoji, label, on, conversation, until }.of_event(other);
+                let AnyEvent { score, comment, whose, name, value, .. } = any;
+                let sent = AnyAct { of, text, mentions, emoji, label, on, conversation, until, ..AnyAct::default() };
+                let act = AnyAct { score, comment, whose, name, value, ..sent }.of_event(other);
                 let act = act.ok_or_else(|| Error::custom("not an event of protocol v1, or a field is missing"))?;
                 EventKind::Act { from: any.from.ok_or_else(|| Error::missing_field("from"))?, act, cid: any.cid }
             }

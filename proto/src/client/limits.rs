@@ -30,6 +30,14 @@ pub const MENTIONS_MAX: usize = 16;
 pub const EMOJI_BYTES_MAX: usize = 32;
 /// A label, in bytes of UTF-8.
 pub const LABEL_BYTES_MAX: usize = 64;
+/// How good a conversation was, at best.
+pub const SCORE_MAX: u8 = 5;
+/// Why it was so, in bytes of UTF-8.
+pub const COMMENT_BYTES_MAX: usize = 2_000;
+/// The name of an attribute, in bytes of UTF-8.
+pub const ATTRIBUTE_NAME_BYTES_MAX: usize = 64;
+/// The value of an attribute, in bytes of UTF-8.
+pub const ATTRIBUTE_BYTES_MAX: usize = 256;
 /// What a visitor has typed so far, in bytes of UTF-8.
 pub const DRAFT_BYTES_MAX: usize = 1024;
 /// Why a conversation was closed, in bytes of UTF-8.

@@ -1,6 +1,7 @@
 //! Owns the property tests: whatever is written reads back, by hand and by serde alike.
 
 use super::*;
+use crate::act::Whose;
 use crate::ids::{AgentId, SessionId, TeamId, VisitorId};
 use proptest::prelude::*;
 use std::borrow::Cow;
@@ -42,15 +43,31 @@ fn act() -> impl Strategy<Value = Act> {
         (short(), any::<bool>()).prop_map(|(label, on)| Act::Label { label, on }),
         any::<(u64, u64)>().prop_map(|(conversation, until_ms)| Act::Snooze { conversation, until_ms }),
         any::<u64>().prop_map(|conversation| Act::Reopen { conversation }),
+        (any::<u64>(), 1..=5_u8, "[ -~]{0,32}").prop_map(|(conversation, score, comment)| Act::Rate {
+            conversation,
+            score,
+            comment
+        }),
     ]
+}
+
+fn attribute() -> impl Strategy<Value = Act> {
+    let short = || "[ -~]{1,32}";
+    (any::<bool>(), short(), proptest::option::of(short())).prop_map(|(visitor, name, value)| {
+        let whose = if visitor { Whose::Visitor } else { Whose::Conversation };
+        Act::Attribute { whose, name, value }
+    })
 }
 
 fn event() -> impl Strategy<Value = Event<'static>> {
     let kind = prop_oneof![
         (party(), text(), proptest::option::of(any::<u64>()), proptest::option::of(name()))
             .prop_map(|(from, text, reply_to, cid)| EventKind::Message { from, text, reply_to, cid }),
-        (party(), act(), proptest::option::of(name())).prop_map(|(from, act, cid)| EventKind::Act { from, act, cid }),
+        (party(), prop_oneof![act(), attribute()], proptest::option::of(name()))
+            .prop_map(|(from, act, cid)| EventKind::Act { from, act, cid }),
         Just(EventKind::Hidden),
+        Just(EventKind::Gone),
+        any::<u64>().prop_map(|upto| EventKind::Erased { upto }),
         any::<u64>().prop_map(|agent| EventKind::Assigned { agent: AgentId(agent) }),
         (party(), proptest::option::of(text())).prop_map(|(by, reason)| EventKind::Closed { by, reason }),
         party().prop_map(|by| EventKind::Queued { by }),

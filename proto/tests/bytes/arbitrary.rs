@@ -161,6 +161,8 @@ pub fn event() -> impl Strategy<Value = Event> {
             reason
         }),
         (party(), any::<u64>()).prop_map(|(by, conversation)| EventBody::Queued { by, conversation }),
+        Just(EventBody::Gone),
+        any::<u64>().prop_map(|upto| EventBody::Erased { upto }),
     ];
     (any::<(u64, u64)>(), body).prop_map(|((seq, ts_ms), body)| Event { seq, ts_ms, body })
 }

@@ -4,7 +4,7 @@ use super::arbitrary::{agent, party, session, site, text, word};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proto::act::Act;
+use proto::act::{Act, Whose};
 use proto::command::{Command, Mail};
 use proto::desk::*;
 use proto::ids::*;
@@ -45,6 +45,14 @@ pub fn command() -> impl Strategy<Value = Command> {
         ),
         (agent(), session(), any::<u64>()).prop_map(|(agent, session, seq)| Command::Dismiss { agent, session, seq }),
         (site(), option::of(any::<u64>())).prop_map(|(site, closed)| Command::Hours { site, closed }),
+        (session(), option::of(any::<u64>())).prop_map(|(session, until_ms)| Command::Block { session, until_ms }),
+        (session(), party(), (word(), any::<u64>(), word()))
+            .prop_map(|(session, from, (device, n, cid))| { Command::Bar { session, from, device, n, cid } }),
+        (session(), any::<u64>(), any::<bool>()).prop_map(|(session, upto, forget)| Command::Erase {
+            session,
+            upto,
+            forget
+        }),
     ]
 }
 
@@ -58,6 +66,15 @@ pub fn act() -> impl Strategy<Value = Act> {
         (word(), any::<bool>()).prop_map(|(label, on)| Act::Label { label, on }),
         any::<(u64, u64)>().prop_map(|(conversation, until_ms)| Act::Snooze { conversation, until_ms }),
         any::<u64>().prop_map(|conversation| Act::Reopen { conversation }),
+        (any::<u64>(), any::<u8>(), word()).prop_map(|(conversation, score, comment)| Act::Rate {
+            conversation,
+            score,
+            comment
+        }),
+        (any::<bool>(), word(), option::of(word())).prop_map(|(visitor, name, value)| {
+            let whose = if visitor { Whose::Visitor } else { Whose::Conversation };
+            Act::Attribute { whose, name, value }
+        }),
     ]
 }
 

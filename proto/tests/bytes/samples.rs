@@ -1,7 +1,7 @@
 //! One value per variant of every frozen type of this crate. New variants are added at the end of their list.
 
 use super::{cuts, shelf, webhooks};
-use proto::act::Act;
+use proto::act::{Act, Whose};
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
 use proto::desk::*;
@@ -110,6 +110,12 @@ fn chat_commands() -> Vec<(&'static str, Command)> {
         ("act", act_command()),
         ("dismiss", Command::Dismiss { agent: AGENT, session: SESSION, seq: 251 }),
         ("hours", Command::Hours { site: SITE, closed: Some(NOW_MS) }),
+        ("block", Command::Block { session: SESSION, until_ms: Some(NOW_MS) }),
+        ("bar", {
+            let (device, cid) = ("d1".into(), "c-1".into());
+            Command::Bar { session: SESSION, from: Party::Visitor, device, n: 9, cid }
+        }),
+        ("erase", Command::Erase { session: SESSION, upto: 251, forget: true }),
     ]
 }
 
@@ -161,6 +167,8 @@ pub fn acts() -> Vec<(&'static str, Act)> {
         ("label", Act::Label { label: "refund".into(), on: true }),
         ("snooze", Act::Snooze { conversation: 3, until_ms: NOW_MS }),
         ("reopen", Act::Reopen { conversation: 3 }),
+        ("rate", Act::Rate { conversation: 3, score: 4, comment: "quick".into() }),
+        ("attribute", Act::Attribute { whose: Whose::Visitor, name: "plan".into(), value: Some("pro".into()) }),
     ]
 }
 
@@ -209,6 +217,8 @@ pub fn bodies() -> Vec<(&'static str, EventBody)> {
         ("assigned", EventBody::Assigned { agent: AGENT, conversation: 2 }),
         ("closed", EventBody::Closed { by: Party::Agent(AGENT), conversation: 2, reason: "sold".into() }),
         ("queued", EventBody::Queued { by: Party::System, conversation: 2 }),
+        ("gone", EventBody::Gone),
+        ("erased", EventBody::Erased { upto: 7 }),
     ];
     bodies.extend(acts().into_iter().map(act));
     bodies
@@ -367,6 +377,7 @@ pub fn refusals() -> Vec<(&'static str, Refused)> {
         ("target invalid", Refused::TargetInvalid),
         ("too late", Refused::TooLate),
         ("act invalid", Refused::ActInvalid),
+        ("blocked", Refused::Blocked),
     ]
 }
 

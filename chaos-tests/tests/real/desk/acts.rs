@@ -24,6 +24,8 @@ fn kinds(events: &[Event<'_>]) -> Vec<&'static str> {
         EventKind::Closed { reason: None, .. } => "closed",
         EventKind::Closed { reason: Some(_), .. } => "closed because",
         EventKind::Queued { .. } => "queued",
+        EventKind::Gone => "gone",
+        EventKind::Erased { .. } => "erased",
         EventKind::Hidden => "hidden",
         EventKind::Act { act, .. } => proto::client::acts::kind(act),
     };

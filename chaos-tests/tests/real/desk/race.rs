@@ -74,7 +74,9 @@ async fn check(visitor: &Person, session: SessionId, agents: &[(AgentId, Person)
                     ensure!(is_open && known && holder.replace(*agent).is_none(), "given twice at {}", event.seq);
                 }
                 EventKind::Queued { .. } => anyhow::bail!("given back at {}", event.seq),
-                EventKind::Act { .. } | EventKind::Hidden => anyhow::bail!("an act at {}", event.seq),
+                EventKind::Act { .. } | EventKind::Gone | EventKind::Erased { .. } | EventKind::Hidden => {
+                    anyhow::bail!("an act at {}", event.seq)
+                }
                 EventKind::Closed { .. } => {
                     ensure!(holder.take().is_some(), "closed before anybody had it, at {}", event.seq);
                     is_open = false;

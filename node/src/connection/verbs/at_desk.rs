@@ -115,7 +115,11 @@ fn stays_in_part(body: &EventBody) -> bool {
     match body {
         EventBody::Message { .. } => true,
         EventBody::Act { act, .. } => !matches!(act, Act::Snooze { .. } | Act::Reopen { .. }),
-        EventBody::Assigned { .. } | EventBody::Closed { .. } | EventBody::Queued { .. } => false,
+        EventBody::Assigned { .. }
+        | EventBody::Closed { .. }
+        | EventBody::Queued { .. }
+        | EventBody::Gone
+        | EventBody::Erased { .. } => false,
     }
 }
 
