@@ -188,6 +188,10 @@ impl Shard {
             Command::Shelve { site, kind, name, text } => self.shelve(rows, site, kind, name, text)?,
             Command::Webhook { webhook, change } => self.webhook_change(rows, webhook, change)?,
             Command::Dismiss { agent, session, seq } => self.agent_dismisses(rows, agent, session, seq)?,
+            Command::Identify { session, site, visitor, token, proof, until_ms } => {
+                self.identify(rows, session, (site, visitor, token), proof, until_ms)?
+            }
+            Command::Logout { session, token } => self.logout(rows, session, token)?,
             Command::Block { session, until_ms } => self.block(rows, session, until_ms)?,
             Command::Erase { session, upto, forget } => self.erase(rows, session, upto, forget)?,
             #[cfg(feature = "next")]
@@ -224,6 +228,8 @@ impl Shard {
             }
             Command::OpenSession { session, .. }
             | Command::Block { session, .. }
+            | Command::Identify { session, .. }
+            | Command::Logout { session, .. }
             | Command::Cursor { session, .. }
             | Command::Close { session, .. }
             | Command::Reassign { session, .. }

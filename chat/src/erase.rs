@@ -47,6 +47,7 @@ impl Shard {
             session.labels.clear();
             session.attributes.clear();
             session.rating = None;
+            session.proofs.clear();
         }
         session.erased = last;
         if !goes.is_empty() {

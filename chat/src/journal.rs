@@ -32,6 +32,7 @@ pub(crate) enum Note {
     Shelf = 22,
     Block = 23,
     Erase = 24,
+    Proof = 25,
     #[cfg(feature = "next")]
     Tally = 240,
 }

@@ -18,6 +18,7 @@ mod find;
 #[doc(hidden)]
 pub mod fuzzing;
 mod history;
+mod identity;
 mod journal;
 mod keys;
 pub mod limits;

@@ -87,6 +87,8 @@ pub enum Refusal {
     ActInvalid,
     /// Nothing is taken from this visitor, or not this.
     Blocked,
+    /// The proof of who the visitor is was used before.
+    ProofUsed,
     /// The named part of the rules is empty, too long, unordered, or out of range.
     RulesInvalid(&'static str),
 }
@@ -116,6 +118,7 @@ impl Refusal {
             Refusal::TooLate => (19, 0),
             Refusal::ActInvalid => (20, 0),
             Refusal::Blocked => (21, 0),
+            Refusal::ProofUsed => (22, 0),
         }
     }
 }

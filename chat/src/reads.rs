@@ -34,6 +34,8 @@ pub struct SessionView {
     pub blocked_ms: Option<u64>,
     /// Events up to here are gone, but for their places.
     pub erased: u64,
+    /// The visitor proved who they are.
+    pub is_identified: bool,
     /// What is known of the visitor.
     pub facts: Vec<(String, String)>,
     /// Conversations so far; the number of the last one.
@@ -164,6 +166,7 @@ impl Shard {
             rating: session.rating.map(|rating| (rating.conversation, rating.score)),
             blocked_ms: session.blocked_ms,
             erased: session.erased,
+            is_identified: !session.proofs.is_empty(),
             facts: session.about.facts.clone(),
             conversations: session.conversations,
             last_agent: session.last_agent,

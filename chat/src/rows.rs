@@ -104,6 +104,18 @@ pub(crate) struct SessionRow {
     pub blocked_ms: Option<u64>,
     /// Events up to here are gone, but for their places.
     pub erased: u64,
+    /// Proofs of who the visitor is, oldest first.
+    pub proofs: Vec<ProofRow>,
+}
+
+/// A proof that opened a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct ProofRow {
+    pub proof: TokenHash,
+    /// When it did first, milliseconds since 1970.
+    pub used_ms: u64,
+    /// It is good no longer than that.
+    pub until_ms: u64,
 }
 
 /// What somebody said of a visitor or a conversation.

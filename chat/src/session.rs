@@ -9,7 +9,7 @@ use crate::keys;
 use crate::limits::{FACT_BYTES_MAX, FACT_NAME_BYTES_MAX, FACTS_MAX, REASON_BYTES_MAX, TOKENS_MAX};
 use crate::log::Log;
 use crate::outcome::{ApplyError, Effect, Refusal, Reply};
-use crate::rows::{self, AttributeRow, Changes, CursorRow, OpenRow, RatingRow, Rows, SessionRow};
+use crate::rows::{self, AttributeRow, Changes, CursorRow, OpenRow, ProofRow, RatingRow, Rows, SessionRow};
 use proto::act::Whose;
 use proto::command::{EventBody, Mail, Party, TokenHash};
 use proto::desk::{About, Ask};
@@ -42,6 +42,8 @@ pub(crate) struct Session {
     pub blocked_ms: Option<u64>,
     /// Events up to here are gone, but for their places.
     pub erased: u64,
+    /// Proofs of who the visitor is, oldest first.
+    pub proofs: Vec<ProofRow>,
     #[cfg(feature = "next")]
     pub tally: u64,
 }
@@ -54,7 +56,14 @@ impl Weight for Session {
         let tokens = self.tokens.capacity() * size_of::<TokenHash>();
         let labels: usize = self.labels.iter().map(|label| 24 + label.len()).sum();
         let attributes: usize = self.attributes.iter().map(|row| 56 + row.name.len() + row.value.len()).sum();
-        size_of::<Session>() + tokens + about + labels + attributes + self.log.bytes() + self.devices.bytes()
+        size_of::<Session>()
+            + tokens
+            + about
+            + labels
+            + attributes
+            + self.proofs.capacity() * size_of::<ProofRow>()
+            + self.log.bytes()
+            + self.devices.bytes()
     }
 }
 
@@ -110,6 +119,7 @@ impl Session {
             rating: None,
             blocked_ms: None,
             erased: 0,
+            proofs: Vec::new(),
             #[cfg(feature = "next")]
             tally: 0,
         }
@@ -159,6 +169,7 @@ impl Session {
             rating: row.rating,
             blocked_ms: row.blocked_ms,
             erased: row.erased,
+            proofs: row.proofs,
             #[cfg(feature = "next")]
             tally: 0,
         })
@@ -187,6 +198,7 @@ impl Session {
             rating: self.rating,
             blocked_ms: self.blocked_ms,
             erased: self.erased,
+            proofs: self.proofs.clone(),
         };
         #[cfg(feature = "next")]
         if self.tally > 0 {

@@ -4,8 +4,9 @@
 mod golden;
 
 use crate::meta::{
-    AgentRow, ApiKeyRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow,
-    ReplicaRowV1, SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow, WebhookRow, WebhookSecretRow,
+    AgentRow, ApiKeyRow, ApiTokenRow, AuthorityRow, ClusterRow, IdentityKeysRow, LineageRow, NodeRow, NodeRowV1,
+    OnceRow, ReplicaRow, ReplicaRowV1, SettingRow, SiteConfigRow, SiteRow, TokenRow, TrustRow, VersionsRow, WebhookRow,
+    WebhookSecretRow,
 };
 use crate::node::Identity;
 use crate::raft::types::{Data, Entry, TypeConfig, from_log, log_id, membership, to_log, vote};
@@ -18,7 +19,7 @@ use openraft::raft::AppendEntriesRequest;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proto::codec::{CodecError, Frozen, decode, encode};
-use proto::command::{AgentRole, Batch, Command, NodeAddress, NodeState, OnceAnswer, Role, SecretBytes};
+use proto::command::{AgentRole, Batch, Command, IdentityMode, NodeAddress, NodeState, OnceAnswer, Role, SecretBytes};
 use proto::ids::{NodeId, ReplicaId, ShardId, SiteId};
 use proto::peer::{LogPoint, MembershipRow, VoteRow};
 use proto::version::Versions;
@@ -88,6 +89,10 @@ fn rows_of_meta_are_stored_as_their_golden_bytes() {
         expires_ms: None,
     };
     is_golden("api-key-row", vec![("key", key)]);
+    let config = SiteConfigRow { retention_days: 30, identity: IdentityMode::Required };
+    is_golden("site-config-row", vec![("config", config)]);
+    let keys = IdentityKeysRow { keys: vec![("k1".into(), SecretBytes(vec![7; 3]))] };
+    is_golden("identity-keys-row", vec![("keys", keys)]);
     is_golden("webhook-row", vec![("webhook", WebhookRow { site: SiteId(1), name: "crm".into(), rules })]);
     let secret = WebhookSecretRow { secret: SecretBytes(vec![7; 3]), before: None };
     let rotated = WebhookSecretRow { before: Some((SecretBytes(vec![6; 3]), 1_763_700_000_000)), ..secret.clone() };

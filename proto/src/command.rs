@@ -8,7 +8,9 @@ use crate::shelf::ItemKind;
 use crate::webhook::WebhookChange;
 use bincode::{Decode, Encode};
 
-pub use crate::meta::{AgentRole, MetaBatch, MetaCommand, NodeAddress, NodeState, OnceAnswer, OnceState, Role};
+pub use crate::meta::{
+    AgentRole, IdentityMode, MetaBatch, MetaCommand, NodeAddress, NodeState, OnceAnswer, OnceState, Role, SiteChange,
+};
 
 /// SHA-256 of a token; tokens themselves are never stored.
 pub type TokenHash = [u8; 32];
@@ -110,6 +112,11 @@ pub enum Command {
     /// What happened up to `upto` is gone, but for its places. `forget`: with all that is known of the visitor; refused while a
     /// conversation is open. Idempotent.
     Erase { session: SessionId, upto: u64, forget: bool },
+    /// As `OpenSession`, of a visitor who proved who they are: the proof opens it once, and again only for a moment or with the same
+    /// token. `until_ms`: the proof is good no longer than that, milliseconds since 1970.
+    Identify { session: SessionId, site: SiteId, visitor: VisitorId, token: TokenHash, proof: TokenHash, until_ms: u64 },
+    /// The visitor's token is good no longer. Idempotent.
+    Logout { session: SessionId, token: TokenHash },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -245,7 +252,9 @@ impl Command {
             | Command::Release { session, .. }
             | Command::Block { session, .. }
             | Command::Bar { session, .. }
-            | Command::Erase { session, .. } => Some(Target::Session(*session)),
+            | Command::Erase { session, .. }
+            | Command::Identify { session, .. }
+            | Command::Logout { session, .. } => Some(Target::Session(*session)),
             Command::AgentLogin { agent, .. }
             | Command::AgentPresence { agent, .. }
             | Command::AgentState { agent, .. }

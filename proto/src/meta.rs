@@ -102,6 +102,29 @@ pub enum MetaCommand {
     CreateApiKey { key: TokenHash, site: SiteId, name: String, scopes: Vec<String>, expires_ms: Option<u64> },
     /// The key of that name is good no longer. Idempotent.
     RevokeApiKey { site: SiteId, name: String },
+    /// Changes what holds for a whole site.
+    ConfigureSite { site: SiteId, change: SiteChange },
+}
+
+/// What changes at a site.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum SiteChange {
+    /// What happened in closed conversations is erased after so many days; 0: never.
+    Retention { days: u32 },
+    /// How visitors say who they are.
+    Identity { mode: IdentityMode },
+    /// A key with which the site signs who its visitors are; without a secret it is good no longer. There are two at most.
+    IdentityKey { name: String, secret: Option<SecretBytes> },
+}
+
+/// How visitors say who they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub enum IdentityMode {
+    /// They do not, or prove it.
+    #[default]
+    Optional,
+    /// Nothing is taken from those who do not prove it.
+    Required,
 }
 
 /// What an agent of a site may do; each may do what the ones before may.

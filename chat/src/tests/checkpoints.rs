@@ -88,6 +88,11 @@ fn ending() -> impl Strategy<Value = Command> {
     prop_oneof![
         2 => (session(), 0..90_u64, any::<bool>())
             .prop_map(|(session, upto, forget)| Command::Erase { session, upto, forget }),
+        2 => (session(), 0..6_u8, 0..9_u8, 0..40_000_u64).prop_map(|(session, token, proof, until_ms)| {
+            let visitor = VisitorId(session.0);
+            Command::Identify { session, site: SITE, visitor, token: [token; 32], proof: [proof; 32], until_ms }
+        }),
+        1 => (session(), 0..6_u8).prop_map(|(session, token)| Command::Logout { session, token: [token; 32] }),
         1 => (session(), prop::option::of(1_000..40_000_u64))
             .prop_map(|(session, until_ms)| Command::Block { session, until_ms }),
     ]

@@ -1,12 +1,12 @@
 //! Owns the tests of what goes for good, of who is not heard, and of what is said of visitors and conversations. Does not test nodes.
 
 use super::world::*;
-use crate::limits::{ATTRIBUTES_MAX, COMMENT_BYTES_MAX, ERASE_EVENTS_MAX};
+use crate::limits::{ATTRIBUTES_MAX, COMMENT_BYTES_MAX, ERASE_EVENTS_MAX, PROOF_AGAIN_MS};
 use crate::{HistoryRange, Refusal, Reply, SessionView};
 use proto::act::{Act, Whose};
 use proto::command::{Command, EventBody, Mail, Party};
 use proto::desk::About;
-use proto::ids::AgentId;
+use proto::ids::{AgentId, VisitorId};
 
 const ADA: Party = Party::Agent(AgentId(4));
 
@@ -210,4 +210,32 @@ fn a_long_session_is_erased_in_bounded_steps_and_only_what_is_old() {
     let upto = erasable(&world, later).unwrap();
     world.apply(erase(upto, false));
     assert_eq!(erasable(&world, later * 2), None);
+}
+
+#[test]
+fn a_proof_opens_a_session_once_and_again_only_while_its_answer_may_be_lost() {
+    let mut world = World::alone();
+    let identify = |token: u8, proof: u8, until_ms| {
+        let (token, proof) = ([token; 32], [proof; 32]);
+        Command::Identify { session: session(1), site: SITE, visitor: VisitorId(1), token, proof, until_ms }
+    };
+    let is_open = |reply: Reply| matches!(reply, Reply::Opened { .. } | Reply::Done);
+    assert!(is_open(world.reply(identify(1, 1, 900_000))));
+    assert!(is_open(world.reply(identify(2, 1, 900_000))), "the first answer was lost");
+    world.chill();
+    world.now_ms += PROOF_AGAIN_MS + 1;
+    assert_eq!(world.reply(identify(3, 1, 900_000)), Reply::Rejected(Refusal::ProofUsed));
+    assert!(is_open(world.reply(identify(2, 1, 900_000))), "the same command again");
+    assert!(is_open(world.reply(identify(4, 2, 900_000))));
+    assert_eq!(view(&world).tokens, [[1; 32], [2; 32], [4; 32]]);
+    assert!(view(&world).is_identified);
+    world.apply(Command::Logout { session: session(1), token: [2; 32] });
+    world.apply(Command::Logout { session: session(1), token: [2; 32] });
+    assert_eq!(view(&world).tokens, [[1; 32], [4; 32]]);
+    // As many as there may be, of which one is over.
+    for proof in 3..40 {
+        world.apply(identify(4, proof, u64::MAX));
+    }
+    world.now_ms = 900_001;
+    assert_eq!(world.reply(identify(9, 39, u64::MAX)), Reply::Rejected(Refusal::ProofUsed));
 }

@@ -59,6 +59,7 @@ fn session_row() -> SessionRow {
         rating: Some(RatingRow { conversation: 2, score: 4 }),
         blocked_ms: Some(1_763_700_000_000),
         erased: 251,
+        proofs: vec![ProofRow { proof: [3; 32], used_ms: 1_763_700_000_000, until_ms: 1_763_700_600_000 }],
     }
 }
 
@@ -278,7 +279,7 @@ proptest! {
             site: SiteId(site), visitor: VisitorId(visitor), tokens, head, block_first: head / 2, conversations, open,
             last_agent, closed_ms: head / 3, visitor_cursor, agent_cursor, devices, about: About::default(), labels: vec!["l".into(); devices as usize % 3], last_part: head,
             attributes: vec![AttributeRow { whose: Whose::Conversation, name: "n".into(), value: "v".into() }; devices as usize % 2],
-            rating: (head % 2 == 0).then_some(RatingRow { conversation: head, score: 5 }), blocked_ms: Some(head), erased: head,
+            rating: (head % 2 == 0).then_some(RatingRow { conversation: head, score: 5 }), blocked_ms: Some(head), erased: head, proofs: Vec::new(),
         });
     }
 

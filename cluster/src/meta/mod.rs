@@ -6,6 +6,7 @@ mod api_keys;
 mod machine;
 mod plan;
 mod rows;
+mod site_config;
 mod start_over;
 mod state;
 mod stored;
@@ -17,8 +18,9 @@ pub use access::ONCE_BODY_BYTES_MAX;
 pub use machine::MetaMachine;
 pub use plan::{GroupPlan, missing_replicas, next_move, preferred_leaders, replicas_on};
 pub use rows::{
-    AgentRow, ApiKeyRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, NodeRowV1, OnceRow, ReplicaRow,
-    ReplicaRowV1, SettingRow, SiteRow, TokenRow, TrustRow, VersionsRow, WebhookRow, WebhookSecretRow,
+    AgentRow, ApiKeyRow, ApiTokenRow, AuthorityRow, ClusterRow, IdentityKeysRow, LineageRow, NodeRow, NodeRowV1,
+    OnceRow, ReplicaRow, ReplicaRowV1, SettingRow, SiteConfigRow, SiteRow, TokenRow, TrustRow, VersionsRow, WebhookRow,
+    WebhookSecretRow,
 };
 pub use start_over::Fresh;
 pub use state::{MetaState, SECRET_KINDS};

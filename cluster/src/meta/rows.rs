@@ -4,7 +4,7 @@ use crate::config::SHARDS_MAX;
 use crate::raft::Halt;
 use crate::tls::Authority;
 use bincode::{Decode, Encode};
-use proto::command::{AgentRole, NodeAddress, NodeState, OnceAnswer, Role, SecretBytes, TokenHash};
+use proto::command::{AgentRole, IdentityMode, NodeAddress, NodeState, OnceAnswer, Role, SecretBytes, TokenHash};
 use proto::ids::{NodeId, ShardId, SiteId};
 use proto::version::Versions;
 use proto::webhook::WebhookRules;
@@ -197,6 +197,20 @@ pub struct ApiKeyRow {
     pub expires_ms: Option<u64>,
 }
 
+/// What holds for a whole site.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub struct SiteConfigRow {
+    /// What happened in closed conversations is erased after so many days; 0: never.
+    pub retention_days: u32,
+    pub identity: IdentityMode,
+}
+
+/// The keys with which a site signs who its visitors are, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct IdentityKeysRow {
+    pub keys: Vec<(String, SecretBytes)>,
+}
+
 /// Where events of a site go.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct WebhookRow {
@@ -242,5 +256,7 @@ proto::frozen!(
     OnceRow = 102,
     WebhookRow = 104,
     WebhookSecretRow = 105,
-    ApiKeyRow = 106
+    ApiKeyRow = 106,
+    SiteConfigRow = 107,
+    IdentityKeysRow = 108
 );

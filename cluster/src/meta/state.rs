@@ -2,8 +2,8 @@
 
 use super::plan::{GroupPlan, REPLICATION};
 use super::rows::{
-    AgentRow, ApiKeyRow, ApiTokenRow, AuthorityRow, ClusterRow, LineageRow, NodeRow, OnceRow, ReplicaRow, SettingRow,
-    SiteRow, TokenRow, TrustRow, WebhookRow, WebhookSecretRow,
+    AgentRow, ApiKeyRow, ApiTokenRow, AuthorityRow, ClusterRow, IdentityKeysRow, LineageRow, NodeRow, OnceRow,
+    ReplicaRow, SettingRow, SiteConfigRow, SiteRow, TokenRow, TrustRow, WebhookRow, WebhookSecretRow,
 };
 use super::stored::{agent_key, node_key, replica_key, site_key, token_key};
 use crate::config::SHARDS_MAX;
@@ -28,7 +28,7 @@ const FIRST_SITE: &str = "demo";
 
 /// Kinds of rows, the first byte of their keys, that hold secrets in plain form. No backup has them: a cluster that is restored
 /// makes its own, and the copy of a cluster does not speak in its name.
-pub const SECRET_KINDS: &[u8] = b"KX";
+pub const SECRET_KINDS: &[u8] = b"KXI";
 
 /// The whole state; small enough to stay in memory.
 #[derive(Debug, Default, Clone)]
@@ -38,6 +38,9 @@ pub struct MetaState {
     pub replicas: BTreeMap<ReplicaId, ReplicaRow>,
     pub tokens: BTreeMap<TokenHash, TokenRow>,
     pub sites: BTreeMap<SiteId, SiteRow>,
+    /// Of sites that changed something.
+    pub site_configs: BTreeMap<SiteId, SiteConfigRow>,
+    pub identity_keys: BTreeMap<SiteId, IdentityKeysRow>,
     pub agents: BTreeMap<AgentId, AgentRow>,
     pub api_tokens: BTreeMap<TokenHash, ApiTokenRow>,
     pub api_keys: BTreeMap<TokenHash, ApiKeyRow>,
@@ -109,6 +112,7 @@ impl MetaState {
                 self.create_api_key(key, ApiKeyRow { site, name, scopes, created_ms: now_ms, expires_ms })
             }
             MetaCommand::RevokeApiKey { site, name } => self.revoke_api_key(site, &name),
+            MetaCommand::ConfigureSite { site, change } => self.configure_site(site, change),
         }
     }
 

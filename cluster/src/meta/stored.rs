@@ -52,6 +52,8 @@ impl MetaState {
             b'P' => put(self.api_tokens.get::<TokenHash>(id.try_into().ok()?)),
             b'G' => put(self.settings.get(std::str::from_utf8(id).ok()?)),
             b'O' => put(self.once.get::<TokenHash>(id.try_into().ok()?)),
+            b'F' => put(self.site_configs.get(&SiteId(number(id)?))),
+            b'I' => put(self.identity_keys.get(&SiteId(number(id)?))),
             b'Y' => put(self.api_keys.get::<TokenHash>(id.try_into().ok()?)),
             b'W' => put(self.webhooks.get(&WebhookId(u64::from_be_bytes(id.try_into().ok()?)))),
             b'X' => put(self.webhook_secrets.get(&WebhookId(u64::from_be_bytes(id.try_into().ok()?)))),
@@ -75,7 +77,10 @@ impl MetaState {
         let webhooks = self.webhooks.keys().map(|id| key(b'W', &id.0.to_be_bytes()));
         let secrets = self.webhook_secrets.keys().map(|id| key(b'X', &id.0.to_be_bytes()));
         let api_keys = self.api_keys.keys().map(|hash| key(b'Y', hash));
-        let tokens = tokens.chain(api_keys);
+        let of_site = |kind, id: &SiteId| key(kind, &id.0.to_be_bytes());
+        let configs = self.site_configs.keys().map(|id| of_site(b'F', id));
+        let identity = self.identity_keys.keys().map(|id| of_site(b'I', id));
+        let tokens = tokens.chain(api_keys).chain(configs).chain(identity);
         let of_admin = tokens.chain(settings).chain(once).chain(webhooks).chain(secrets);
         let accounts = accounts.chain(trust).chain(versions).chain(authorities).chain(of_admin);
         let keys = one.chain(nodes).chain(replicas).chain(self.tokens.keys().map(token_key)).chain(accounts);
@@ -117,6 +122,8 @@ impl MetaState {
                 self.settings.insert(name.to_owned(), get(value)?);
             }
             b'O' => drop(self.once.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
+            b'F' => drop(self.site_configs.insert(SiteId(number(id)?), get(value)?)),
+            b'I' => drop(self.identity_keys.insert(SiteId(number(id)?), get(value)?)),
             b'Y' => drop(self.api_keys.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
             b'W' | b'X' => {
                 let id = WebhookId(u64::from_be_bytes(id.try_into().map_err(|_| unknown())?));

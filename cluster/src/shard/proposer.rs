@@ -216,6 +216,7 @@ fn refused(refusal: chat::Refusal) -> Refused {
         R::TooLate => Refused::TooLate,
         R::ActInvalid => Refused::ActInvalid,
         R::Blocked => Refused::Blocked,
+        R::ProofUsed => Refused::BadToken,
     }
 }
 

@@ -115,6 +115,11 @@ fn chat_commands() -> Vec<(&'static str, Command)> {
             let (device, cid) = ("d1".into(), "c-1".into());
             Command::Bar { session: SESSION, from: Party::Visitor, device, n: 9, cid }
         }),
+        ("identify", {
+            let (visitor, proof) = (VisitorId(u128::MAX - 1), HASH);
+            Command::Identify { session: SESSION, site: SITE, visitor, token: HASH, proof, until_ms: NOW_MS }
+        }),
+        ("logout", Command::Logout { session: SESSION, token: HASH }),
         ("erase", Command::Erase { session: SESSION, upto: 251, forget: true }),
     ]
 }

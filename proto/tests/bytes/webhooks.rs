@@ -44,8 +44,13 @@ pub fn meta_commands() -> Vec<(&'static str, MetaCommand)> {
         ("set webhook secret", MetaCommand::SetWebhookSecret { webhook: HOOK, secret, before_until_ms: NOW_MS }),
         ("remove webhook", MetaCommand::RemoveWebhook { webhook: HOOK }),
         ("create api key", create_api_key()),
+        ("retention", configure(SiteChange::Retention { days: 30 })),
         ("revoke api key", MetaCommand::RevokeApiKey { site: SITE, name: "crm".into() }),
     ]
+}
+
+fn configure(change: SiteChange) -> MetaCommand {
+    MetaCommand::ConfigureSite { site: SITE, change }
 }
 
 fn create_api_key() -> MetaCommand {
@@ -108,6 +113,17 @@ pub fn command() -> impl Strategy<Value = Command> {
     (hook(), change).prop_map(|(webhook, change)| Command::Webhook { webhook, change })
 }
 
+fn site_change() -> impl Strategy<Value = SiteChange> {
+    let mode =
+        any::<bool>().prop_map(|required| if required { IdentityMode::Required } else { IdentityMode::Optional });
+    prop_oneof![
+        any::<u32>().prop_map(|days| SiteChange::Retention { days }),
+        mode.prop_map(|mode| SiteChange::Identity { mode }),
+        (word(), option::of(bytes()))
+            .prop_map(|(name, secret)| SiteChange::IdentityKey { name, secret: secret.map(SecretBytes) }),
+    ]
+}
+
 pub fn meta_command() -> impl Strategy<Value = MetaCommand> {
     let rules = (text(), vec(word(), 0..4), any::<(u32, bool)>())
         .prop_map(|(url, kinds, (give_up_s, on))| WebhookRules { url, kinds, give_up_s, on });
@@ -123,6 +139,7 @@ pub fn meta_command() -> impl Strategy<Value = MetaCommand> {
             |(key, site, name, scopes, expires_ms)| MetaCommand::CreateApiKey { key, site, name, scopes, expires_ms }
         ),
         (site(), word()).prop_map(|(site, name)| MetaCommand::RevokeApiKey { site, name }),
+        (site(), site_change()).prop_map(|(site, change)| MetaCommand::ConfigureSite { site, change }),
     ]
 }
 
