@@ -18,7 +18,7 @@ use proto::ids::{AgentId, Epoch, NodeId, SessionId, ShardId};
 use proto::peer::{Push, Pushes, ShardCall};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 /// Implements the cluster's hooks over this node's actors and sockets.
@@ -42,6 +42,7 @@ impl NodeHooks {
         runtime: Handle,
         allow_drills: bool,
         allowed: Arc<Allowed>,
+        day: Duration,
     ) -> Arc<NodeHooks> {
         let subscribers = Arc::new(Subscribers::default());
         let sessions = Sessions::start(subscribers.clone(), node.clone(), &runtime);
@@ -49,6 +50,7 @@ impl NodeHooks {
         let missed = Missed::start(node.clone(), &hub);
         hub.watch_places();
         hub.spawn(crate::hours::watch(Arc::downgrade(&hub)));
+        hub.spawn(crate::retention::watch(Arc::downgrade(&hub), day));
         hub.spawn(crate::webhooks::watch(Arc::downgrade(&hub), allowed));
         Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, missed, runtime, allow_drills })
     }

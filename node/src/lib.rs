@@ -21,8 +21,10 @@ pub mod gateway;
 pub mod health;
 pub mod hooks;
 mod hours;
+mod identity;
 pub mod metrics;
 pub mod push;
+mod retention;
 pub mod run;
 pub mod session;
 #[cfg(feature = "sim")]

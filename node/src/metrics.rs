@@ -70,6 +70,7 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         Unit::Count,
         "Events that were not kept for as long as a webhook was behind",
     ),
+    (Counter, "chat_retention_erased_total", Unit::Count, "Times that what was too old was erased from a session"),
     (Gauge, "chat_cluster_shards_count", Unit::Count, "Shards of the cluster, with the meta group"),
     (
         Gauge,

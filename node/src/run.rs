@@ -154,10 +154,11 @@ fn start_cluster(
     };
     peers.set_nonblocking(true)?;
     let (hub, runtime, allow_drills) = (hub.clone(), handle.clone(), config.allow_drills);
+    let day = Duration::from_secs(config.retention_day_s);
     let allowed = allowed.clone();
     let started = handle.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(peers)?;
-        let make_hooks = move |weak| NodeHooks::new(weak, hub, runtime, allow_drills, allowed) as Arc<_>;
+        let make_hooks = move |weak| NodeHooks::new(weak, hub, runtime, allow_drills, allowed, day) as Arc<_>;
         let password = move || auth::hash_password(founding.expose()).map_err(|error| error.to_string());
         anyhow::Ok(ClusterNode::start(node_config, None, listener.into(), make_hooks, password).await?)
     });

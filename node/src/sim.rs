@@ -90,8 +90,10 @@ impl SimNode {
     pub async fn start(config: NodeConfig, storage: Storage, peers: Listener) -> anyhow::Result<Arc<SimNode>> {
         let hub = Hub::new(Handle::current());
         let for_hooks = hub.clone();
-        let make_hooks =
-            move |weak| NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default()) as Arc<_>;
+        let make_hooks = move |weak| {
+            NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default(), crate::retention::DAY)
+                as Arc<_>
+        };
         let no_password = || Ok(NO_PASSWORD.to_owned());
         let cluster = ClusterNode::start(config, Some(storage), peers, make_hooks, no_password).await?;
         hub.attach(&cluster);

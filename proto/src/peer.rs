@@ -291,6 +291,8 @@ pub struct SessionState {
     /// (received, read) of the visitor and of the agents.
     pub visitor_cursor: (u64, u64),
     pub agent_cursor: (u64, u64),
+    /// The visitor proved who they are.
+    pub is_identified: bool,
     /// The first events that the caller has not seen, oldest first; more follow through `History`.
     pub events: Vec<Event>,
 }

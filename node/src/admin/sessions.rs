@@ -11,11 +11,12 @@ use actix_web::web::{Data, Json, Path, Query};
 use chat::SessionBrief;
 use cluster::node::ClusterNode;
 use cluster::shard::Shard;
+use proto::act::Whose;
 use proto::command::{Command, Party, Target};
 use proto::ids::{AgentId, NodeId, SessionId, ShardId, SiteId, VisitorId};
 use proto::peer::{Refused, ShardCall, ShardReply};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use utoipa::{IntoParams, ToSchema};
 
@@ -209,6 +210,36 @@ pub struct FactView {
     pub value: String,
 }
 
+/// Attributes by name; their values as text.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct AttributesView {
+    pub visitor: BTreeMap<String, String>,
+    /// Of the open conversation, or of the last one.
+    pub conversation: BTreeMap<String, String>,
+}
+
+impl AttributesView {
+    fn of(attributes: Vec<(Whose, String, String)>) -> AttributesView {
+        let mut view = AttributesView::default();
+        for (whose, name, value) in attributes {
+            match whose {
+                Whose::Visitor => view.visitor.insert(name, value),
+                Whose::Conversation => view.conversation.insert(name, value),
+            };
+        }
+        view
+    }
+}
+
+/// How good a visitor found a conversation.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+pub struct RatingView {
+    /// Counted within the session.
+    pub conversation: u64,
+    /// 1 to 5, 5 is best.
+    pub score: u8,
+}
+
 /// One session as its leader knows it.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct SessionView {
@@ -241,6 +272,15 @@ pub struct SessionView {
     pub snoozed_until_ms: Option<u64>,
     /// Of the open conversation, or of the last one.
     pub labels: Vec<String>,
+    pub attributes: AttributesView,
+    /// What the visitor said last of how it was.
+    pub rating: Option<RatingView>,
+    /// Nothing is taken from the visitor until then, milliseconds since 1970.
+    pub blocked_until_ms: Option<u64>,
+    /// The visitor proved who they are.
+    pub identified: bool,
+    /// Everything up to this seq is erased.
+    pub erased: u64,
     /// What is known of the visitor.
     pub facts: Vec<FactView>,
     pub visitor_cursor: CursorView,
@@ -280,6 +320,11 @@ pub async fn inspect(local: &Local, node: &Arc<ClusterNode>, session: SessionId)
         part: view.open.map_or(0, |open| open.part),
         snoozed_until_ms: view.open.and_then(|open| open.snoozed).map(|(_, until_ms)| until_ms),
         labels: view.labels,
+        attributes: AttributesView::of(view.attributes),
+        rating: view.rating.map(|(conversation, score)| RatingView { conversation, score }),
+        blocked_until_ms: view.blocked_ms,
+        identified: view.is_identified,
+        erased: view.erased,
         facts: view.facts.into_iter().map(|(name, value)| FactView { name, value }).collect(),
         visitor_cursor: cursor(view.visitor_cursor),
         agent_cursor: cursor(view.agent_cursor),

@@ -15,12 +15,14 @@ pub enum Scope {
     WritePeople,
     ReadWebhooks,
     WriteWebhooks,
+    /// Erases what is known of visitors.
+    ErasePeople,
     /// No key has it.
     Nothing,
 }
 
 /// Every scope that a key may have, by its name.
-pub const SCOPES: [(Scope, &str); 9] = [
+pub const SCOPES: [(Scope, &str); 10] = [
     (Scope::ReadConversations, "conversations:read"),
     (Scope::WriteConversations, "conversations:write"),
     (Scope::ReadDesk, "desk:read"),
@@ -30,6 +32,7 @@ pub const SCOPES: [(Scope, &str); 9] = [
     (Scope::WritePeople, "people:write"),
     (Scope::ReadWebhooks, "webhooks:read"),
     (Scope::WriteWebhooks, "webhooks:write"),
+    (Scope::ErasePeople, "visitors:erase"),
 ];
 
 impl Scope {

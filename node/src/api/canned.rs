@@ -203,7 +203,8 @@ pub fn fill(app: &App, caller: &Caller, view: &SessionView, text: &str) -> Resul
         "agent.name" => agent.clone(),
         _ => {
             let fact = name.strip_prefix("visitor.")?;
-            view.facts.iter().find(|known| known.name == fact).map(|known| known.value.clone())
+            let known = view.facts.iter().find(|known| known.name == fact).map(|known| known.value.clone());
+            view.attributes.visitor.get(fact).cloned().or(known)
         }
     };
     Ok(variables::fill(text, value))

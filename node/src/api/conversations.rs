@@ -4,7 +4,8 @@
 use crate::admin::accounts::{id_of, limit};
 use crate::admin::problem::Problem;
 use crate::admin::sessions::{
-    CursorView, FactView, SessionState, SessionView, SessionsAsk, call_shard, closed, found_in, known, of,
+    AttributesView, CursorView, FactView, RatingView, SessionState, SessionView, SessionsAsk, call_shard, closed,
+    found_in, known, of,
 };
 use crate::admin::{Answer, Tenant};
 use crate::connection::client_event;
@@ -78,6 +79,16 @@ pub struct Conversation {
     /// The last seq.
     pub head: u64,
     pub labels: Vec<String>,
+    /// What people and systems said of the visitor and of the conversation, by name; as text.
+    pub attributes: AttributesView,
+    /// What the visitor said last of how it was.
+    pub rating: Option<RatingView>,
+    /// Nothing is taken from the visitor until then, milliseconds since 1970.
+    pub blocked_until_ms: Option<u64>,
+    /// The visitor proved who they are.
+    pub identified: bool,
+    /// Everything up to this seq is erased.
+    pub erased: u64,
     /// What is known of the visitor.
     pub facts: Vec<FactView>,
     /// It is laid aside until then, milliseconds since 1970.
@@ -97,6 +108,11 @@ impl Conversation {
             last_agent: view.last_agent,
             head: view.head,
             labels: view.labels,
+            attributes: view.attributes,
+            rating: view.rating,
+            blocked_until_ms: view.blocked_until_ms,
+            identified: view.identified,
+            erased: view.erased,
             facts: view.facts,
             snoozed_until_ms: view.snoozed_until_ms,
             visitor_cursor: view.visitor_cursor,

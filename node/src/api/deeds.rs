@@ -13,7 +13,7 @@ use crate::run::App;
 use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path, ReqData};
 use proto::act::Act;
-use proto::command::{AgentRole, Command, Party, Target, TokenHash};
+use proto::command::{AgentRole, Command, Party, Target};
 use proto::ids::{AgentId, TeamId};
 use proto::peer::{ShardCall, ShardReply};
 use serde::{Deserialize, Serialize};
@@ -120,12 +120,13 @@ pub enum What {
 }
 
 impl What {
-    /// The same for the same, whatever build makes it.
-    fn fingerprint(&self) -> TokenHash {
-        match self {
+    /// A name of its own for each thing to say, the same whatever build makes it.
+    pub fn name(&self) -> String {
+        let hash = match self {
             What::Text { text, reply_to } => auth::hash_token(&format!("{}\n{text}", reply_to.unwrap_or(0))),
             What::Act(act) => auth::hash_token(&hex(&proto::codec::encode_bare(act))),
-        }
+        };
+        hex(&hash)
     }
 }
 
@@ -297,7 +298,7 @@ pub async fn send(
     let what = body.into_inner().what()?;
     let mut deeds = Deeds::begin(&app, &caller, &path.session, &request).await?;
     // Under one key another text is another message.
-    let part = format!("say {}", hex(&what.fingerprint()));
+    let part = format!("say {}", what.name());
     Ok(Json(deeds.say(&part, what).await?))
 }
 

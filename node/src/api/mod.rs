@@ -6,6 +6,7 @@ mod access;
 mod guard;
 
 /// Texts and actions that a site keeps.
+mod attributes;
 mod canned;
 mod conversations;
 mod deeds;
@@ -13,9 +14,12 @@ mod keys;
 mod macros;
 mod people;
 mod shelf;
+mod site;
 mod table;
+mod table_of_visitors;
 mod transcript;
 mod variables;
+mod visitors;
 
 pub use access::{Access, Caller, SCOPES, Scope, Who};
 pub use table::table;

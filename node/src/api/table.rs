@@ -2,7 +2,7 @@
 //! docs/REST.md follow from it. Invariant: a route that is not here does not exist.
 
 use super::access::{Access, Scope};
-use super::{canned, conversations, deeds, keys, macros, people, transcript};
+use super::{canned, conversations, deeds, keys, macros, people, table_of_visitors, transcript};
 use crate::admin::{Route, desk, events, webhooks};
 use actix_web::web;
 use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
@@ -13,6 +13,8 @@ pub fn table() -> Vec<Route<Access>> {
     table.extend(of_the_desk());
     table.extend(of_people());
     table.extend(of_the_shelf());
+    table.extend(table_of_visitors::of_visitors());
+    table.extend(table_of_visitors::of_the_site());
     table.extend(of_webhooks());
     table
 }

@@ -73,7 +73,8 @@ async fn visitor(
     let after = ask.resume.get(&session).map(|(seq, _)| seq + skipped);
     let found =
         hub.attach_session(socket, session, Some(ask.token), after, false).await.map_err(|reply| refused(&reply))?;
-    socket.with(|state| state.who = Some(Who::Visitor { session, visitor: found.visitor, site: found.site }));
+    let (visitor, site, is_identified) = (found.visitor, found.site, found.is_identified);
+    socket.with(|state| state.who = Some(Who::Visitor { session, visitor, site, is_identified }));
     Ok(vec![(session, found)])
 }
 

@@ -27,7 +27,7 @@ pub const REQUESTS_MAX: usize = 256;
 /// Who said hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    Visitor { session: SessionId, visitor: VisitorId, site: SiteId },
+    Visitor { session: SessionId, visitor: VisitorId, site: SiteId, is_identified: bool },
     Agent { agent: AgentId, site: SiteId },
 }
 

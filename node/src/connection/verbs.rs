@@ -10,7 +10,7 @@ use proto::client::{
     ClientFrame, CloseCode, Content, Cursor, CursorState, ErrorCode, ErrorInfo, FrameError, Hello, History,
     HistoryFrom, HistoryPage, Ping, Pong, Reply, Send, ServerFrame, SessionHead, Verb,
 };
-use proto::command::{Command, Target};
+use proto::command::{Command, IdentityMode, Target};
 use proto::failpoints::FailPoint;
 use proto::ids::{SessionId, ShardId, VisitorId};
 use proto::peer::{Page, Refused, ShardCall, ShardReply};
@@ -135,6 +135,7 @@ fn send(socket: &Arc<Socket>, who: Who, id: u64, ask: Send<'_>) {
     let device = socket.with(|state| state.device.clone());
     let (from, n) = (who.party(), ask.n.unwrap_or(0));
     let command = match content {
+        _ if !is_heard(socket, who) => Command::Bar { session, from, device, n, cid },
         Content::Text { text, reply_to } => {
             Command::Send { session, from, device, n, cid, text: text.into_owned(), reply_to }
         }
@@ -146,6 +147,15 @@ fn send(socket: &Arc<Socket>, who: Who, id: u64, ask: Send<'_>) {
     let shard = router.shard_of(Target::Session(session));
     router.send(shard, ShardCall::Propose(command), ReplyTo::Sink { sink: socket.clone(), key });
     socket.hub.metrics.route.record(started.elapsed().as_secs_f64());
+}
+
+/// Whether what the visitor sends is let through: a site may ask for a proof of who they are.
+fn is_heard(socket: &Socket, who: Who) -> bool {
+    let Who::Visitor { site, is_identified: false, .. } = who else { return true };
+    let wants = |node: Arc<cluster::node::ClusterNode>| {
+        node.with_meta(|state| state.site_configs.get(&site).is_some_and(|row| row.identity == IdentityMode::Required))
+    };
+    socket.hub.node().and_then(wants) != Some(true)
 }
 
 /// Answers with what the future of `work` comes to, within the socket's limit of requests. `work` itself runs now, so that

@@ -7,7 +7,7 @@ mod visitors;
 
 pub use login::new_token;
 pub use login_limit::LoginLimit;
-pub use visitors::new_visitor;
+pub use visitors::{new_visitor, session_of};
 
 use crate::{connection, health};
 use actix_web::error::PayloadError;
@@ -56,6 +56,9 @@ pub fn routes(config: &mut ServiceConfig) {
                 .default_service(only("POST")),
         )
         .service(web::resource("/v1/sites/{site}").route(web::get().to(visitors::site)).default_service(only("GET")))
+        .service(
+            web::resource("/v1/visitors/logout").route(web::post().to(visitors::logout)).default_service(only("POST")),
+        )
         .service(web::resource("/v1/agents/login").route(web::post().to(login::login)).default_service(only("POST")));
     let read = [
         ("/v1/ws", web::get().to(connection::upgrade)),
@@ -81,24 +84,27 @@ fn only(method: &'static str) -> actix_web::Route {
     })
 }
 
-/// Checks a body that says nothing in this version: it is empty or a JSON object.
-fn check_unused_body(
+/// Reads a body that may be left out: it is empty or a JSON object, of which a client of a later version may say more.
+fn read_body<T: Default + serde::de::DeserializeOwned>(
     request: &HttpRequest,
     body: Result<web::Bytes, actix_web::Error>,
-) -> Result<(), ErrorInfo<'static>> {
+) -> Result<T, ErrorInfo<'static>> {
     let body = body.map_err(|error| match error.as_error::<PayloadError>() {
         Some(PayloadError::Overflow) => ErrorInfo::new(ErrorCode::TooLarge, "the body is too large"),
         _ => ErrorInfo::new(ErrorCode::Malformed, "the body cannot be read"),
     })?;
     if body.is_empty() {
-        return Ok(());
+        return Ok(T::default());
     }
     if request.content_type() != "application/json" {
         return Err(ErrorInfo::new(ErrorCode::UnsupportedMedia, "the body must be application/json"));
     }
-    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body) {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_data() => Err(ErrorInfo::new(ErrorCode::BadRequest, "the body must be an object")),
+    let is_object = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body);
+    match is_object.and_then(|_| serde_json::from_slice::<T>(&body)) {
+        Ok(read) => Ok(read),
+        Err(error) if error.is_data() => {
+            Err(ErrorInfo::new(ErrorCode::BadRequest, "the body must be an object with fields of the right types"))
+        }
         Err(_) => Err(ErrorInfo::new(ErrorCode::Malformed, "the body is not JSON")),
     }
 }

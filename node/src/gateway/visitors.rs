@@ -1,24 +1,38 @@
 //! Owns new visitors, and what their page asks before: whether anybody is there. Does not know their sessions' rules.
 //! Invariant: the token is answered only once the session is durable.
 
-use super::{check_unused_body, refuse, refuse_with};
-use crate::auth::{self, Bearer};
+use super::{read_body, refuse, refuse_with};
+use crate::admin::sessions::{call_shard, of};
+use crate::auth::{self, Bearer, Secret};
+use crate::backup::chunk::hex;
 use crate::connection::error_of;
+use crate::identity::{self, Given, Proven};
 use crate::run::App;
+use actix_web::http::header;
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
 use cluster::node::ClusterNode;
 use cluster::router::Router;
+use cluster::shard::now_ms;
+use proto::act::{Act, Whose};
 use proto::client::http::SiteState;
 use proto::client::{ErrorCode, ErrorInfo};
-use proto::command::{Command, Target};
+use proto::command::{Command, IdentityMode, Party, Target};
 use proto::ids::{SessionId, SiteId, VisitorId};
-use proto::peer::{ShardCall, ShardReply};
+use proto::peer::{Refused, ShardCall, ShardReply};
+use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest wait for the meta group when the site is not known here.
 const META_WITHIN: Duration = Duration::from_secs(3);
+
+/// What a page may say of a new visitor.
+#[derive(Debug, Default, Deserialize)]
+struct NewVisitor {
+    /// Proves who they are.
+    identity: Option<Given>,
+}
 
 /// `POST /v1/sites/{site}/visitors`
 pub async fn create(
@@ -27,18 +41,113 @@ pub async fn create(
     site: Path<String>,
     body: Result<Bytes, actix_web::Error>,
 ) -> HttpResponse {
-    if let Err(error) = check_unused_body(&request, body) {
-        return refuse_with(error);
-    }
-    let cluster = app.cluster.clone();
+    let given = match read_body::<NewVisitor>(&request, body) {
+        Ok(body) => body.identity,
+        Err(error) => return refuse_with(error),
+    };
     let name = site.into_inner();
-    match app.on_raft(async move { new_visitor(&cluster, &name).await }).await {
-        Some(Ok(body)) => {
+    let made = match prove(&app, &name, given).await {
+        Ok((site, Some(proven))) => known_visitor(&app, site, proven).await,
+        Ok((_, None)) => {
+            let cluster = app.cluster.clone();
+            app.on_raft(async move { new_visitor(&cluster, &name).await }).await.unwrap_or_else(|| Err(fault()))
+        }
+        Err(error) => Err(error),
+    };
+    match made {
+        Ok(body) => {
             metrics::counter!("chat_gateway_visitors_total").increment(1);
             HttpResponse::Ok().json(body)
         }
-        Some(Err(error)) => refuse_with(error),
-        None => refuse(ErrorCode::Internal, "a fault of the node"),
+        Err(error) => refuse_with(error),
+    }
+}
+
+fn fault() -> ErrorInfo<'static> {
+    ErrorInfo::new(ErrorCode::Internal, "a fault of the node")
+}
+
+/// Who the visitor is, if the page says so; a site may want that of everybody.
+async fn prove(
+    app: &Data<App>,
+    name: &str,
+    given: Option<Given>,
+) -> Result<(SiteId, Option<Proven>), ErrorInfo<'static>> {
+    let (cluster, named) = (app.cluster.clone(), name.to_owned());
+    let found = app.on_raft(async move { find_site(&cluster, &named).await });
+    let site = found.await.unwrap_or_else(|| Err(fault()))?;
+    let read = |state: &cluster::meta::MetaState| {
+        let mode = state.site_configs.get(&site).map(|row| row.identity).unwrap_or_default();
+        (mode, state.identity_keys.get(&site).cloned().unwrap_or_default())
+    };
+    let (mode, row) = app.cluster.with_meta(read).unwrap_or_default();
+    let refused = |why: String| ErrorInfo::new(ErrorCode::Unauthorized, format!("identity: {why}"));
+    match given {
+        Some(given) => {
+            let proven = identity::verify(&row.keys, name, &given, now_ms()).map_err(|why| refused(why.to_string()))?;
+            Ok((site, Some(proven)))
+        }
+        None if mode == IdentityMode::Required => {
+            Err(refused("this site wants a proof of who its visitors are".into()))
+        }
+        None => Ok((site, None)),
+    }
+}
+
+/// The session of a visitor who proved who they are: the same one on every device.
+async fn known_visitor(app: &Data<App>, site: SiteId, proven: Proven) -> Result<serde_json::Value, ErrorInfo<'static>> {
+    let hash = auth::hash_token(&format!("{site} user {}", proven.user));
+    let visitor = VisitorId(u128::from_be_bytes(hash[..16].try_into().expect("a hash is longer")));
+    let session = session_of(site, visitor);
+    let token = auth::mint_token(Bearer::Visitor { session }).map_err(|_| fault())?;
+    let Proven { user, name, email, proof, until_ms } = proven;
+    let command = Command::Identify { session, site, visitor, token: token.hash(), proof, until_ms };
+    let shard = app.cluster.router.shard_of(Target::Session(session));
+    match call_shard(app, shard, ShardCall::Propose(command)).await {
+        ShardReply::Done => {}
+        ShardReply::Refused(Refused::BadToken) => {
+            return Err(ErrorInfo::new(ErrorCode::Unauthorized, "identity: the token was used before"));
+        }
+        refused => return Err(error_of(&refused)),
+    }
+    // What they are called is known to agents, and to routes. When it cannot be said just now, the next proof says it.
+    let known = of(app, session).await.map(|view| view.attributes.visitor).unwrap_or_default();
+    for (name, value) in [("user", Some(user)), ("name", name), ("email", email)] {
+        if value.is_none() || known.get(name) == value.as_ref() {
+            continue;
+        }
+        let (device, n, from) = ("identity".to_owned(), 0, Party::System);
+        let cid = format!("{}{name}", hex(&proof[..16]));
+        let act = Act::Attribute { whose: Whose::Visitor, name: name.to_owned(), value };
+        call_shard(
+            app,
+            shard,
+            ShardCall::Propose(Command::Act { session, site: Some(site), from, device, n, cid, act }),
+        )
+        .await;
+    }
+    Ok(created(visitor, session, &token))
+}
+
+fn created(visitor: VisitorId, session: SessionId, token: &Secret) -> serde_json::Value {
+    serde_json::json!({
+        "visitor": visitor.to_string(),
+        "session": session.to_string(),
+        "token": token.expose(),
+    })
+}
+
+/// `POST /v1/visitors/logout`: the visitor's token, in the header, is good no longer. Also right when it was not.
+pub async fn logout(app: Data<App>, request: HttpRequest) -> HttpResponse {
+    let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = header.and_then(|value| value.strip_prefix("Bearer ")).and_then(auth::parse_token);
+    let Some((Bearer::Visitor { session }, hash)) = token else {
+        return refuse(ErrorCode::Unauthorized, "the token is not a visitor's");
+    };
+    let shard = app.cluster.router.shard_of(Target::Session(session));
+    match call_shard(&app, shard, ShardCall::Propose(Command::Logout { session, token: hash })).await {
+        ShardReply::Done | ShardReply::Refused(Refused::UnknownSession) => HttpResponse::NoContent().finish(),
+        other => refuse_with(error_of(&other)),
     }
 }
 
@@ -81,7 +190,6 @@ async fn find_site(cluster: &ClusterNode, name: &str) -> Result<SiteId, ErrorInf
 }
 
 async fn open(router: &Arc<Router>, site: SiteId) -> Result<serde_json::Value, ErrorInfo<'static>> {
-    let fault = || ErrorInfo::new(ErrorCode::Internal, "a fault of the node");
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|_| fault())?;
     let visitor = VisitorId(u128::from_be_bytes(bytes));
@@ -90,17 +198,13 @@ async fn open(router: &Arc<Router>, site: SiteId) -> Result<serde_json::Value, E
     let command = Command::OpenSession { session, site, visitor, token: token.hash() };
     let shard = router.shard_of(Target::Session(session));
     match router.call(shard, ShardCall::Propose(command)).await {
-        ShardReply::Done => Ok(serde_json::json!({
-            "visitor": visitor.to_string(),
-            "session": session.to_string(),
-            "token": token.expose(),
-        })),
+        ShardReply::Done => Ok(created(visitor, session, &token)),
         refused => Err(error_of(&refused)),
     }
 }
 
 /// A visitor has one session for ever, named by site and visitor.
-fn session_of(site: SiteId, visitor: VisitorId) -> SessionId {
+pub fn session_of(site: SiteId, visitor: VisitorId) -> SessionId {
     let mut key = [0; 20];
     key[..4].copy_from_slice(&site.0.to_be_bytes());
     key[4..].copy_from_slice(&visitor.0.to_be_bytes());

@@ -193,6 +193,7 @@ async fn attach(here: &SessionArguments, caller: NodeId, token: Option<TokenHash
                 part: view.open.map_or(0, |open| open.part),
                 visitor_cursor: (view.visitor_cursor.received, view.visitor_cursor.read),
                 agent_cursor: (view.agent_cursor.received, view.agent_cursor.read),
+                is_identified: view.is_identified,
                 events: page
                     .map(|page| page.events)
                     .unwrap_or_default()

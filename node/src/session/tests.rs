@@ -73,7 +73,10 @@ impl Node {
         };
         let hub = Hub::new(Handle::current());
         let for_hooks = hub.clone();
-        let make_hooks = |weak| NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default()) as Arc<_>;
+        let make_hooks = |weak| {
+            NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default(), crate::retention::DAY)
+                as Arc<_>
+        };
         let cluster =
             ClusterNode::start(config, None, listener.into(), make_hooks, || Ok(String::new())).await.unwrap();
         hub.attach(&cluster);

@@ -350,6 +350,7 @@ pub fn session_state() -> impl Strategy<Value = SessionState> {
     (site(), any::<(u128, u64, u64, (u64, u64))>(), option::of(agent()), cursors, vec(event(), 0..4)).prop_map(
         |(site, (visitor, head, open_from, (conversation, part)), agent, (visitor_cursor, agent_cursor), events)| {
             SessionState {
+                is_identified: head % 2 == 0,
                 conversation,
                 part,
                 site,

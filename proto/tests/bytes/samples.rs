@@ -436,6 +436,7 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
     let events: Vec<Event> =
         bodies().into_iter().zip(1..).map(|((_, body), seq)| Event { seq, ts_ms: NOW_MS, body }).collect();
     let state = SessionState {
+        is_identified: true,
         site: SITE,
         visitor: VisitorId(1),
         head: 70_000,

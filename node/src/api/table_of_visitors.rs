@@ -1,0 +1,121 @@
+//! Owns the part of the table of routes that is about visitors as a whole, and about what holds for the whole site. See `table`.
+
+use super::access::{Access, Scope};
+use super::{attributes, conversations, site, visitors};
+use crate::admin::Route;
+use actix_web::web;
+use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
+
+pub fn of_visitors() -> Vec<Route<Access>> {
+    let write = Access::new(Agent, Scope::WriteConversations);
+    let erase = Access::new(Admin, Scope::ErasePeople);
+    vec![
+        Route::put(
+            "/v1/conversations/{session}/attributes",
+            write,
+            "conversations set-attributes",
+            "Set attributes of the visitor or the conversation",
+            || web::put().to(attributes::set_values),
+        )
+        .takes::<attributes::ValuesBody>()
+        .answers::<conversations::Conversation>(200),
+        Route::put(
+            "/v1/conversations/{session}/block",
+            Access::new(Supervisor, Scope::WriteConversations),
+            "conversations block",
+            "Take nothing from the visitor, for a time or for good",
+            || web::put().to(visitors::block),
+        )
+        .takes::<visitors::BlockBody>()
+        .answers::<conversations::Conversation>(200),
+        Route::delete(
+            "/v1/conversations/{session}/block",
+            Access::new(Supervisor, Scope::WriteConversations),
+            "conversations unblock",
+            "Take what the visitor sends again",
+            || web::delete().to(visitors::unblock),
+        )
+        .answers::<conversations::Conversation>(200),
+        Route::get(
+            "/v1/visitors/{visitor}/export",
+            Access::new(Admin, Scope::ReadConversations),
+            "visitors export",
+            "Everything that is kept of a visitor",
+            || web::get().to(visitors::export),
+        )
+        .query::<visitors::ExportQuery>()
+        .answers::<visitors::Export>(200),
+        Route::post(
+            "/v1/visitors/erase",
+            erase,
+            "visitors erase-many",
+            "Erase what was said and is known of these visitors",
+            || web::post().to(visitors::erase_many),
+        )
+        .takes::<visitors::EraseBody>()
+        .answers::<visitors::Erased>(200),
+        Route::delete(
+            "/v1/visitors/{visitor}",
+            erase,
+            "visitors erase",
+            "Erase what was said and is known of a visitor",
+            || web::delete().to(visitors::erase),
+        )
+        .answers::<visitors::Erased>(200),
+    ]
+}
+
+pub fn of_the_site() -> Vec<Route<Access>> {
+    let write = Access::new(Admin, Scope::WriteDesk);
+    vec![
+        Route::get(
+            "/v1/attributes",
+            Access::new(Viewer, Scope::ReadDesk),
+            "attributes list",
+            "Every attribute, and its type",
+            || web::get().to(attributes::list),
+        )
+        .answers::<attributes::Attributes>(200),
+        Route::put(
+            "/v1/attributes/{whose}/{name}",
+            write,
+            "attributes set",
+            "Make an attribute of visitors or conversations, or change it",
+            || web::put().to(attributes::set),
+        )
+        .takes::<attributes::AttributeBody>()
+        .answers::<attributes::AttributeView>(200),
+        Route::delete("/v1/attributes/{whose}/{name}", write, "attributes remove", "Remove an attribute", || {
+            web::delete().to(attributes::remove)
+        }),
+        Route::get(
+            "/v1/settings",
+            Access::new(Admin, Scope::ReadDesk),
+            "settings show",
+            "What holds for the whole site",
+            || web::get().to(site::show),
+        )
+        .answers::<site::SettingsView>(200),
+        Route::put("/v1/settings", write, "settings set", "Set what holds for the whole site", || {
+            web::put().to(site::set)
+        })
+        .takes::<site::SettingsBody>()
+        .answers::<site::SettingsView>(200),
+        Route::put(
+            "/v1/identity-keys/{name}",
+            Access::new(Admin, Scope::Nothing),
+            "identity-keys make",
+            "Draw a key with which the site signs who its visitors are",
+            || web::put().to(site::make_key),
+        )
+        .answers::<site::MadeIdentityKey>(200)
+        .secret(),
+        Route::delete(
+            "/v1/identity-keys/{name}",
+            Access::new(Admin, Scope::Nothing),
+            "identity-keys remove",
+            "Make such a key good no longer",
+            || web::delete().to(site::remove_key),
+        ),
+    ]
+}
