@@ -71,7 +71,7 @@ pub struct Config {
     #[arg(long, env = "EVERDESK_WEBHOOK_ALLOW", value_name = "NETWORK", value_delimiter = ',')]
     pub webhook_allow: Vec<ipnet::IpNet>,
     /// How long a day is for retention, in seconds. For tests.
-    #[arg(long, env = "EVERDESK_RETENTION_DAY_S", hide = true, default_value_t = 86_400, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env = "EVERDESK_RETENTION_DAY_S", hide = true, default_value_t = crate::retention::DAY.as_secs(), value_parser = clap::value_parser!(u64).range(1..))]
     pub retention_day_s: u64,
     #[command(flatten)]
     pub log: LogConfig,

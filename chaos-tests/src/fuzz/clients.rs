@@ -62,6 +62,12 @@ fn check_limits(frame: &ClientFrame<'_>) {
         Verb::Ping(ping) => assert!(ping.heads.len() <= HEADS_MAX),
         Verb::Queue(queue) => assert!(queue.limit.is_none_or(|limit| (1..=QUEUE_LIMIT_MAX).contains(&limit))),
         Verb::Seat(said) => assert_ne!(said.state, SeatState::Offline),
+        Verb::Visit(visit) => {
+            assert!((1..=TRAIL_MAX).contains(&visit.trail.len()));
+            for page in &visit.trail {
+                assert!(page.url.len() <= PAGE_URL_BYTES_MAX && page.title.len() <= PAGE_TITLE_BYTES_MAX);
+            }
+        }
         Verb::About(about) => {
             assert!(about.facts.len() <= FACTS_MAX);
             for (name, value) in &about.facts {

@@ -8,6 +8,7 @@ use super::problem::Problem;
 use super::sessions::{SessionView, SessionsAsk, SessionsFound};
 use super::shards::Held;
 use super::sockets::Sockets;
+use crate::api::{OnlineAsk, OnlineFound};
 use crate::hooks::Local;
 use crate::run::App;
 use cluster::node::{ClusterNode, TransferError};
@@ -51,6 +52,8 @@ pub enum Ask {
         after: u64,
         limit: usize,
     },
+    /// Visitors of a site with an open page.
+    Online(OnlineAsk),
     LogFilter,
     /// `None`: as at the start.
     SetLogFilter {
@@ -88,6 +91,7 @@ async fn look(local: &Local, node: &Arc<ClusterNode>, ask: Ask) -> Told {
         Ask::Desk { site } => told::<DeskView>(&super::desk::inspect(node, site).await?),
         Ask::Trace { session, seq } => told(&super::message_trace::steps(local, node.me, session, seq)),
         Ask::Sockets { after, limit } => told::<Sockets>(&super::sockets::page(local, after, limit)),
+        Ask::Online(ask) => told::<OnlineFound>(&crate::api::on_this_node(local, &ask)),
         Ask::LogFilter => told(&crate::telemetry::filter().unwrap_or_default()),
         Ask::SetLogFilter { filter } => {
             crate::telemetry::set_filter(filter.as_deref()).map_err(Problem::refused)?;

@@ -12,6 +12,7 @@ mod conversations;
 mod deeds;
 mod keys;
 mod macros;
+mod online;
 mod people;
 mod shelf;
 mod site;
@@ -22,6 +23,7 @@ mod variables;
 mod visitors;
 
 pub use access::{Access, Caller, SCOPES, Scope, Who};
+pub use online::{OnlineAsk, OnlineFound, on_this_node};
 pub use table::table;
 
 use crate::admin::limits;

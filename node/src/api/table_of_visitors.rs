@@ -1,7 +1,7 @@
 //! Owns the part of the table of routes that is about visitors as a whole, and about what holds for the whole site. See `table`.
 
 use super::access::{Access, Scope};
-use super::{attributes, conversations, site, visitors};
+use super::{attributes, conversations, online, site, visitors};
 use crate::admin::Route;
 use actix_web::web;
 use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
@@ -36,6 +36,15 @@ pub fn of_visitors() -> Vec<Route<Access>> {
             || web::delete().to(visitors::unblock),
         )
         .answers::<conversations::Conversation>(200),
+        Route::get(
+            "/v1/visitors/online",
+            Access::new(Viewer, Scope::ReadConversations),
+            "visitors online",
+            "Who is on the site now, where, and what they saw",
+            || web::get().to(online::list),
+        )
+        .query::<online::OnlineQuery>()
+        .answers::<online::OnlineView>(200),
         Route::get(
             "/v1/visitors/{visitor}/export",
             Access::new(Admin, Scope::ReadConversations),
@@ -104,7 +113,7 @@ pub fn of_the_site() -> Vec<Route<Access>> {
         Route::put(
             "/v1/identity-keys/{name}",
             Access::new(Admin, Scope::Nothing),
-            "identity-keys make",
+            "identity-keys set",
             "Draw a key with which the site signs who its visitors are",
             || web::put().to(site::make_key),
         )

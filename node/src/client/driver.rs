@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use proto::client::limits::TEXT_BYTES_MAX;
 use proto::client::{
     Ack, ClientFrame, Content, ErrorCode, ErrorInfo, Event, EventKind, Hello, Ping, Reply, Send, ServerFrame, Verb,
-    Watch, Welcome,
+    Visit, Watch, Welcome,
 };
 use proto::ids::SessionId;
 use tokio::sync::{mpsc, oneshot};
@@ -69,6 +69,8 @@ pub(super) struct Driver {
     cid_prefix: String,
     out: Vec<String>,
     sockets: u64,
+    /// Where our visitor is, as it was said last.
+    visit: Option<Visit<'static>>,
     /// From the last welcome.
     ping_every: Duration,
     /// An answer has been due since then.
@@ -102,6 +104,7 @@ impl Driver {
             cid_prefix: format!("{:08x}", random() as u32),
             out: Vec::new(),
             sockets: 0,
+            visit: None,
             ping_every: proto::client::limits::PING_EVERY,
             waiting_since: None,
             config,
@@ -181,6 +184,11 @@ impl Driver {
             let watch = Watch { session, on: true, seq: self.cursors.head(session) };
             // Nobody waits for it; a refusal shows by the silence.
             self.asks.push(self.id_next, Verb::Watch(watch), oneshot::channel().0, Instant::now());
+            self.id_next += 1;
+        }
+        // Only this socket's node knows where our visitor is.
+        if let Some(visit) = self.visit.clone().filter(|_| self.sockets > 1) {
+            self.asks.push(self.id_next, Verb::Visit(visit), oneshot::channel().0, Instant::now());
             self.id_next += 1;
         }
         self.ping_every = asked_wait(welcome.ping_s.max(1).saturating_mul(1_000));
@@ -285,6 +293,7 @@ impl Driver {
             }
             Command::Ask { mut verb, reply } => {
                 match &mut verb {
+                    Verb::Visit(visit) => self.visit = Some(visit.clone()),
                     Verb::Watch(watch) => watch.seq = watch.seq.or_else(|| self.cursors.head(watch.session)),
                     // Kept through every repetition: what was given to somebody later stays there.
                     Verb::Transfer(transfer) => {

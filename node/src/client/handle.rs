@@ -8,7 +8,7 @@ use std::time::Duration;
 use proto::client::{
     About, Ack, Act, Close, Content, Cursor, CursorState, Dismiss, ErrorInfo, Event, History, HistoryFrom, HistoryPage,
     Mention, Offer, Offered, Party, Place, Presence, Queue, QueueAsk, Seat, SeatSaid, SeatState, Take, Transfer,
-    TransferTo, Typing, TypingNotice, Verb, Watch,
+    TransferTo, Typing, TypingNotice, Verb, Visit, Watch,
 };
 use proto::ids::SessionId;
 use tokio::sync::{mpsc, oneshot};
@@ -333,6 +333,13 @@ impl ChatClient {
     /// `Refused` for good, or `Stopped`.
     pub async fn about(&self, about: About<'static>) -> Result<(), ClientError> {
         self.ask(Verb::About(about)).await.map(drop)
+    }
+
+    /// Says where our visitor is; said again on every new socket.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn visit(&self, visit: Visit<'static>) -> Result<(), ClientError> {
+        self.ask(Verb::Visit(visit)).await.map(drop)
     }
 
     /// Our agent has seen to a note that mentions them.

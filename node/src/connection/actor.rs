@@ -22,6 +22,9 @@ use std::time::Instant;
 /// Bytes that may be with the HTTP layer at once per socket; more waits in the socket's own bounded queue.
 const CREDIT_BYTES: usize = 128 << 10;
 
+/// What is kept of the text by which a client names itself, in characters of ASCII.
+const USER_AGENT_CHARS_MAX: usize = 256;
+
 /// Upgrades a request to a socket of protocol v1.
 /// # Errors
 /// 400 without the subprotocol or a proper handshake, 503 when the node is full or going away.
@@ -40,7 +43,8 @@ pub async fn upgrade(request: HttpRequest, payload: Payload, app: Data<App>) -> 
             return Ok(crate::gateway::refuse_with(ErrorInfo::new(ErrorCode::BadRequest, message)));
         }
     };
-    let socket = Socket::new(app.hub.clone());
+    let header = request.headers().get(actix_web::http::header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let socket = Socket::new(app.hub.clone(), header.map(|text| text.chars().take(USER_AGENT_CHARS_MAX).collect()));
     if !app.hub.opened(&socket) {
         return Ok(crate::gateway::refuse(ErrorCode::Overloaded, "this node has as many sockets as it can have"));
     }

@@ -8,8 +8,10 @@ mod outbox;
 mod socket;
 mod supervise;
 mod verbs;
+mod visited;
 
 pub use actor::upgrade;
 pub use outbox::{Pumped, Subscription, WAITING_BYTES_MAX};
 pub use socket::{Socket, Who, client_event, client_party, error_of};
 pub use verbs::take;
+pub use visited::{SeenPage, Visited};

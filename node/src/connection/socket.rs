@@ -2,6 +2,7 @@
 //! Invariant: everything that changes it happens under one short lock; the actor is woken after.
 
 use super::outbox::{Frames, Item, Pumped, Subscription, WAITING_BYTES_MAX};
+use super::visited::Visited;
 use crate::push::Hub;
 use crate::trace::Step;
 use cluster::router::ReplySink;
@@ -80,6 +81,8 @@ pub struct State {
     next_key: u64,
     /// Requests other than sends that are under way.
     pub asking: usize,
+    /// Where the visitor is, as the page says.
+    pub visit: Option<Box<Visited>>,
     /// The hub looks after the visitor's place in the queue.
     pub place_watched: bool,
 }
@@ -90,16 +93,18 @@ pub struct Socket {
     /// Of this process, from 1.
     pub number: u64,
     pub since: SystemTime,
+    /// What the client says it is; cut.
+    pub user_agent: Option<Box<str>>,
     pub waker: AtomicWaker,
     state: Mutex<State>,
     me: Weak<Socket>,
 }
 
 impl Socket {
-    pub fn new(hub: Arc<Hub>) -> Arc<Self> {
+    pub fn new(hub: Arc<Hub>, user_agent: Option<Box<str>>) -> Arc<Self> {
         let (number, since) = (hub.next_socket(), SystemTime::now());
         let waker = AtomicWaker::new();
-        Arc::new_cyclic(|me| Socket { hub, number, since, waker, state: Mutex::default(), me: me.clone() })
+        Arc::new_cyclic(|me| Socket { hub, number, since, user_agent, waker, state: Mutex::default(), me: me.clone() })
     }
 
     pub fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {

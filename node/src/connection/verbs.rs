@@ -3,12 +3,13 @@
 use super::hello::{HelloAsk, hello};
 use super::socket::{REQUESTS_MAX, Sent, Socket, Who, client_event, client_party, error_of};
 use super::supervise;
+use super::visited::Visited;
 use crate::auth;
 use cluster::router::{ReplyTo, Router};
 use proto::client::limits::{FAULTS_IN_A_ROW_MAX, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX};
 use proto::client::{
     ClientFrame, CloseCode, Content, Cursor, CursorState, ErrorCode, ErrorInfo, FrameError, Hello, History,
-    HistoryFrom, HistoryPage, Ping, Pong, Reply, Send, ServerFrame, SessionHead, Verb,
+    HistoryFrom, HistoryPage, Ping, Pong, Reply, Send, ServerFrame, SessionHead, Verb, Visit,
 };
 use proto::command::{Command, IdentityMode, Target};
 use proto::failpoints::FailPoint;
@@ -80,6 +81,7 @@ fn carry_out(socket: &Arc<Socket>, frame: ClientFrame<'_>) {
             at_desk::carry_out(socket, who, id, &frame.verb);
         }
         Verb::About(ask) => at_desk::about(socket, who, id, ask),
+        Verb::Visit(ask) => visit(socket, who, id, ask),
         Verb::Transfer(ask) => at_desk::transfer(socket, who, id, ask),
         Verb::Watch(ask) => supervise::watch(socket, who, id, ask),
     }
@@ -100,6 +102,16 @@ fn say_hello(socket: &Arc<Socket>, id: u64, ask: Hello<'_>, hello_said: bool) {
     let hub = socket.hub.clone();
     let socket = socket.clone();
     socket.hub.clone().spawn(async move { hello(hub, socket, HelloAsk { id, bearer, token, resume }).await });
+}
+
+/// Keeps where the visitor is, for as long as the socket is open.
+fn visit(socket: &Arc<Socket>, who: Who, id: u64, ask: Visit<'_>) {
+    if !matches!(who, Who::Visitor { .. }) || !may_ask(who, ask.session) {
+        return socket.error(Some(id), forbidden());
+    }
+    let visit = Box::new(Visited::of(ask));
+    socket.with(|state| state.visit = Some(visit));
+    socket.write(&ServerFrame { id: Some(id), body: Reply::Ok });
 }
 
 /// A visitor has one session; an agent's rights are checked where the session lives.

@@ -106,6 +106,12 @@ impl Hub {
         (page.take(limit).collect(), all.len())
     }
 
+    /// Looks at every socket, without holding up those that come and go.
+    pub fn each_socket(&self, mut look: impl FnMut(&Socket)) {
+        let all: Vec<Weak<Socket>> = self.all.lock().values().cloned().collect();
+        all.iter().filter_map(Weak::upgrade).for_each(|socket| look(&socket));
+    }
+
     /// False: this node has as many sockets as it can have.
     pub fn opened(&self, socket: &Arc<Socket>) -> bool {
         let mut all = self.all.lock();

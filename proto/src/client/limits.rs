@@ -52,6 +52,12 @@ pub const FACTS_MAX: usize = 32;
 pub const FACT_NAME_BYTES_MAX: usize = 64;
 /// The value of a fact, in bytes of UTF-8.
 pub const FACT_BYTES_MAX: usize = 1024;
+/// Pages in a visitor's trail.
+pub const TRAIL_MAX: usize = 20;
+/// The address of a page, in bytes of UTF-8; a longer one is cut by the client.
+pub const PAGE_URL_BYTES_MAX: usize = 512;
+/// The title of a page, in bytes of UTF-8; a longer one is cut by the client.
+pub const PAGE_TITLE_BYTES_MAX: usize = 128;
 /// Nesting of a client frame, in levels.
 pub const DEPTH_MAX: usize = 16;
 /// Faulty frames in a row before the socket is closed.

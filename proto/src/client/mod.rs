@@ -13,6 +13,7 @@ mod reader;
 pub mod reply;
 pub mod request;
 mod scan;
+mod visit;
 
 pub use crate::act::Act;
 pub use crate::desk::SeatState;
@@ -26,8 +27,8 @@ pub use reply::{
     ServerFrame, TypingNotice, Waiting, Welcome,
 };
 pub use request::{
-    About, ClientFrame, Close, Cursor, Dismiss, Hello, History, HistoryFrom, Offer, Ping, QueueAsk, SeatSaid, Send,
-    Take, Transfer, TransferTo, Typing, Verb, Watch,
+    About, ClientFrame, Close, Cursor, Dismiss, Hello, History, HistoryFrom, Offer, PageSeen, Ping, QueueAsk, SeatSaid,
+    Send, Take, Transfer, TransferTo, Typing, Verb, Visit, Watch,
 };
 
 #[cfg(test)]

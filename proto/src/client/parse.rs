@@ -11,6 +11,7 @@ use super::party::SessionSeq;
 use super::reader::{Fault, Reader};
 use super::reply::{ErrorInfo, Reply, ServerFrame};
 use super::request::*;
+use super::visit;
 use crate::desk::SeatState;
 use crate::ids::SessionId;
 
@@ -86,6 +87,7 @@ fn body<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Verb<'a>, Fault> {
         "queue" => queue(reader),
         "transfer" => transfer(reader),
         "about" => about(reader),
+        "visit" => visit::visit(reader),
         "dismiss" => dismiss(reader),
         "watch" => watch(reader),
         _ => ping(reader),
@@ -366,7 +368,7 @@ fn session_seqs(reader: &mut Reader<'_>, field: &'static str, items_max: usize) 
     Ok(list)
 }
 
-fn session_id(reader: &mut Reader<'_>, field: &'static str) -> Result<SessionId, Fault> {
+pub(super) fn session_id(reader: &mut Reader<'_>, field: &'static str) -> Result<SessionId, Fault> {
     reader.parsed(field, "a session id of 32 lower-case hex digits")
 }
 

@@ -54,12 +54,14 @@ pub enum Verb<'a> {
     Dismiss(Dismiss),
     /// A supervisor follows a session that is somebody else's, or no longer; answered by `ok`.
     Watch(Watch),
+    /// A visitor's page says where the visitor is and was; answered by `ok`.
+    Visit(Visit<'a>),
 }
 
 /// The verbs' names on the wire, in the order of [`Verb`].
-pub const VERBS: [&str; 16] = [
+pub const VERBS: [&str; 17] = [
     "hello", "send", "history", "cursor", "typing", "close", "ping", "accept", "decline", "take", "seat", "queue",
-    "transfer", "about", "dismiss", "watch",
+    "transfer", "about", "dismiss", "watch", "visit",
 ];
 
 /// See [`Verb::Hello`].
@@ -279,6 +281,33 @@ pub struct About<'a> {
     pub facts: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
+/// See [`Verb::Visit`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Visit<'a> {
+    /// The session.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// The pages of this visit, oldest first; the last is where the visitor is now. The first ones go when there are too many.
+    pub trail: Vec<PageSeen<'a>>,
+    /// Where the visitor came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub referrer: Option<Cow<'a, str>>,
+    /// Which visit of this browser it is, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visits: Option<u64>,
+}
+
+/// A page that a visitor saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PageSeen<'a> {
+    /// Its address.
+    pub url: Cow<'a, str>,
+    /// Its title; may be empty.
+    pub title: Cow<'a, str>,
+    /// When, milliseconds since 1970, by the visitor's clock.
+    pub at: u64,
+}
+
 impl ClientFrame<'_> {
     /// Appends the frame as JSON.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
@@ -312,6 +341,7 @@ impl Serialize for ClientFrame<'_> {
             Verb::About(body) => map.serialize_entry("about", body)?,
             Verb::Dismiss(body) => map.serialize_entry("dismiss", body)?,
             Verb::Watch(body) => map.serialize_entry("watch", body)?,
+            Verb::Visit(body) => map.serialize_entry("visit", body)?,
         }
         map.end()
     }

@@ -82,6 +82,17 @@ fn content() -> impl Strategy<Value = Content<'static>> {
     ]
 }
 
+fn visit() -> impl Strategy<Value = Verb<'static>> {
+    let page = ("[ -~]{0,40}", name(), any::<u64>()).prop_map(|(rest, title, at)| PageSeen {
+        url: Cow::Owned(format!("https://{rest}")),
+        title,
+        at,
+    });
+    let trail = proptest::collection::vec(page, 1..5);
+    (session(), trail, proptest::option::of(name()), proptest::option::of(any::<u64>()))
+        .prop_map(|(session, trail, referrer, visits)| Verb::Visit(Visit { session, trail, referrer, visits }))
+}
+
 fn verb() -> impl Strategy<Value = Verb<'static>> {
     let from = prop_oneof![
         any::<u64>().prop_map(HistoryFrom::After),
@@ -89,6 +100,7 @@ fn verb() -> impl Strategy<Value = Verb<'static>> {
         Just(HistoryFrom::Latest),
     ];
     prop_oneof![
+        visit(),
         (name(), name(), heads()).prop_map(|(token, device, resume)| Verb::Hello(Hello { token, device, resume })),
         (session(), name(), content(), proptest::option::of(1..=u64::MAX))
             .prop_map(|(session, cid, content, n)| Verb::Send(Send { session, cid, content, n })),

@@ -19,6 +19,7 @@ const ROLES: [(AgentRole, &str); 5] = [
 /// Names of what there is at the first site.
 struct There {
     session: String,
+    visitor: String,
     agent: AgentId,
 }
 
@@ -29,7 +30,12 @@ impl There {
     fn path(&self, route: &Route<Access>) -> String {
         let name = if route.path.starts_with("/v1/keys") { "crm-key" } else { "crm" };
         let path = route.path.replace("{session}", &self.session).replace("{agent}", &self.agent.to_string());
-        path.replace("{team}", "t2").replace("{name}", name).replace("{letter}", "g1-1").replace("{shortcut}", "hello")
+        path.replace("{team}", "t2")
+            .replace("{name}", name)
+            .replace("{letter}", "g1-1")
+            .replace("{shortcut}", "hello")
+            .replace("{visitor}", &self.visitor)
+            .replace("{whose}", "visitor")
     }
 
     /// A body that would do something.
@@ -49,6 +55,11 @@ impl There {
             "webhooks set" => json!({ "url": "https://elsewhere.example/" }),
             "webhooks replay" => json!({}),
             "canned set" => json!({ "text": "by somebody else" }),
+            "conversations set-attributes" => json!({ "visitor": { "crm": "by somebody else" } }),
+            "conversations block" => json!({}),
+            "visitors erase-many" => json!({ "visitors": [self.visitor] }),
+            "attributes set" => json!({ "type": "text", "title": "by somebody else" }),
+            "settings set" => json!({ "retention_days": 77 }),
             "macros set" => json!({ "actions": [{ "note": "by somebody else" }] }),
             _ => return None,
         };
@@ -66,6 +77,8 @@ async fn all(addr: &str, owner: &str, there: &There) -> anyhow::Result<String> {
         "/v1/webhooks".to_owned(),
         "/v1/canned".to_owned(),
         "/v1/macros".to_owned(),
+        "/v1/attributes".to_owned(),
+        "/v1/settings".to_owned(),
         format!("/v1/conversations/{}", there.session),
         format!("/v1/conversations/{}/events", there.session),
     ] {
@@ -102,11 +115,16 @@ impl Everybody {
         }
         let owner = people[&AgentRole::Owner].clone();
         let visitor = http::create_visitor(&addr, SITE).await?;
-        let there = There { session: visitor.session.to_string(), agent: agents[&AgentRole::Agent] };
+        let there = There {
+            session: visitor.session.to_string(),
+            visitor: visitor.visitor.to_string(),
+            agent: agents[&AgentRole::Agent],
+        };
         for (method, path, body) in [
             ("PUT", "/v1/teams/t2", json!({ "name": "demo-team" })),
             ("PUT", "/v1/webhooks/crm", json!({ "url": "https://demo-hook.example/" })),
             ("POST", "/v1/keys", json!({ "name": "crm-key", "scopes": ["desk:read"] })),
+            ("PUT", "/v1/attributes/visitor/crm", json!({ "type": "text", "title": "demo-title" })),
             ("PUT", "/v1/canned/hello", json!({ "text": "demo-text" })),
             ("PUT", "/v1/macros/crm", json!({ "actions": [{ "note": "demo-note" }] })),
         ] {
@@ -176,7 +194,7 @@ impl Everybody {
         let path = self.there.path(route);
         let has = |part: &str| route.path.contains(part);
         let makes = route.words.ends_with(" set") || route.words.ends_with(" remove");
-        let is_named = has("{session}") || has("{agent}") || has("{name}") && !makes;
+        let is_named = has("{session}") || has("{agent}") || has("{visitor}") || has("{name}") && !makes;
         let mut wrong = Vec::new();
         for (who, token) in [("a foreign owner", &self.foreign_owner), ("a foreign key", &self.foreign_key)] {
             let body = self.there.body(route);

@@ -4,6 +4,9 @@
 /// Who may do what.
 mod access;
 
+/// What becomes of visitors.
+mod visitors;
+
 /// What they do.
 mod work;
 

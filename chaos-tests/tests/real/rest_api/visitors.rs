@@ -1,0 +1,342 @@
+//! Owns the tests of what a site does about visitors as a whole: attributes, ratings, blocks, proofs of who they are, retention, export
+//! and erasure. On real nodes, of which one dies.
+
+use super::*;
+use base64ct::{Base64UrlUnpadded, Encoding};
+use node::client::{ClientError, Config};
+use proto::act::Act;
+use proto::client::{ErrorCode, EventKind, HistoryFrom, PageSeen, Party, Visit};
+use proto::ids::{SessionId, VisitorId};
+use ring::hmac;
+use std::time::Duration;
+
+/// A retention's day, in seconds.
+const DAY_S: u64 = 3;
+
+/// A site at work: ann has a visitor's conversation.
+struct Desk {
+    cluster: Cluster,
+    owner: String,
+    anns: String,
+    ann: Person,
+}
+
+impl Desk {
+    async fn start(args: &[&str]) -> anyhow::Result<Desk> {
+        let cluster = Cluster::start_with(3, args).await?;
+        let (_, owner) = person(&cluster, SITE, "olga", "owner").await?;
+        let (_, anns) = person(&cluster, SITE, "ann", "agent").await?;
+        let (_, ann) = Person::agent(&cluster, "ann", PASSWORD, 1).await?;
+        Ok(Desk { cluster, owner, anns, ann })
+    }
+
+    /// Asks whichever node answers.
+    async fn ask(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Answer> {
+        let answered = wait::until("an answer", SOON, async || {
+            for node in self.cluster.members() {
+                let asked = ask(&node.client, token, method, path, body.as_ref()).await;
+                if let Ok(answer) = asked
+                    && answer.status != 503
+                {
+                    return Some(answer);
+                }
+            }
+            None
+        });
+        answered.await.with_context(|| path.to_owned())
+    }
+
+    async fn done(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+        let answer = self.ask(token, method, path, body).await?;
+        ensure!(answer.status < 300, "{method} {path}: {} {}", answer.status, answer.text());
+        if answer.body.is_empty() { Ok(Value::Null) } else { json_of(&answer) }
+    }
+
+    /// Makes a visitor who says that to ann, and is answered.
+    async fn talk(&self, text: &str) -> anyhow::Result<(SessionId, VisitorId, Person)> {
+        let (new, visitor) = Person::visitor(&self.cluster, 2).await?;
+        visitor.client.send(new.session, text).await?;
+        self.ann.wait("it is ann's", |told| told.holder(new.session)).await?;
+        self.ann.client.send(new.session, format!("about {text}?")).await?;
+        Ok((new.session, new.visitor, visitor))
+    }
+
+    async fn show(&self, session: SessionId) -> anyhow::Result<Value> {
+        self.done(&self.owner, "GET", &format!("/v1/conversations/{session}"), None).await
+    }
+
+    /// Everything that any node gives out of a session.
+    async fn all_texts(&self, session: SessionId, visitor: VisitorId) -> anyhow::Result<String> {
+        let mut all = String::new();
+        for path in [
+            format!("/v1/conversations/{session}"),
+            format!("/v1/conversations/{session}/events?limit=200"),
+            format!("/v1/conversations/{session}/transcript?notes=true"),
+            format!("/v1/visitors/{visitor}/export"),
+            "/v1/events".to_owned(),
+        ] {
+            let answer = self.ask(&self.owner, "GET", &path, None).await?;
+            ensure!(answer.status == 200, "{path}: {}", answer.text());
+            all.push_str(&answer.text());
+        }
+        Ok(all)
+    }
+}
+
+fn code<T: std::fmt::Debug>(refused: Result<T, ClientError>) -> anyhow::Result<ErrorCode> {
+    match refused {
+        Err(ClientError::Refused(info)) => Ok(info.code),
+        other => anyhow::bail!("not refused: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn attributes_have_types_visitors_rate_and_blocked_ones_are_not_heard() -> anyhow::Result<()> {
+    let desk = Desk::start(&[]).await?;
+    let (session, _, visitor) = desk.talk("a question").await?;
+    for (path, body) in [
+        ("/v1/attributes/visitor/plan", json!({ "type": "choice", "options": ["free", "pro"] })),
+        ("/v1/attributes/conversation/order", json!({ "type": "number", "title": "Order" })),
+    ] {
+        desk.done(&desk.owner, "PUT", path, Some(body)).await?;
+    }
+    let path = format!("/v1/conversations/{session}/attributes");
+    for wrong in [
+        json!({ "visitor": { "plan": "gold" } }),
+        json!({ "conversation": { "order": "17" } }),
+        json!({ "visitor": { "shoe": 43 } }),
+        json!({ "visitor": { "plan": "pro" }, "conversation": { "order": true } }),
+        json!({ "visitor": { "user": "root" } }),
+        json!({}),
+    ] {
+        let answer = desk.ask(&desk.anns, "PUT", &path, Some(wrong.clone())).await?;
+        ensure!(answer.status == 422, "{wrong}: {} {}", answer.status, answer.text());
+    }
+    let set = json!({ "visitor": { "plan": "pro" }, "conversation": { "order": 17 } });
+    let view = desk.done(&desk.anns, "PUT", &path, Some(set)).await?;
+    ensure!(view["attributes"] == json!({ "visitor": { "plan": "pro" }, "conversation": { "order": "17" } }), "{view}");
+    ensure!(view["rating"] == Value::Null && view["identified"] == false);
+
+    // Between agents: the visitor knows of a place, and not of what.
+    let seen = visitor.client.history(session, HistoryFrom::After(0), None).await?;
+    ensure!(seen.events.iter().filter(|event| event.kind == EventKind::Hidden).count() == 2, "{seen:?}");
+
+    desk.ann.client.close(session).await?;
+    let rate = |score| Act::Rate { conversation: 1, score, comment: "<b>quick</b>".into() };
+    visitor.client.act(session, rate(3)).await?;
+    visitor.client.act(session, rate(5)).await?;
+    ensure!(desk.show(session).await?["rating"] == json!({ "conversation": 1, "score": 5 }));
+
+    let block = format!("/v1/conversations/{session}/block");
+    ensure!(desk.ask(&desk.anns, "PUT", &block, Some(json!({}))).await?.status == 403, "an agent blocks nobody");
+    let blocked = desk.done(&desk.owner, "PUT", &block, Some(json!({ "for_s": 600 }))).await?;
+    ensure!(blocked["blocked_until_ms"].is_u64(), "{blocked}");
+    ensure!(code(visitor.client.send(session, "spam").await)? == ErrorCode::Forbidden);
+    desk.done(&desk.owner, "DELETE", &block, None).await?;
+    visitor.client.send(session, "sorry").await?;
+    let events = desk.done(&desk.owner, "GET", &format!("/v1/conversations/{session}/events"), None).await?;
+    ensure!(!events.to_string().contains("spam"), "{events}");
+    Ok(())
+}
+
+/// A page's word on who its visitor is.
+fn token(key: &[u8], user: &str, jti: &str) -> String {
+    let exp = cluster::shard::now_ms() / 1_000 + 600;
+    let claims = json!({ "sub": user, "aud": SITE, "exp": exp, "jti": jti, "name": "Zoë", "email": "zoe@example.org" });
+    let part = |value: Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
+    let message = format!("{}.{}", part(json!({ "alg": "HS256" })), part(claims));
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message.as_bytes());
+    format!("{message}.{}", Base64UrlUnpadded::encode_string(signature.as_ref()))
+}
+
+#[tokio::test]
+async fn a_visitor_who_proves_who_they_are_has_one_session_everywhere_and_others_are_not_heard() -> anyhow::Result<()> {
+    let desk = Desk::start(&[]).await?;
+    let (anonymous, _, stranger) = desk.talk("who am I?").await?;
+    let mut keys = Vec::new();
+    for name in ["one", "two"] {
+        let made = desk.done(&desk.owner, "PUT", &format!("/v1/identity-keys/{name}"), None).await?;
+        keys.push(Base64UrlUnpadded::decode_vec(made["secret"].as_str().context("no secret")?)?);
+    }
+    let identify = async |identity: Value| {
+        let path = format!("/v1/sites/{SITE}/visitors");
+        desk.ask("", "POST", &path, Some(json!({ "identity": identity }))).await
+    };
+    let first = json_of(&identify(json!({ "token": token(&keys[0], "u17", "j1") })).await?)?;
+    let second = json_of(&identify(json!({ "token": token(&keys[1], "u17", "j2") })).await?)?;
+    ensure!(first["session"] == second["session"] && first["token"] != second["token"], "{first} {second}");
+    let other = json_of(&identify(json!({ "token": token(&keys[1], "u18", "j3") })).await?)?;
+    ensure!(other["session"] != first["session"]);
+    let tag: String = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &keys[0]), b"u17")
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let hashed = json_of(&identify(json!({ "hmac": { "user": "u17", "hash": tag } })).await?)?;
+    ensure!(hashed["session"] == first["session"], "{hashed}");
+    for forged in [
+        json!({ "token": token(&[7; 32], "u17", "j9") }),
+        json!({ "token": token(&keys[0], "u17", "") }),
+        json!({ "hmac": { "user": "u18", "hash": tag } }),
+    ] {
+        ensure!(identify(forged.clone()).await?.status == 401, "{forged}");
+    }
+    // What agents see of them.
+    let session: SessionId = first["session"].as_str().context("no session")?.parse()?;
+    let view = desk.show(session).await?;
+    let expected = json!({ "user": "u17", "name": "Zoë", "email": "zoe@example.org" });
+    ensure!(view["attributes"]["visitor"] == expected && view["identified"] == true, "{view}");
+
+    // Two devices, one conversation.
+    let device = |made: &Value| -> anyhow::Result<Person> {
+        let (token, visitor) = (made["token"].as_str().context("no token")?, made["visitor"].as_str().context("none")?);
+        let me = Party::Visitor(visitor.parse()?);
+        Ok(Person::start(Config::new(desk.cluster.clients_from(0), token.to_owned(), me)))
+    };
+    let (phone, laptop) = (device(&first)?, device(&second)?);
+    phone.client.send(session, "from the phone").await?;
+    laptop.wait("the laptop sees it", |told| told.events.iter().any(|event| event.seq > 0).then_some(())).await?;
+
+    // From now on, strangers are not heard; their number is used up, and what was said stays.
+    desk.done(&desk.owner, "PUT", "/v1/settings", Some(json!({ "identity": "required" }))).await?;
+    let refused = wait::until("a stranger is refused", SOON, async || {
+        code(stranger.client.send(anonymous, "still me").await).ok()
+    });
+    ensure!(refused.await? == ErrorCode::Forbidden);
+    ensure!(desk.ask("", "POST", &format!("/v1/sites/{SITE}/visitors"), None).await?.status == 401);
+    laptop.client.send(session, "from the laptop").await?;
+    desk.done(&desk.owner, "PUT", "/v1/settings", Some(json!({ "identity": "optional" }))).await?;
+    let heard =
+        wait::until("the stranger is heard again", SOON, async || stranger.client.send(anonymous, "hello?").await.ok());
+    heard.await?;
+
+    // A device that logs out is out; the other is not.
+    let out = first["token"].as_str().context("no token")?;
+    drop(phone);
+    desk.done(out, "POST", "/v1/visitors/logout", None).await?;
+    let back = device(&first)?;
+    let told = wait::until("it is told so", SOON, async || back.told.lock().broken.clone()).await?;
+    ensure!(told == "unauthorized", "{told}");
+    laptop.client.send(session, "still here").await?;
+    // A key that is removed proves nothing any more.
+    desk.done(&desk.owner, "DELETE", "/v1/identity-keys/one", None).await?;
+    let gone = wait::until("the key is good no longer", SOON, async || {
+        let answer = identify(json!({ "token": token(&keys[0], "u17", "j4") })).await.ok()?;
+        (answer.status == 401).then_some(())
+    });
+    gone.await
+}
+
+#[tokio::test]
+async fn what_a_site_keeps_for_days_goes_and_visitors_are_erased_in_bulk_whoever_dies() -> anyhow::Result<()> {
+    let day = DAY_S.to_string();
+    let mut desk = Desk::start(&["--retention-day-s", &day]).await?;
+    let mut talks = Vec::new();
+    for number in 0..6 {
+        let (session, visitor, person) = desk.talk(&format!("secret{number}")).await?;
+        talks.push((session, visitor, person));
+    }
+    let closed = &talks[..4];
+    for (session, ..) in closed {
+        desk.ann.client.close(*session).await?;
+    }
+    desk.cluster.kill(2);
+
+    // By name, as many as one likes; done again it is the same. One of them still talks.
+    let (open, open_visitor, _) = &talks[4];
+    let visitors: Vec<String> = [talks[0].1, talks[1].1, *open_visitor].iter().map(ToString::to_string).collect();
+    let mut body = json!({ "visitors": visitors });
+    body["visitors"].as_array_mut().context("a list")?.push(json!("00000000000000000000000000000009"));
+    for _ in 0..2 {
+        let erased = desk.done(&desk.owner, "POST", "/v1/visitors/erase", Some(body.clone())).await?;
+        ensure!(erased["erased"].as_array().map(Vec::len) == Some(3), "{erased}");
+        ensure!(erased["unknown"] == json!(["00000000000000000000000000000009"]), "{erased}");
+    }
+    for (number, (session, visitor)) in
+        [(0, (talks[0].0, talks[0].1)), (1, (talks[1].0, talks[1].1)), (4, (*open, *open_visitor))]
+    {
+        let all = desk.all_texts(session, visitor).await?;
+        ensure!(!all.contains(&format!("secret{number}")), "{all}");
+    }
+    // Who is not erased is still there, and may ask for everything.
+    let export = desk.done(&desk.owner, "GET", &format!("/v1/visitors/{}/export", talks[2].1), None).await?;
+    ensure!(export["events"].to_string().contains("secret2") && export["next"] == Value::Null, "{export}");
+
+    // What is closed and older than a day goes by itself, also where another leads by now; what is open stays.
+    desk.cluster.restart(&[2]).await?;
+    desk.done(&desk.owner, "PUT", "/v1/settings", Some(json!({ "retention_days": 1 }))).await?;
+    for number in [2, 3] {
+        let (session, visitor, _) = &talks[number];
+        let gone = wait::until("it is too old", Duration::from_secs(60), async || {
+            let all = desk.all_texts(*session, *visitor).await.ok()?;
+            (!all.contains(&format!("secret{number}"))).then_some(())
+        });
+        gone.await?;
+    }
+    let (session, _, visitor) = &talks[5];
+    let seen = visitor.client.history(*session, HistoryFrom::After(0), None).await?;
+    ensure!(seen.events.iter().zip(1..).all(|(event, seq)| event.seq == seq), "no gap");
+    let has = |text: &str| {
+        seen.events.iter().any(|event| matches!(&event.kind, EventKind::Message { text: said, .. } if said == text))
+    };
+    ensure!(has("secret5"), "it is open: {seen:?}");
+    // Nobody's numbers moved: the visitor of an erased talk writes on.
+    let (session, _, visitor) = &talks[3];
+    visitor.client.send(*session, "back again").await?;
+    let seen = visitor.client.history(*session, HistoryFrom::After(0), None).await?;
+    ensure!(seen.events.iter().zip(1..).all(|(event, seq)| event.seq == seq), "no gap");
+    ensure!(seen.events.iter().any(|event| event.kind == EventKind::Gone), "{seen:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn agents_see_who_is_on_the_site_and_where_and_again_when_a_node_has_died() -> anyhow::Result<()> {
+    let mut desk = Desk::start(&[]).await?;
+    let (new, visitor) = Person::visitor(&desk.cluster, 1).await?;
+    let page = |url: &'static str, at| PageSeen { url: url.into(), title: "<b>Shop</b>".into(), at };
+    let trail = vec![page("https://shop.example/?utm_source=mail", 1_000), page("https://shop.example/shoes", 2_000)];
+    let visit =
+        Visit { session: new.session, trail, referrer: Some("https://search.example/".into()), visits: Some(3) };
+    let online = async || desk.done(&desk.anns, "GET", "/v1/visitors/online", None).await;
+    let is_there = |seen: &Value| seen["visitors"].as_array().is_some_and(|all| all.len() == 1);
+    wait::until("there is somebody", SOON, async || online().await.ok().filter(is_there)).await?;
+    visitor.client.visit(visit).await?;
+    let check = |seen: &Value| -> anyhow::Result<()> {
+        let one = &seen["visitors"][0];
+        ensure!(one["session"] == new.session.to_string() && one["tabs"] == 1 && one["identified"] == false, "{one}");
+        ensure!(
+            one["visit"]["trail"][1]["url"] == "https://shop.example/shoes" && one["visit"]["visits"] == 3,
+            "{one}"
+        );
+        ensure!(one["visit"]["trail"][0]["title"] == "<b>Shop</b>", "as text: {one}");
+        ensure!(one["campaign"] == json!({ "utm_source": "mail" }), "{one}");
+        Ok(())
+    };
+    // Whichever node is asked.
+    for node in desk.cluster.members() {
+        check(&json_of(&ask(&node.client, &desk.anns, "GET", "/v1/visitors/online", None).await?)?)?;
+    }
+    // Another site sees nobody, and a page that is none is not taken.
+    operate(&desk.cluster, "POST", "/admin/v1/sites", &json!({ "name": "shop" })).await?;
+    let (_, eve) = person(&desk.cluster, "shop", "eve", "owner").await?;
+    let seen = desk.done(&eve, "GET", "/v1/visitors/online", None).await?;
+    ensure!(seen["visitors"] == json!([]) && seen["count"] == 0, "{seen}");
+    let wrong =
+        Visit { session: new.session, trail: vec![page("javascript:alert(1)", 3_000)], referrer: None, visits: None };
+    let other = Person::visitor(&desk.cluster, 0).await?;
+    ensure!(code(other.1.client.visit(Visit { session: other.0.session, ..wrong }).await)? == ErrorCode::BadRequest);
+    drop(other);
+    // The node that knew it is gone; the page says it to another.
+    desk.cluster.kill(2);
+    let back = wait::until("it is there again", SOON, async || {
+        let seen = desk.done(&desk.anns, "GET", "/v1/visitors/online", None).await.ok()?;
+        (is_there(&seen) && seen["visitors"][0]["visit"].is_object()).then_some(seen)
+    });
+    check(&back.await?)?;
+    drop(visitor);
+    let gone = wait::until("it is gone", SOON, async || {
+        let seen = desk.done(&desk.anns, "GET", "/v1/visitors/online", None).await.ok()?;
+        (seen["visitors"] == json!([])).then_some(())
+    });
+    gone.await
+}
