@@ -70,6 +70,9 @@ pub struct Config {
     /// Networks outside of the internet that webhooks may call, e.g. 10.1.0.0/16 for a system in the same house.
     #[arg(long, env = "EVERDESK_WEBHOOK_ALLOW", value_name = "NETWORK", value_delimiter = ',')]
     pub webhook_allow: Vec<ipnet::IpNet>,
+    /// Networks of reverse proxies whose X-Forwarded-For says where a client is; without it, where the connection comes from.
+    #[arg(long, env = "EVERDESK_TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',')]
+    pub trusted_proxy: Vec<ipnet::IpNet>,
     /// How long a day is for retention, in seconds. For tests.
     #[arg(long, env = "EVERDESK_RETENTION_DAY_S", hide = true, default_value_t = crate::retention::DAY.as_secs(), value_parser = clap::value_parser!(u64).range(1..))]
     pub retention_day_s: u64,

@@ -50,6 +50,7 @@ impl NodeHooks {
         let missed = Missed::start(node.clone(), &hub);
         hub.watch_places();
         hub.spawn(crate::hours::watch(Arc::downgrade(&hub)));
+        hub.spawn(crate::blocklist::watch(Arc::downgrade(&hub)));
         hub.spawn(crate::retention::watch(Arc::downgrade(&hub), day));
         hub.spawn(crate::webhooks::watch(Arc::downgrade(&hub), allowed));
         Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, missed, runtime, allow_drills })

@@ -36,6 +36,8 @@ pub struct App {
     pub hub: Arc<Hub>,
     pub runtime: Handle,
     pub draining: AtomicBool,
+    /// Proxies that are believed who asked them.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
     pub logins: LoginLimit,
     /// Hash of the last `Authorization: Basic` that was right: checking a password is slow on purpose.
     pub password_seen: Mutex<Option<TokenHash>>,
@@ -104,6 +106,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         draining: AtomicBool::new(false),
         logins: LoginLimit::default(),
         password_seen: Mutex::default(),
+        trusted_proxies: config.trusted_proxy.clone(),
         metrics,
         local_token: token.hash(),
         backups: Default::default(),

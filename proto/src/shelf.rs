@@ -12,6 +12,8 @@ pub enum ItemKind {
     Macro,
     /// An attribute of visitors or conversations, and its type.
     Attribute,
+    /// A network or a word that is not let through.
+    Blocked,
 }
 
 /// Something on the shelf.

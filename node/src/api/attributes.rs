@@ -195,6 +195,8 @@ pub async fn set_values(
     if given.is_empty() || given.len() > SET_MAX {
         return Err(Problem::refused("1 to 16 attributes at once"));
     }
+    // First: what is another site's is not there, whatever is asked of it.
+    let mut deeds = Deeds::begin(&app, &caller, &path.session, &request).await?;
     let schema: Vec<(String, AttributeBody)> = shelf::all(&app, caller.site, ItemKind::Attribute).await?;
     let schema: BTreeMap<String, AttributeBody> = schema.into_iter().collect();
     let mut acts = Vec::new();
@@ -208,7 +210,6 @@ pub async fn set_values(
         };
         acts.push((key, Act::Attribute { whose, name, value: text }));
     }
-    let mut deeds = Deeds::begin(&app, &caller, &path.session, &request).await?;
     for (key, act) in acts {
         let what = What::Act(act);
         // Under one key another value is another deed.

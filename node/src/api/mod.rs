@@ -7,6 +7,7 @@ mod guard;
 
 /// Texts and actions that a site keeps.
 mod attributes;
+mod blocklist;
 mod canned;
 mod conversations;
 mod deeds;

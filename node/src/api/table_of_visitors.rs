@@ -1,7 +1,7 @@
 //! Owns the part of the table of routes that is about visitors as a whole, and about what holds for the whole site. See `table`.
 
 use super::access::{Access, Scope};
-use super::{attributes, conversations, online, site, visitors};
+use super::{attributes, blocklist, conversations, online, site, visitors};
 use crate::admin::Route;
 use actix_web::web;
 use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
@@ -97,6 +97,30 @@ pub fn of_the_site() -> Vec<Route<Access>> {
         Route::delete("/v1/attributes/{whose}/{name}", write, "attributes remove", "Remove an attribute", || {
             web::delete().to(attributes::remove)
         }),
+        Route::get(
+            "/v1/blocklist",
+            Access::new(Supervisor, Scope::ReadDesk),
+            "blocklist list",
+            "Networks and words that are not let through",
+            || web::get().to(blocklist::list),
+        )
+        .answers::<blocklist::BlocklistView>(200),
+        Route::put(
+            "/v1/blocklist/{name}",
+            Access::new(Supervisor, Scope::WriteDesk),
+            "blocklist set",
+            "Let a network or a word through no longer",
+            || web::put().to(blocklist::set),
+        )
+        .takes::<crate::blocklist::Blocked>()
+        .answers::<blocklist::BlockedView>(200),
+        Route::delete(
+            "/v1/blocklist/{name}",
+            Access::new(Supervisor, Scope::WriteDesk),
+            "blocklist remove",
+            "Let it through again",
+            || web::delete().to(blocklist::remove),
+        ),
         Route::get(
             "/v1/settings",
             Access::new(Admin, Scope::ReadDesk),

@@ -73,6 +73,12 @@ async fn visitor(
     let after = ask.resume.get(&session).map(|(seq, _)| seq + skipped);
     let found =
         hub.attach_session(socket, session, Some(ask.token), after, false).await.map_err(|reply| refused(&reply))?;
+    if let Some(router) = hub.router() {
+        let list = hub.blocklists.ensure(&router, found.site).await;
+        if socket.address.is_some_and(|address| list.has_address(address)) {
+            return Err(ErrorInfo::new(ErrorCode::Forbidden, "nothing is taken from there"));
+        }
+    }
     let (visitor, site, is_identified) = (found.visitor, found.site, found.is_identified);
     socket.with(|state| state.who = Some(Who::Visitor { session, visitor, site, is_identified }));
     Ok(vec![(session, found)])

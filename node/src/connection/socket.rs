@@ -19,6 +19,7 @@ use proto::ids::{AgentId, SessionId, SiteId, VisitorId};
 use proto::peer::{Refused, ShardReply};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -93,6 +94,8 @@ pub struct Socket {
     /// Of this process, from 1.
     pub number: u64,
     pub since: SystemTime,
+    /// Where the client is.
+    pub address: Option<IpAddr>,
     /// What the client says it is; cut.
     pub user_agent: Option<Box<str>>,
     pub waker: AtomicWaker,
@@ -101,10 +104,19 @@ pub struct Socket {
 }
 
 impl Socket {
-    pub fn new(hub: Arc<Hub>, user_agent: Option<Box<str>>) -> Arc<Self> {
+    pub fn new(hub: Arc<Hub>, address: Option<IpAddr>, user_agent: Option<Box<str>>) -> Arc<Self> {
         let (number, since) = (hub.next_socket(), SystemTime::now());
         let waker = AtomicWaker::new();
-        Arc::new_cyclic(|me| Socket { hub, number, since, user_agent, waker, state: Mutex::default(), me: me.clone() })
+        Arc::new_cyclic(|me| Socket {
+            hub,
+            number,
+            since,
+            address,
+            user_agent,
+            waker,
+            state: Mutex::default(),
+            me: me.clone(),
+        })
     }
 
     pub fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {

@@ -6,6 +6,7 @@ use super::supervise;
 use super::visited::Visited;
 use crate::auth;
 use cluster::router::{ReplyTo, Router};
+use proto::act::Act;
 use proto::client::limits::{FAULTS_IN_A_ROW_MAX, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX};
 use proto::client::{
     ClientFrame, CloseCode, Content, Cursor, CursorState, ErrorCode, ErrorInfo, FrameError, Hello, History,
@@ -147,7 +148,7 @@ fn send(socket: &Arc<Socket>, who: Who, id: u64, ask: Send<'_>) {
     let device = socket.with(|state| state.device.clone());
     let (from, n) = (who.party(), ask.n.unwrap_or(0));
     let command = match content {
-        _ if !is_heard(socket, who) => Command::Bar { session, from, device, n, cid },
+        ref content if !is_heard(socket, who, content) => Command::Bar { session, from, device, n, cid },
         Content::Text { text, reply_to } => {
             Command::Send { session, from, device, n, cid, text: text.into_owned(), reply_to }
         }
@@ -161,9 +162,24 @@ fn send(socket: &Arc<Socket>, who: Who, id: u64, ask: Send<'_>) {
     socket.hub.metrics.route.record(started.elapsed().as_secs_f64());
 }
 
-/// Whether what the visitor sends is let through: a site may ask for a proof of who they are.
-fn is_heard(socket: &Socket, who: Who) -> bool {
-    let Who::Visitor { site, is_identified: false, .. } = who else { return true };
+/// Whether what the visitor sends is let through: a site may ask for a proof of who they are, and block networks and words.
+fn is_heard(socket: &Socket, who: Who, content: &Content<'_>) -> bool {
+    let Who::Visitor { site, is_identified, .. } = who else { return true };
+    let text = match content {
+        Content::Text { text, .. } => &**text,
+        Content::Act(Act::Edit { text, .. } | Act::Rate { comment: text, .. }) => text.as_str(),
+        Content::Act(_) => "",
+    };
+    let is_blocked =
+        socket.hub.blocklists.get(site).is_some_and(|list| {
+            socket.address.is_some_and(|address| list.has_address(address)) || list.has_word_of(text)
+        });
+    if is_blocked {
+        return false;
+    }
+    if is_identified {
+        return true;
+    }
     let wants = |node: Arc<cluster::node::ClusterNode>| {
         node.with_meta(|state| state.site_configs.get(&site).is_some_and(|row| row.identity == IdentityMode::Required))
     };

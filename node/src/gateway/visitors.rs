@@ -46,7 +46,7 @@ pub async fn create(
         Err(error) => return refuse_with(error),
     };
     let name = site.into_inner();
-    let made = match prove(&app, &name, given).await {
+    let made = match admit(&app, &request, &name, given).await {
         Ok((site, Some(proven))) => known_visitor(&app, site, proven).await,
         Ok((_, None)) => {
             let cluster = app.cluster.clone();
@@ -65,6 +65,23 @@ pub async fn create(
 
 fn fault() -> ErrorInfo<'static> {
     ErrorInfo::new(ErrorCode::Internal, "a fault of the node")
+}
+
+/// As `prove`, of those who come from where the site takes visitors from.
+async fn admit(
+    app: &Data<App>,
+    request: &HttpRequest,
+    name: &str,
+    given: Option<Given>,
+) -> Result<(SiteId, Option<Proven>), ErrorInfo<'static>> {
+    let address = crate::client_address::of(request, &app.trusted_proxies);
+    let (site, proven) = prove(app, name, given).await?;
+    let (hub, router) = (app.hub.clone(), app.cluster.router.clone());
+    let list = app.on_raft(async move { hub.blocklists.ensure(&router, site).await }).await.unwrap_or_default();
+    if address.is_some_and(|address| list.has_address(address)) {
+        return Err(ErrorInfo::new(ErrorCode::Forbidden, "nothing is taken from there"));
+    }
+    Ok((site, proven))
 }
 
 /// Who the visitor is, if the page says so; a site may want that of everybody.

@@ -2,6 +2,7 @@
 //! Invariant: a socket is known here before its attach is sent, so that no push can slip between.
 
 use super::places::Places;
+use crate::blocklist::Blocklists;
 use crate::connection::Socket;
 use crate::metrics::StageMetrics;
 use crate::trace::Trace;
@@ -49,6 +50,8 @@ pub(super) struct AgentSockets {
 pub struct Hub {
     pub metrics: StageMetrics,
     pub trace: Trace,
+    /// What sites do not let through.
+    pub(crate) blocklists: Blocklists,
     pub(super) maps: Mutex<Maps>,
     pub(super) places: Places,
     /// By number, which grows: pages of a list stay in order.
@@ -65,6 +68,7 @@ impl Hub {
         Arc::new_cyclic(|me| Hub {
             metrics: StageMetrics::new(),
             trace: Trace::default(),
+            blocklists: Blocklists::default(),
             maps: Mutex::default(),
             places: Places::default(),
             all: Mutex::default(),

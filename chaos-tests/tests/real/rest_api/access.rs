@@ -59,6 +59,7 @@ impl There {
             "conversations block" => json!({}),
             "visitors erase-many" => json!({ "visitors": [self.visitor] }),
             "attributes set" => json!({ "type": "text", "title": "by somebody else" }),
+            "blocklist set" => json!({ "word": "by somebody else" }),
             "settings set" => json!({ "retention_days": 77 }),
             "macros set" => json!({ "actions": [{ "note": "by somebody else" }] }),
             _ => return None,
@@ -79,6 +80,7 @@ async fn all(addr: &str, owner: &str, there: &There) -> anyhow::Result<String> {
         "/v1/macros".to_owned(),
         "/v1/attributes".to_owned(),
         "/v1/settings".to_owned(),
+        "/v1/blocklist".to_owned(),
         format!("/v1/conversations/{}", there.session),
         format!("/v1/conversations/{}/events", there.session),
     ] {
@@ -125,6 +127,7 @@ impl Everybody {
             ("PUT", "/v1/webhooks/crm", json!({ "url": "https://demo-hook.example/" })),
             ("POST", "/v1/keys", json!({ "name": "crm-key", "scopes": ["desk:read"] })),
             ("PUT", "/v1/attributes/visitor/crm", json!({ "type": "text", "title": "demo-title" })),
+            ("PUT", "/v1/blocklist/crm", json!({ "word": "demo-word" })),
             ("PUT", "/v1/canned/hello", json!({ "text": "demo-text" })),
             ("PUT", "/v1/macros/crm", json!({ "actions": [{ "note": "demo-note" }] })),
         ] {

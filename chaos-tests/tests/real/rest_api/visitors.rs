@@ -136,6 +136,39 @@ async fn attributes_have_types_visitors_rate_and_blocked_ones_are_not_heard() ->
     visitor.client.send(session, "sorry").await?;
     let events = desk.done(&desk.owner, "GET", &format!("/v1/conversations/{session}/events"), None).await?;
     ensure!(!events.to_string().contains("spam"), "{events}");
+    words_and_networks_are_not_let_through(&desk, session, &visitor).await
+}
+
+async fn words_and_networks_are_not_let_through(
+    desk: &Desk,
+    session: SessionId,
+    visitor: &Person,
+) -> anyhow::Result<()> {
+    desk.done(&desk.owner, "PUT", "/v1/blocklist/casino", Some(json!({ "word": "Casino" }))).await?;
+    let refused = wait::until("every node knows it", SOON, async || {
+        code(visitor.client.send(session, "come to the CASINO").await).ok()
+    });
+    ensure!(refused.await? == ErrorCode::Forbidden);
+    visitor.client.send(session, "casinos are another word").await?;
+    for wrong in
+        [json!({ "network": "0.0.0.0/0" }), json!({ "word": "" }), json!({ "word": "a", "network": "::1/128" })]
+    {
+        let answer = desk.ask(&desk.owner, "PUT", "/v1/blocklist/wrong", Some(wrong.clone())).await?;
+        ensure!((400..500).contains(&answer.status), "{wrong}: {}", answer.status);
+    }
+    desk.done(&desk.owner, "PUT", "/v1/blocklist/here", Some(json!({ "network": "127.0.0.0/8" }))).await?;
+    let path = format!("/v1/sites/{SITE}/visitors");
+    let kept_out = wait::until("nobody comes from here", SOON, async || {
+        let asked = desk.ask("", "POST", &path, None).await.ok()?;
+        (asked.status == 403).then_some(())
+    });
+    kept_out.await?;
+    let silent =
+        wait::until("who is here is not heard", SOON, async || code(visitor.client.send(session, "hello?").await).ok());
+    ensure!(silent.await? == ErrorCode::Forbidden);
+    desk.done(&desk.owner, "DELETE", "/v1/blocklist/here", None).await?;
+    let heard = wait::until("they are heard again", SOON, async || visitor.client.send(session, "hello!").await.ok());
+    heard.await?;
     Ok(())
 }
 
