@@ -30,6 +30,7 @@ pub(crate) enum Note {
     Hours = 20,
     Webhook = 21,
     Shelf = 22,
+    Audit = 29,
     #[cfg(feature = "next")]
     Tally = 240,
 }
