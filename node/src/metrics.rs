@@ -70,6 +70,18 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         Unit::Count,
         "Events that were not kept for as long as a webhook was behind",
     ),
+    (
+        Counter,
+        "chat_audit_untold_total",
+        Unit::Count,
+        "Outcomes and refusals of administrative acts that the audit log does not hear of",
+    ),
+    (
+        Counter,
+        "chat_audit_refusals_passed_over_total",
+        Unit::Count,
+        "Requests without rights that the audit log is not told of, because there were too many",
+    ),
     (Gauge, "chat_cluster_shards_count", Unit::Count, "Shards of the cluster, with the meta group"),
     (
         Gauge,

@@ -1,5 +1,6 @@
 //! Owns who may do what at a site. Does not find out who asks: the guard does. Invariant: what is not allowed by name is denied.
 
+use crate::audit::Actor;
 use proto::command::{AgentRole, Party, TokenHash};
 use proto::ids::{AgentId, SiteId};
 
@@ -15,12 +16,13 @@ pub enum Scope {
     WritePeople,
     ReadWebhooks,
     WriteWebhooks,
+    ReadAudit,
     /// No key has it.
     Nothing,
 }
 
 /// Every scope that a key may have, by its name.
-pub const SCOPES: [(Scope, &str); 9] = [
+pub const SCOPES: [(Scope, &str); 10] = [
     (Scope::ReadConversations, "conversations:read"),
     (Scope::WriteConversations, "conversations:write"),
     (Scope::ReadDesk, "desk:read"),
@@ -30,6 +32,7 @@ pub const SCOPES: [(Scope, &str); 9] = [
     (Scope::WritePeople, "people:write"),
     (Scope::ReadWebhooks, "webhooks:read"),
     (Scope::WriteWebhooks, "webhooks:write"),
+    (Scope::ReadAudit, "audit:read"),
 ];
 
 impl Scope {
@@ -103,6 +106,15 @@ impl Caller {
             Who::Agent { agent, .. } => Party::Agent(agent),
             Who::Key { .. } => Party::System,
         }
+    }
+
+    /// As the audit log says it.
+    pub fn actor(&self) -> Actor {
+        let (who, role) = match &self.who {
+            Who::Agent { agent, role } => (format!("agent:{agent}"), role_name(*role)),
+            Who::Key { name, .. } => (format!("key:{name}"), "key"),
+        };
+        Actor { chain: self.site, who, role }
     }
 
     /// An agent's role; a key has that of a supervisor where its scopes let it in at all.

@@ -17,7 +17,7 @@ mod table;
 mod transcript;
 mod variables;
 
-pub use access::{Access, Caller, SCOPES, Scope, Who};
+pub use access::{Access, Caller, SCOPES, Scope, Who, role_name};
 pub use table::table;
 
 use crate::admin::limits;
