@@ -83,6 +83,13 @@ fn of_conversations() -> Vec<Route<Access>> {
         .daily()
         .takes::<deeds::TransferBody>()
         .answers::<conversations::Conversation>(200),
+    ]
+}
+
+fn of_the_desk() -> Vec<Route<Access>> {
+    let read = Access::new(Viewer, Scope::ReadDesk);
+    let write = Access::new(Admin, Scope::WriteDesk);
+    vec![
         Route::get(
             "/v1/events",
             Access::new(Supervisor, Scope::ReadEvents),
@@ -93,13 +100,6 @@ fn of_conversations() -> Vec<Route<Access>> {
         .query::<events::EventsQuery>()
         .answers::<events::Events>(200)
         .also(&[410]),
-    ]
-}
-
-fn of_the_desk() -> Vec<Route<Access>> {
-    let read = Access::new(Viewer, Scope::ReadDesk);
-    let write = Access::new(Admin, Scope::WriteDesk);
-    vec![
         Route::get("/v1/desk", read, "desk show", "Teams, seats and rules, and how many wait", || {
             web::get().to(desk::show)
         })
