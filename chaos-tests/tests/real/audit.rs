@@ -19,7 +19,7 @@ use std::time::Duration;
 const PASSWORD: &str = "correct horse battery staple";
 const SOON: Duration = Duration::from_secs(60);
 /// Acts of each of those who act.
-const ACTS: usize = 60;
+const ACTS: usize = 120;
 
 /// How a request is made again and again.
 #[derive(Clone)]
@@ -114,13 +114,23 @@ impl Scene {
 
     /// Kills the leader of a chain's shard, and starts the node again. Its name.
     async fn kill_the_leader_of(&mut self, site: SiteId) -> anyhow::Result<String> {
-        let status = self.cluster.overview().await?;
-        let shard = Target::Desk(site).shard(status.data_shards().count() as u32);
-        let led = status.data_shards().find(|one| one.shard == u64::from(shard.0));
-        let leader = led.and_then(|one| one.leader).context("no leader")?;
+        let found = wait::until("the chain has a leader", SOON, async || {
+            let status = self.cluster.overview().await.ok()?;
+            let shard = Target::Desk(site).shard(status.data_shards().count() as u32);
+            status.data_shards().find(|one| one.shard == u64::from(shard.0)).and_then(|one| one.leader)
+        });
+        let leader = found.await?;
         self.cluster.kill(leader);
         self.cluster.restart(&[leader]).await?;
         Ok(format!("n{leader}"))
+    }
+
+    async fn kill_leaders(&mut self) -> anyhow::Result<BTreeSet<String>> {
+        let mut killed = BTreeSet::new();
+        for site in [OPERATORS, SiteId(1), OPERATORS] {
+            killed.insert(self.kill_the_leader_of(site).await?);
+        }
+        Ok(killed)
     }
 
     /// A whole chain as a node tells it.
@@ -179,13 +189,13 @@ async fn check_refusals(scene: &Scene) -> anyhow::Result<()> {
     let addr = &scene.cluster.node(2).client;
     let body = json!({ "name": "by ann" });
     for (token, status) in [(scene.ann.as_str(), 403), ("", 401)] {
-        let refused = ask(addr, token, "PUT", "/v1/teams/t99", Some(&body)).await?;
+        let refused = ask(addr, token, "PUT", "/v1/teams/t9999", Some(&body)).await?;
         ensure!(refused.status == status, "{}", refused.text());
     }
     for (site, status, who) in [(Some(SITE), 403, "agent:"), (None, 401, "unknown")] {
         let told = wait::until("the refusal is told", SOON, async || {
             let chain = scene.chain(1, site).await.ok()?;
-            let is_it = |entry: &EntryView| entry.target == "/v1/teams/t99";
+            let is_it = |entry: &EntryView| entry.target == "/v1/teams/t9999";
             chain.into_iter().find(|entry| is_it(entry))
         });
         let told = told.await?;
@@ -255,15 +265,9 @@ async fn check_file(scene: &Scene, file: &Path, head: &str) -> anyhow::Result<()
 async fn every_act_is_in_the_audit_log_while_leaders_die_and_the_command_proves_it() -> anyhow::Result<()> {
     let mut scene = Scene::start().await?;
     let first = scene.verified(&["--site", SITE]).await?;
-    let acting: Vec<_> = scene.doers().into_iter().map(|doer| tokio::spawn(doer.act())).collect();
-    let mut killed = BTreeSet::new();
-    for site in [OPERATORS, SiteId(1), OPERATORS] {
-        killed.insert(scene.kill_the_leader_of(site).await?);
-    }
-    let mut tried = Vec::new();
-    for act in acting {
-        tried.push(act.await??);
-    }
+    let acting = futures_util::future::try_join_all(scene.doers().into_iter().map(Doer::act));
+    let (tried, killed) = futures_util::future::join(acting, scene.kill_leaders()).await;
+    let (tried, killed) = (tried?, killed?);
     check_refusals(&scene).await?;
     let (operators, ours) = (scene.chain(1, None).await?, scene.chain(1, Some(SITE)).await?);
     let mut open = check_acts(&operators, &tried[0], &killed)?;
