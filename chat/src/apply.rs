@@ -2,6 +2,7 @@
 //! Invariant: an outcome depends on the commands before it and on nothing else.
 
 use crate::agent::Agent;
+use crate::audit::Entries;
 use crate::cache::Table;
 use crate::desk::{Desk, Wants, lane::Queue};
 use crate::due::Dues;
@@ -12,7 +13,7 @@ use crate::limits::DUE_PER_COMMAND_MAX;
 use crate::message::{Said, Sender};
 use crate::outbox::Outbox;
 use crate::outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
-use crate::rows::{self, DueRow, HeaderRow, ItemRow, Rows, ShelfRow, VersionRow, WebhookRow};
+use crate::rows::{self, ChainRow, DueRow, HeaderRow, ItemRow, Rows, ShelfRow, VersionRow, WebhookRow};
 use crate::session::Session;
 use crate::shelf::ItemKey;
 use proto::command::{Command, Event, Mail, Target};
@@ -43,6 +44,9 @@ pub struct Shard {
     /// What sites keep for their people; `None`: it was taken off.
     pub(crate) items: Table<ItemKey, Option<ItemRow>>,
     pub(crate) shelves: Table<(SiteId, ItemKind), ShelfRow>,
+    /// Where audit chains stand, and their newest entries.
+    pub(crate) chains: Table<SiteId, ChainRow>,
+    pub(crate) audits: Entries,
     /// The last mail applied of each shard.
     pub(crate) inbox: BTreeMap<ShardId, u64>,
     pub(crate) work: Work,
@@ -112,6 +116,8 @@ impl Shard {
             webhooks: Table::new(),
             items: Table::new(),
             shelves: Table::new(),
+            chains: Table::new(),
+            audits: Table::new(),
             inbox: header.inbox.iter().copied().collect(),
             work: Work {
                 shards,
@@ -186,6 +192,7 @@ impl Shard {
             }
             Command::Hours { site, closed } => self.desk_hours(rows, site, closed)?,
             Command::Shelve { site, kind, name, text } => self.shelve(rows, site, kind, name, text)?,
+            Command::Audit { site, act } => self.audit_act(rows, site, *act)?,
             Command::Webhook { webhook, change } => self.webhook_change(rows, webhook, change)?,
             Command::Dismiss { agent, session, seq } => self.agent_dismisses(rows, agent, session, seq)?,
             Command::Identify { session, site, visitor, token, proof, until_ms } => {
@@ -256,7 +263,7 @@ impl Shard {
             }
             Command::Webhook { webhook, .. } => self.webhooks.peek(webhook).is_some(),
             // Rare.
-            Command::Shelve { .. } | Command::Erase { .. } => false,
+            Command::Shelve { .. } | Command::Erase { .. } | Command::Audit { .. } => false,
             // What is due names sessions whose wants may be cold.
             Command::Tick => false,
             Command::OutboxAcked { .. } | Command::SetShardVersion { .. } => true,

@@ -29,6 +29,10 @@ impl Shard {
         });
         self.items.begin_checkpoint(|key, row| out.push((keys::item(key), row.as_ref().map(proto::codec::encode))));
         self.shelves.begin_checkpoint(|(site, kind), row| rows::save(&mut out, keys::shelf(site, kind), row));
+        self.chains.begin_checkpoint(|site, row| rows::save(&mut out, keys::chain(site), row));
+        self.audits.begin_checkpoint(|(site, seq), row| {
+            out.push((keys::audit(site, seq), row.as_ref().map(proto::codec::encode)));
+        });
         self.work.outbox.save(&mut out);
         self.work.feed.save(&mut out);
         let header = HeaderRow {
@@ -60,6 +64,8 @@ impl Shard {
         self.webhooks.end_checkpoint(written, |_| ());
         self.items.end_checkpoint(written, |_| ());
         self.shelves.end_checkpoint(written, |_| ());
+        self.chains.end_checkpoint(written, |_| ());
+        self.audits.end_checkpoint(written, |_| ());
         self.work.outbox.saved(written);
         self.work.feed.saved(written);
     }
@@ -79,6 +85,8 @@ impl Shard {
         self.webhooks.droppable(&mut uses);
         self.items.droppable(&mut uses);
         self.shelves.droppable(&mut uses);
+        self.chains.droppable(&mut uses);
+        self.audits.droppable(&mut uses);
         uses.sort_unstable();
         let excess = self.cached_bytes() - (bytes_max - bytes_max / 8);
         let mut freed = 0;
@@ -109,6 +117,8 @@ impl Shard {
         self.webhooks.drop_unused(used, |_| ());
         self.items.drop_unused(used, |_| ());
         self.shelves.drop_unused(used, |_| ());
+        self.chains.drop_unused(used, |_| ());
+        self.audits.drop_unused(used, |_| ());
         let desks = &mut self.desks;
         self.queue.drop_unused(used, |(site, lane, ticket)| {
             if let Some(lane) = desks.peek_mut(&site).and_then(|desk| desk.lanes.get_mut(&lane)) {
@@ -126,6 +136,8 @@ impl Shard {
             + self.webhooks.dirty_bytes()
             + self.items.dirty_bytes()
             + self.shelves.dirty_bytes()
+            + self.chains.dirty_bytes()
+            + self.audits.dirty_bytes()
             + self.work.outbox.dirty_bytes()
             + self.work.feed.dirty_bytes()
     }
@@ -140,6 +152,8 @@ impl Shard {
             + self.webhooks.bytes()
             + self.items.bytes()
             + self.shelves.bytes()
+            + self.chains.bytes()
+            + self.audits.bytes()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }
@@ -154,6 +168,8 @@ impl Shard {
             + self.webhooks.recount()
             + self.items.recount()
             + self.shelves.recount()
+            + self.chains.recount()
+            + self.audits.recount()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }

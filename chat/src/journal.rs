@@ -33,6 +33,7 @@ pub(crate) enum Note {
     Block = 23,
     Erase = 24,
     Proof = 25,
+    Audit = 29,
     #[cfg(feature = "next")]
     Tally = 240,
 }

@@ -62,6 +62,16 @@ pub(crate) fn shelf(site: SiteId, kind: ItemKind) -> Vec<u8> {
     key(b'J', &[&site.0.to_be_bytes(), &[kind as u8]])
 }
 
+/// Where a site's audit chain stands: `ChainRow`.
+pub(crate) fn chain(site: SiteId) -> Vec<u8> {
+    key(b'U', &[&site.0.to_be_bytes()])
+}
+
+/// An entry of a site's audit chain: `AuditRow`.
+pub(crate) fn audit(site: SiteId, seq: u64) -> Vec<u8> {
+    key(b'X', &[&site.0.to_be_bytes(), &seq.to_be_bytes()])
+}
+
 /// The session's facts: `SessionRow`.
 pub(crate) fn session(session: SessionId) -> Vec<u8> {
     key(b'S', &[&session.0.to_be_bytes()])

@@ -6,6 +6,7 @@ mod act;
 mod agent;
 mod amend;
 mod apply;
+mod audit;
 mod cache;
 mod checkpoint;
 pub mod courier;
@@ -40,6 +41,7 @@ mod tests;
 mod webhook;
 
 pub use apply::Shard;
+pub use audit::{audit_hash, audit_offline};
 pub use desk::{fault_of_seat, fault_of_site, fault_of_team};
 pub use find::{SessionBrief, SessionsPage};
 pub use history::{HistoryPage, HistoryRange};

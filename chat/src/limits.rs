@@ -131,6 +131,15 @@ pub const WEBHOOK_DEAD_MAX: usize = 256;
 /// How a delivery failed, bytes of UTF-8.
 pub const WEBHOOK_WHY_BYTES_MAX: usize = 128;
 
+/// Entries of an audit chain that are kept; the oldest goes first.
+pub const AUDIT_KEPT: u64 = 1_000_000;
+/// The newest acts of a chain, by which one that is proposed again is known.
+pub const AUDIT_SEEN_MAX: usize = 256;
+/// What an audit entry says of who, whence and how, each, bytes of UTF-8.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 256;
+/// What an act was about, bytes of UTF-8.
+pub const AUDIT_TARGET_BYTES_MAX: usize = 1_024;
+
 /// Things of one kind that a site keeps for its people.
 pub const SHELF_ITEMS_MAX: u64 = 1_000;
 /// All of them, in bytes.

@@ -38,6 +38,10 @@ pub enum Reply {
         seq: Option<u64>,
     },
     LoggedIn,
+    /// The act has this place in its audit chain.
+    Audited {
+        seq: u64,
+    },
     Done,
     Rejected(Refusal),
 }

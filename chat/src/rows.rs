@@ -4,6 +4,7 @@
 use crate::outcome::ApplyError;
 use bincode::{Decode, Encode};
 use proto::act::Whose;
+use proto::audit::{AuditLine, ChainPoint};
 use proto::codec::{self, Frozen};
 use proto::command::{Event, TokenHash};
 use proto::desk::{About, Channel, SeatRules, SeatState, SiteRules, TeamRules};
@@ -351,6 +352,33 @@ pub(crate) struct ShelfRow {
     pub bytes: u64,
 }
 
+/// An entry of an audit chain.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct AuditRow {
+    pub line: AuditLine,
+}
+
+/// Where an audit chain stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct ChainRow {
+    pub head: ChainPoint,
+    /// The last entry that is not kept any more; seq 0: all are.
+    pub cut: ChainPoint,
+    /// The time of the head, milliseconds since 1970.
+    pub ts_ms: u64,
+    /// The newest acts, oldest first.
+    pub seen: Vec<SeenRow>,
+}
+
+/// Which place an act has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct SeenRow {
+    pub act: u128,
+    /// It is the entry that says what became of the act.
+    pub is_end: bool,
+    pub seq: u64,
+}
+
 /// How far the shard has come with a webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct WebhookRow {
@@ -383,6 +411,8 @@ proto::frozen!(
     WebhookRow = 103,
     ItemRow = 107,
     ShelfRow = 108,
+    AuditRow = 121,
+    ChainRow = 122,
 );
 
 /// A row's value. `row` names it in the error.

@@ -12,6 +12,10 @@ use std::sync::Arc;
 const FEED_ITEMS_MAX: u32 = 1_000;
 /// About so many bytes of events are in one page of a feed.
 const FEED_BYTES_MAX: usize = 1 << 20;
+/// Entries in one page of an audit chain.
+const AUDIT_ENTRIES_MAX: u32 = 1_000;
+/// About so many bytes of entries are in one page of an audit chain.
+const AUDIT_BYTES_MAX: usize = 1 << 20;
 /// Sessions in one question.
 pub const PLACES_MAX: usize = 1_000;
 
@@ -54,6 +58,16 @@ pub async fn shelf(shard: &Arc<Shard>, site: SiteId, kind: ItemKind) -> ShardRep
         Err(reply) => reply,
         Ok(Err(error)) => shard.halt(&error.to_string()),
         Ok(Ok(items)) => ShardReply::Shelf(items),
+    }
+}
+
+/// Some of a site's audit chain, with everything acknowledged before.
+pub async fn audit(shard: &Arc<Shard>, site: SiteId, after: u64, limit: u32) -> ShardReply {
+    let limit = limit.min(AUDIT_ENTRIES_MAX) as usize;
+    match shard.read(|state, rows| state.audit(rows, site, after, limit, AUDIT_BYTES_MAX)).await {
+        Err(reply) => reply,
+        Ok(Err(error)) => shard.halt(&error.to_string()),
+        Ok(Ok(page)) => ShardReply::Audit(page),
     }
 }
 

@@ -113,7 +113,8 @@ fn target(call: &ShardCall) -> Option<Target> {
         | ShardCall::Feed { .. }
         | ShardCall::Webhook { .. }
         | ShardCall::AgentToken { .. }
-        | ShardCall::Shelf { .. } => None,
+        | ShardCall::Shelf { .. }
+        | ShardCall::Audit { .. } => None,
     }
 }
 
@@ -143,6 +144,10 @@ impl Hooks for NodeHooks {
                 ShardCall::Shelf { site, kind } => {
                     let (shard, site, kind) = (shard.clone(), *site, *kind);
                     self.hub.spawn(async move { reply.send(crate::desk::shelf(&shard, site, kind).await) });
+                }
+                ShardCall::Audit { site, after, limit } => {
+                    let (shard, site, after, limit) = (shard.clone(), *site, *after, *limit);
+                    self.hub.spawn(async move { reply.send(crate::desk::audit(&shard, site, after, limit).await) });
                 }
                 ShardCall::AgentToken { agent, token } => reply.send(crate::agent::has_token(shard, *agent, token)),
                 ShardCall::Hours { site } => reply.send(crate::desk::hours(shard, *site)),

@@ -71,6 +71,18 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         "Events that were not kept for as long as a webhook was behind",
     ),
     (Counter, "chat_retention_erased_total", Unit::Count, "Times that what was too old was erased from a session"),
+    (
+        Counter,
+        "chat_audit_untold_total",
+        Unit::Count,
+        "Outcomes and refusals of administrative acts that the audit log does not hear of",
+    ),
+    (
+        Counter,
+        "chat_audit_refusals_passed_over_total",
+        Unit::Count,
+        "Requests without rights that the audit log is not told of, because there were too many",
+    ),
     (Gauge, "chat_cluster_shards_count", Unit::Count, "Shards of the cluster, with the meta group"),
     (
         Gauge,

@@ -47,6 +47,7 @@ pub struct App {
     /// Backups that this node makes.
     pub backups: crate::backup::Jobs,
     pub admin: crate::admin::Shared,
+    pub audit: crate::audit::Audit,
 }
 
 impl App {
@@ -111,6 +112,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         local_token: token.hash(),
         backups: Default::default(),
         admin: crate::admin::Shared::new(config.allow_drills, allowed),
+        audit: Default::default(),
     });
     println!(
         "everdesk {}: clients http://{} peers {} admin http://{}",

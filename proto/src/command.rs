@@ -2,6 +2,7 @@
 //! Does not know how they are applied. Invariant: enums grow only at their end, structs never change.
 
 use crate::act::Act;
+use crate::audit::AuditAct;
 use crate::desk::{About, Ask, SeatRules, SeatState, SiteRules, TeamRules};
 use crate::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
 use crate::shelf::ItemKind;
@@ -117,6 +118,8 @@ pub enum Command {
     Identify { session: SessionId, site: SiteId, visitor: VisitorId, token: TokenHash, proof: TokenHash, until_ms: u64 },
     /// The visitor's token is good no longer. Idempotent.
     Logout { session: SessionId, token: TokenHash },
+    /// Puts an act at the end of the site's audit chain; site 0: of the operators'. Idempotent for a while, by the number of the act.
+    Audit { site: SiteId, act: Box<AuditAct> },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -264,6 +267,7 @@ impl Command {
             | Command::PutSite { site, .. }
             | Command::Hours { site, .. }
             | Command::Shelve { site, .. }
+            | Command::Audit { site, .. }
             | Command::Accept { site, .. }
             | Command::Decline { site, .. }
             | Command::Take { site, .. }

@@ -1,6 +1,7 @@
 //! Owns the bytes between nodes: the handshake, the raft messages, the calls to a shard's leader and its pushes.
 //! Does not know sockets or openraft. Invariant: enums grow only at their end, structs never change.
 
+use crate::audit::AuditPage;
 use crate::command::{Command, Event, NodeAddress, OnceState, Party, TokenHash};
 use crate::desk::SeatState;
 use crate::feed::FeedPage;
@@ -249,6 +250,12 @@ pub enum ShardCall {
         site: SiteId,
         kind: ItemKind,
     },
+    /// At most `limit` entries of a site's audit chain with a seq above `after`, with everything acknowledged before.
+    Audit {
+        site: SiteId,
+        after: u64,
+        limit: u32,
+    },
 }
 
 /// A conversation that waits for an agent.
@@ -350,6 +357,11 @@ pub enum ShardReply {
     },
     /// Ascending by name.
     Shelf(Vec<Item>),
+    /// The act has this place in its audit chain.
+    Audited {
+        seq: u64,
+    },
+    Audit(AuditPage),
 }
 
 /// Where an agent stands.

@@ -28,6 +28,8 @@ mod deployed;
 
 mod asks;
 
+mod audit;
+
 mod admin_api;
 mod desk;
 mod moved;

@@ -7,6 +7,7 @@ use crate::{Reply, keys};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proto::act::{Act, Whose};
+use proto::audit::{AuditAct, AuditEntry, AuditLine, AuditPhase, ChainPoint};
 use proto::codec::{Frozen, decode, encode};
 use proto::command::{Command, Event, EventBody, Party};
 use proto::desk::{
@@ -24,6 +25,27 @@ fn hex(bytes: &[u8]) -> String {
         write!(out, "{byte:02x}").expect("a String takes every text");
         out
     })
+}
+
+fn chain_row() -> ChainRow {
+    let (head, cut) = (ChainPoint { seq: 300, hash: [8; 32] }, ChainPoint { seq: 9, hash: [9; 32] });
+    ChainRow { head, cut, ts_ms: 1_763_700_000_000, seen: vec![SeenRow { act: 1 << 100, is_end: true, seq: 300 }] }
+}
+
+fn audit_row() -> AuditRow {
+    let act = AuditAct {
+        act: 1 << 100,
+        phase: AuditPhase::Done { begun: 299, status: 204 },
+        who: "key:crm".into(),
+        role: "key".into(),
+        address: "192.0.2.7".into(),
+        node: "n3".into(),
+        method: "DELETE".into(),
+        route: "/v1/teams/{team}".into(),
+        target: "/v1/teams/t2".into(),
+        body: Some([7; 32]),
+    };
+    AuditRow { line: AuditLine { entry: AuditEntry { seq: 300, ts_ms: 1_763_700_000_000, act }, hash: [8; 32] } }
 }
 
 const SESSION: SessionId = SessionId(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
@@ -177,6 +199,10 @@ fn golden_text() -> String {
         ("item", encode(&ItemRow { item: Item { name: "hello".into(), text: "{}".into() } })),
         ("shelf key", keys::shelf(SiteId(7), ItemKind::Macro)),
         ("shelf", encode(&ShelfRow { items: 9, bytes: 300 })),
+        ("chain key", keys::chain(SiteId(7))),
+        ("chain", encode(&chain_row())),
+        ("audit key", keys::audit(SiteId(7), 300)),
+        ("audit", encode(&audit_row())),
         ("webhook key", keys::webhook(WebhookId(300))),
         ("webhook", encode(&WebhookRow { state: webhook_state() })),
         ("version key", keys::VERSION.to_vec()),
@@ -331,6 +357,8 @@ proptest! {
         round_trips(&DueRow::Missed { offer: turn });
         round_trips(&ItemRow { item: Item { name: "n".repeat(turn as usize % 9), text: "t".into() } });
         round_trips(&ShelfRow { items: turn, bytes: front });
+        round_trips(&ChainRow { ts_ms: turn, seen: vec![SeenRow { act: front.into(), is_end: nudged, seq: turn }; queued as usize % 9], ..chain_row() });
+        round_trips(&audit_row());
         round_trips(&WebhookRow { state: WebhookState { version: turn, after: front, ..webhook_state() } });
     }
 

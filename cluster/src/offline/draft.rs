@@ -7,7 +7,9 @@ use crate::meta::{Fresh, MetaState};
 use crate::node::{Identity, put_mark};
 use crate::shard::TableRows;
 use chat::{Reconciled, Reconciliation};
+use proto::audit::{AuditAct, AuditPhase, OPERATORS};
 use proto::codec;
+use proto::command::Target;
 use proto::ids::{AgentId, ClusterId, META_SHARD, NodeId, ReplicaId, ShardId};
 use proto::peer::{AppliedRow, LogPoint, MembershipRow, VoteRow};
 use proto::version::VERSION_MIN;
@@ -30,6 +32,9 @@ pub struct Draft {
     meta: MetaState,
     meta_at: LogPoint,
     cluster: u128,
+    /// What is done here, as the audit log says it.
+    act: AuditAct,
+    at_ms: u64,
     shards: u32,
     node: NodeId,
     replicas: BTreeMap<ShardId, ReplicaId>,
@@ -68,6 +73,8 @@ impl Draft {
             meta,
             meta_at,
             cluster: fresh.cluster,
+            act: act_of(fresh),
+            at_ms: fresh.at_ms,
             shards,
             node,
             replicas,
@@ -154,6 +161,10 @@ impl Draft {
             while changes.peek().is_some() {
                 table.checkpoint(changes.by_ref().take(ROWS_AT_ONCE).collect(), Vec::new())?;
             }
+            if *shard == Target::Desk(OPERATORS).shard(self.shards) {
+                let told = chat::audit_offline(&TableRows(table), OPERATORS, self.at_ms, self.act.clone());
+                table.checkpoint(told.map_err(|error| OfflineError::of(*shard, error))?, Vec::new())?;
+            }
         }
         let ids = all.ids();
         self.meta.count_on_after(ids.agent, ids.site);
@@ -178,6 +189,23 @@ impl Draft {
         let vote = VoteRow { term: at.term, replica: u64::from(replica.0), committed: false };
         wait(|done| log.save_vote(codec::encode(&vote).into(), done))?;
         wait(|done| log.purge((at.index, at.term), done))
+    }
+}
+
+/// Whoever may write the directory does it: nobody asks who that is.
+fn act_of(fresh: &Fresh) -> AuditAct {
+    let words = if fresh.restored { "everdesk backup restore" } else { "everdesk recover" };
+    AuditAct {
+        act: fresh.cluster,
+        phase: AuditPhase::Told { status: 200 },
+        who: "command-line".into(),
+        role: String::new(),
+        address: String::new(),
+        node: String::new(),
+        method: String::new(),
+        route: words.into(),
+        target: format!("cluster {}", ClusterId(fresh.cluster)),
+        body: None,
     }
 }
 

@@ -186,6 +186,7 @@ fn answer(
 fn shard_reply(reply: chat::Reply) -> ShardReply {
     match reply {
         chat::Reply::Sent { seq, ts_ms, dup } => ShardReply::Sent { seq, ts_ms, dup },
+        chat::Reply::Audited { seq } => ShardReply::Audited { seq },
         chat::Reply::Cursor { received, read } => ShardReply::Cursor { received, read },
         chat::Reply::Rejected(refusal) => ShardReply::Refused(refused(refusal)),
         _ => ShardReply::Done,

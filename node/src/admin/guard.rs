@@ -3,7 +3,8 @@
 
 use super::problem::Problem;
 use super::route::{Route, of_request, role_name};
-use super::{once, table};
+use super::table;
+use crate::audit::{self, Actor};
 use crate::auth;
 use crate::run::App;
 use actix_web::body::{BoxBody, MessageBody};
@@ -13,6 +14,7 @@ use actix_web::middleware::Next;
 use actix_web::web::{self, Data};
 use actix_web::{HttpRequest, ResponseError};
 use base64ct::{Base64, Encoding};
+use proto::audit::OPERATORS;
 use proto::command::{Role, TokenHash};
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -20,8 +22,10 @@ use std::time::Instant;
 static TABLE: LazyLock<Vec<Route>> = LazyLock::new(table);
 
 /// Who asks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Bearer {
+    /// As the audit log says it.
+    pub who: String,
     pub role: Role,
     /// Tells one token from another.
     pub hash: TokenHash,
@@ -43,6 +47,9 @@ pub async fn guard<B: MessageBody + 'static>(
         None => with_password(&app, request.request()).await,
     };
     let Some(bearer) = bearer else {
+        if let Some(route) = of_request(&TABLE, &request) {
+            audit::refused(&app, route, &Actor::unknown(), &request, 401);
+        }
         let denied = Problem::new(StatusCode::UNAUTHORIZED, "a valid bearer token is needed");
         return Ok(request.into_response(denied.error_response()));
     };
@@ -50,13 +57,15 @@ pub async fn guard<B: MessageBody + 'static>(
     let Some(route) = of_request(&TABLE, &request) else {
         return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
     };
+    let actor = Actor { chain: OPERATORS, who: bearer.who, role: role_name(bearer.role) };
     if bearer.role < route.access {
+        audit::refused(&app, route, &actor, &request, 403);
         let detail =
             format!("this needs the role {}; the token has {}", role_name(route.access), role_name(bearer.role));
         let denied = Problem::new(StatusCode::FORBIDDEN, detail);
         return Ok(request.into_response(denied.error_response()));
     }
-    once::pass_on(&app, route, &bearer.hash, request, next).await
+    Box::pin(audit::pass_on(&app, route, actor, &bearer.hash, request, next)).await
 }
 
 fn is_open(path: &str) -> bool {
@@ -72,22 +81,25 @@ fn bearer(app: &App, request: &HttpRequest) -> Option<Bearer> {
     let hash = auth::hash_token(header(request, "Bearer ")?);
     let found = app.cluster.with_meta(|state| {
         let founder = state.cluster.as_ref().map(|row| row.admin_token);
-        let made = state.api_tokens.get(&hash).map(|row| (row.role, row.expires_ms));
+        let made = state.api_tokens.get(&hash).map(|row| (row.name.clone(), row.role, row.expires_ms));
         (founder, made)
     });
     let (founder, made) = found.unwrap_or_default();
-    if auth::same_hash(&hash, &app.local_token) | founder.is_some_and(|known| auth::same_hash(&hash, &known)) {
-        return Some(Bearer { role: Role::Admin, hash });
+    let is_founders = founder.is_some_and(|known| auth::same_hash(&hash, &known));
+    if auth::same_hash(&hash, &app.local_token) | is_founders {
+        let who = if is_founders { "founder".to_owned() } else { format!("node:{}", app.cluster.me) };
+        return Some(Bearer { who, role: Role::Admin, hash });
     }
-    let (role, expires_ms) = made?;
-    expires_ms.is_none_or(|expires_ms| cluster::shard::now_ms() < expires_ms).then_some(Bearer { role, hash })
+    let (name, role, expires_ms) = made?;
+    let is_good = expires_ms.is_none_or(|expires_ms| cluster::shard::now_ms() < expires_ms);
+    is_good.then(|| Bearer { who: format!("token:{name}"), role, hash })
 }
 
 /// The password that the first start printed, as `Authorization: Basic` of the user `admin`: for browsers and curl.
 async fn with_password(app: &Data<App>, request: &HttpRequest) -> Option<Bearer> {
     let encoded = header(request, "Basic ")?;
     let hash = auth::hash_token(encoded);
-    let bearer = Bearer { role: Role::Admin, hash };
+    let bearer = Bearer { who: "password:admin".into(), role: Role::Admin, hash };
     if app.password_seen.lock().is_some_and(|seen| auth::same_hash(&seen, &hash)) {
         return Some(bearer);
     }

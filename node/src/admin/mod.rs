@@ -12,6 +12,7 @@ mod tenant;
 
 pub(crate) mod accounts;
 pub(crate) mod ask;
+pub(crate) mod audit;
 mod backups;
 pub(crate) mod desk;
 mod drills;
@@ -31,6 +32,7 @@ mod upgrade;
 pub(crate) mod webhooks;
 
 pub use ask::answer;
+pub use audit::AuditView;
 pub use guard::guard;
 pub use route::{Method, Route, role_name};
 pub use table::table;

@@ -73,6 +73,10 @@ pub struct Route<A = Role> {
     pub is_secret: bool,
     /// It is done once under a key by what it does: nothing else needs to remember that.
     pub is_once: bool,
+    /// Whether the audit log tells of it; `None`: nobody has decided, and it does.
+    pub audit: Option<bool>,
+    /// Somebody's password stands in the body.
+    pub has_password: bool,
 }
 
 impl<A> Route<A> {
@@ -99,6 +103,8 @@ impl<A> Route<A> {
             also,
             is_secret: false,
             is_once: false,
+            audit: None,
+            has_password: false,
         }
     }
 
@@ -148,7 +154,13 @@ impl<A> Route<A> {
     }
 
     pub fn takes<T: ToSchema>(mut self) -> Route<A> {
-        self.body = Some(Shape::of::<T>());
+        let shape = Shape::of::<T>();
+        let types = std::iter::once(&shape.schema).chain(shape.uses.iter().map(|(_, schema)| schema));
+        let is_password = |schema: &RefOr<Schema>| {
+            serde_json::to_string(schema).is_ok_and(|text| text.contains("\"format\":\"password\""))
+        };
+        self.has_password = types.into_iter().any(is_password);
+        self.body = Some(shape);
         self
     }
 
@@ -176,6 +188,23 @@ impl<A> Route<A> {
     pub fn secret(mut self) -> Route<A> {
         self.is_secret = true;
         self
+    }
+
+    /// An administrative act: the audit log has it before it is done.
+    pub fn audited(mut self) -> Route<A> {
+        self.audit = Some(true);
+        self
+    }
+
+    /// The daily work of those who talk with visitors: sessions tell of it themselves.
+    pub fn daily(mut self) -> Route<A> {
+        self.audit = Some(false);
+        self
+    }
+
+    /// Whether the audit log tells of it: of every write that nobody has called daily work.
+    pub fn is_audited(&self) -> bool {
+        self.method.is_write() && self.audit != Some(false)
     }
 
     /// Names in braces.

@@ -3,8 +3,8 @@
 
 use super::route::Route;
 use super::{
-    accounts, backups, desk, drills, events, log, message_trace, move_session, nodes, profile, sessions, settings,
-    shards, sockets, tokens, upgrade, webhooks,
+    accounts, audit, backups, desk, drills, events, log, message_trace, move_session, nodes, profile, sessions,
+    settings, shards, sockets, tokens, upgrade, webhooks,
 };
 use actix_web::web;
 use proto::command::Role::{Admin, Operator, Viewer};
@@ -19,6 +19,7 @@ pub fn table() -> Vec<Route> {
     table.extend(of_one_node());
     table.extend(of_settings_and_drills());
     table.extend(of_backups_and_builds());
+    table.extend(of_the_audit_log());
     table
 }
 
@@ -39,6 +40,7 @@ fn of_the_cluster() -> Vec<Route> {
             "Drain a node, remove it, or let it serve again",
             || web::put().to(nodes::set_state),
         )
+        .audited()
         .takes::<nodes::NodeStateBody>()
         .answers::<nodes::NodeStateView>(200),
         Route::post(
@@ -48,6 +50,7 @@ fn of_the_cluster() -> Vec<Route> {
             "Let a new replica on another node take the place of one",
             || web::post().to(nodes::move_replica),
         )
+        .audited()
         .takes::<nodes::MoveBody>()
         .answers::<nodes::Moved>(202),
         Route::get(
@@ -67,6 +70,7 @@ fn of_the_cluster() -> Vec<Route> {
             "Hand a shard's leadership to another node",
             || web::post().to(shards::set_leader),
         )
+        .audited()
         .takes::<shards::LeaderBody>()
         .answers::<shards::LeaderView>(200),
         Route::post(
@@ -76,6 +80,7 @@ fn of_the_cluster() -> Vec<Route> {
             "Make a token with which one machine may join",
             || web::post().to(tokens::create_join),
         )
+        .audited()
         .answers::<tokens::JoinToken>(200)
         .secret(),
     ]
@@ -94,18 +99,21 @@ fn of_accounts() -> Vec<Route> {
         Route::post("/admin/v1/api-tokens", Admin, "api-tokens create", "Make a token for this API", || {
             web::post().to(tokens::create)
         })
+        .audited()
         .takes::<tokens::NewToken>()
         .answers::<tokens::MadeToken>(201)
         .secret(),
         Route::delete("/admin/v1/api-tokens/{name}", Admin, "api-tokens revoke", "Make a token good no longer", || {
             web::delete().to(tokens::revoke)
-        }),
+        })
+        .audited(),
         Route::get("/admin/v1/sites", Viewer, "sites list", "Every site", || web::get().to(accounts::sites))
             .query::<accounts::SitesQuery>()
             .answers::<accounts::Sites>(200),
         Route::post("/admin/v1/sites", Admin, "sites add", "Add a site; the same name again changes nothing", || {
             web::post().to(accounts::add_site)
         })
+        .audited()
         .takes::<accounts::NewSite>()
         .answers::<accounts::MadeSite>(200),
         Route::get("/admin/v1/agents", Viewer, "agents list", "Every agent", || web::get().to(accounts::agents))
@@ -115,13 +123,34 @@ fn of_accounts() -> Vec<Route> {
         Route::post("/admin/v1/agents", Admin, "agents add", "Add an agent, or set a new password", || {
             web::post().to(accounts::add_agent)
         })
+        .audited()
         .takes::<accounts::NewAgent>()
         .answers::<accounts::MadeAgent>(200),
         Route::put("/admin/v1/agents/{agent}/role", Admin, "agents set-role", "Set what an agent may do", || {
             web::put().to(accounts::set_role)
         })
+        .audited()
         .takes::<accounts::RoleBody>()
         .answers::<accounts::RoleBody>(200),
+    ]
+}
+
+fn of_the_audit_log() -> Vec<Route> {
+    vec![
+        Route::get("/admin/v1/audit", Viewer, "audit operators", "What operators did, in a chain of hashes", || {
+            web::get().to(audit::of_operators)
+        })
+        .query::<audit::AuditQuery>()
+        .answers::<audit::AuditView>(200),
+        Route::get(
+            "/admin/v1/sites/{site}/audit",
+            Viewer,
+            "audit site",
+            "What the administrators of a site did, in a chain of hashes",
+            || web::get().to(audit::of_site),
+        )
+        .query::<audit::AuditQuery>()
+        .answers::<audit::AuditView>(200),
     ]
 }
 
@@ -146,6 +175,7 @@ fn of_sessions() -> Vec<Route> {
             "End the open conversation of a session",
             || web::post().to(sessions::close),
         )
+        .audited()
         .answers::<sessions::SessionView>(200),
         Route::post(
             "/admin/v1/sessions/{session}/move",
@@ -154,6 +184,7 @@ fn of_sessions() -> Vec<Route> {
             "Give the open conversation of a session to another agent",
             || web::post().to(move_session::move_session),
         )
+        .audited()
         .takes::<move_session::MoveSession>()
         .answers::<sessions::SessionView>(200),
         Route::get(
@@ -199,11 +230,13 @@ fn of_desks() -> Vec<Route> {
             "Set how a site routes conversations",
             || web::put().to(desk::set_rules),
         )
+        .audited()
         .takes::<desk::Rules>()
         .answers::<desk::Rules>(200),
         Route::put("/admin/v1/sites/{site}/teams/{team}", Operator, "teams set", "Make a team, or change it", || {
             web::put().to(desk::set_team)
         })
+        .audited()
         .takes::<desk::Team>()
         .answers::<desk::TeamView>(200),
         Route::delete(
@@ -212,7 +245,8 @@ fn of_desks() -> Vec<Route> {
             "teams remove",
             "Remove a team: who waits for it is served by everybody",
             || web::delete().to(desk::remove_team),
-        ),
+        )
+        .audited(),
         Route::put(
             "/admin/v1/sites/{site}/seats/{agent}",
             Operator,
@@ -220,6 +254,7 @@ fn of_desks() -> Vec<Route> {
             "Set an agent's capacity, teams and skills",
             || web::put().to(desk::set_seat),
         )
+        .audited()
         .takes::<desk::Seat>()
         .answers::<desk::Seat>(200),
     ]
@@ -246,6 +281,7 @@ fn of_webhooks() -> Vec<Route> {
             "Make a webhook, or change it",
             || web::put().to(webhooks::set),
         )
+        .audited()
         .takes::<webhooks::Webhook>()
         .answers::<webhooks::MadeWebhook>(200)
         .secret(),
@@ -255,7 +291,8 @@ fn of_webhooks() -> Vec<Route> {
             "webhooks remove",
             "Remove a webhook, with what waits for it",
             || web::delete().to(webhooks::remove),
-        ),
+        )
+        .audited(),
         Route::post(
             "/admin/v1/sites/{site}/webhooks/{name}/secret",
             Admin,
@@ -263,6 +300,7 @@ fn of_webhooks() -> Vec<Route> {
             "Draw a new secret; the one before signs, too, for a day",
             || web::post().to(webhooks::rotate),
         )
+        .audited()
         .answers::<webhooks::WebhookSecret>(200)
         .secret(),
         Route::get(
@@ -280,6 +318,7 @@ fn of_webhooks() -> Vec<Route> {
             "Deliver a dead letter after all, or all of them",
             || web::post().to(webhooks::replay),
         )
+        .audited()
         .takes::<webhooks::ReplayBody>(),
         Route::delete(
             "/admin/v1/sites/{site}/webhooks/{name}/dead/{letter}",
@@ -287,7 +326,8 @@ fn of_webhooks() -> Vec<Route> {
             "webhooks forget",
             "Drop a dead letter",
             || web::delete().to(webhooks::forget),
-        ),
+        )
+        .audited(),
     ]
 }
 
@@ -307,6 +347,7 @@ fn of_one_node() -> Vec<Route> {
             "Change what a node logs, until its end",
             || web::put().to(log::set),
         )
+        .audited()
         .takes::<log::LogBody>()
         .answers::<log::LogView>(200),
         Route::get(
@@ -356,6 +397,7 @@ fn of_settings_and_drills() -> Vec<Route> {
             "Set a setting on all nodes, at once",
             || web::put().to(settings::set),
         )
+        .audited()
         .takes::<settings::SettingBody>()
         .answers::<settings::SettingView>(200),
         Route::delete(
@@ -364,7 +406,8 @@ fn of_settings_and_drills() -> Vec<Route> {
             "settings unset",
             "Put a setting back to its default",
             || web::delete().to(settings::unset),
-        ),
+        )
+        .audited(),
         Route::get("/admin/v1/drills", Viewer, "drills list", "The last drills from this node", || {
             web::get().to(drills::list)
         })
@@ -376,6 +419,7 @@ fn of_settings_and_drills() -> Vec<Route> {
             "Cause a fault for a bounded time, and report the fail-over",
             || web::post().to(drills::run),
         )
+        .audited()
         .takes::<drills::DrillBody>()
         .answers::<drills::DrillReport>(200),
     ]
@@ -392,6 +436,7 @@ fn of_backups_and_builds() -> Vec<Route> {
         )
         .answers::<backups::LastBackup>(200),
         Route::post("/admin/v1/backups", Admin, "backups create", "Begin a backup", || web::post().to(backups::create))
+            .audited()
             .takes::<backups::NewBackup>()
             .answers::<backups::Begun>(202),
         Route::get(
@@ -409,6 +454,7 @@ fn of_backups_and_builds() -> Vec<Route> {
             "Put the next version in force, for ever",
             || web::post().to(upgrade::finalize),
         )
+        .audited()
         .answers::<upgrade::Finalized>(200),
         Route::get(
             "/admin/v1/certificates",
@@ -425,62 +471,11 @@ fn of_backups_and_builds() -> Vec<Route> {
             "Draw a new authority; every node gets a new certificate",
             || web::post().to(upgrade::renew_certificates),
         )
+        .audited()
         .answers::<upgrade::Authorities>(202),
     ]
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::route::role_name;
-    use super::*;
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn every_route_has_a_command_and_a_method_of_its_own() {
-        let table = table();
-        let words: BTreeSet<&str> = table.iter().map(|route| route.words).collect();
-        let places: BTreeSet<(&str, &str)> = table.iter().map(|route| (route.path, route.method.name())).collect();
-        assert_eq!((words.len(), places.len()), (table.len(), table.len()));
-        assert!(table.iter().all(|route| route.words.split(' ').count() == 2 && route.path.starts_with("/admin/v1/")));
-    }
-
-    /// The rows of the table in docs/ADMIN.md.
-    fn rows() -> String {
-        let row = |route: Route| {
-            let refusals: Vec<String> = route.refusals().iter().map(u16::to_string).collect();
-            format!(
-                "| {} | `{}` | {} | `{}` | {} | {} |\n",
-                route.method.name(),
-                route.path,
-                role_name(route.access),
-                route.words,
-                route.success.0,
-                refusals.join(" ")
-            )
-        };
-        table().into_iter().map(row).collect()
-    }
-
-    #[test]
-    fn the_guide_holds_the_table_of_routes() {
-        let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/ADMIN.md")).unwrap();
-        assert!(guide.contains(&rows()), "docs/ADMIN.md must hold:\n{}", rows());
-    }
-
-    #[test]
-    fn only_reads_are_for_viewers() {
-        assert!(table().iter().all(|route| !route.method.is_write() || route.access > Viewer));
-    }
-
-    #[test]
-    fn the_document_holds_every_route_with_every_status() {
-        let document = serde_json::to_value(super::super::openapi::document()).unwrap();
-        for route in table() {
-            let operation = &document["paths"][route.path][route.method.name().to_lowercase()];
-            let mut statuses: BTreeSet<u16> = route.refusals();
-            statuses.insert(route.success.0);
-            let told = operation["responses"].as_object().unwrap_or_else(|| panic!("{} {operation}", route.path));
-            assert_eq!(told.keys().map(|status| status.parse().unwrap()).collect::<BTreeSet<u16>>(), statuses);
-        }
-    }
-}
+#[path = "table_tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! Owns who may do what at a site. Does not find out who asks: the guard does. Invariant: what is not allowed by name is denied.
 
+use crate::audit::Actor;
 use proto::command::{AgentRole, Party, TokenHash};
 use proto::ids::{AgentId, SiteId};
 
@@ -17,12 +18,13 @@ pub enum Scope {
     WriteWebhooks,
     /// Erases what is known of visitors.
     ErasePeople,
+    ReadAudit,
     /// No key has it.
     Nothing,
 }
 
 /// Every scope that a key may have, by its name.
-pub const SCOPES: [(Scope, &str); 10] = [
+pub const SCOPES: [(Scope, &str); 11] = [
     (Scope::ReadConversations, "conversations:read"),
     (Scope::WriteConversations, "conversations:write"),
     (Scope::ReadDesk, "desk:read"),
@@ -33,6 +35,7 @@ pub const SCOPES: [(Scope, &str); 10] = [
     (Scope::ReadWebhooks, "webhooks:read"),
     (Scope::WriteWebhooks, "webhooks:write"),
     (Scope::ErasePeople, "visitors:erase"),
+    (Scope::ReadAudit, "audit:read"),
 ];
 
 impl Scope {
@@ -106,6 +109,15 @@ impl Caller {
             Who::Agent { agent, .. } => Party::Agent(agent),
             Who::Key { .. } => Party::System,
         }
+    }
+
+    /// As the audit log says it.
+    pub fn actor(&self) -> Actor {
+        let (who, role) = match &self.who {
+            Who::Agent { agent, role } => (format!("agent:{agent}"), role_name(*role)),
+            Who::Key { name, .. } => (format!("key:{name}"), "key"),
+        };
+        Actor { chain: self.site, who, role }
     }
 
     /// An agent's role; a key has that of a supervisor where its scopes let it in at all.

@@ -5,10 +5,10 @@ use super::access::{Caller, Who};
 use super::table;
 use super::{Access, access::role_name};
 use crate::admin::Route;
-use crate::admin::once;
 use crate::admin::problem::Problem;
 use crate::admin::route::of_request;
 use crate::admin::sessions::call_shard;
+use crate::audit::{self, Actor};
 use crate::auth::{self, Bearer};
 use crate::run::App;
 use actix_web::body::{BoxBody, MessageBody};
@@ -37,19 +37,29 @@ pub async fn guard<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let caller = match caller(&app, &request).await {
         Ok(caller) => caller,
-        Err(problem) => return Ok(request.into_response(problem.error_response())),
+        Err(problem) => {
+            let route = of_request(&TABLE, &request).filter(|route| route.is_audited());
+            if let Some(route) = route.filter(|_| problem.status == 401) {
+                audit::refused(&app, route, &Actor::unknown(), &request, problem.status);
+            }
+            return Ok(request.into_response(problem.error_response()));
+        }
     };
     // Another method is answered by the resource itself.
     let Some(route) = of_request(&TABLE, &request) else {
         return next.call(request).await.map(ServiceResponse::map_into_boxed_body);
     };
+    let actor = caller.actor();
     if !route.access.allows(&caller.who) {
+        if route.is_audited() {
+            audit::refused(&app, route, &actor, &request, 403);
+        }
         let denied = Problem::new(StatusCode::FORBIDDEN, denial(route.access, &caller.who));
         return Ok(request.into_response(denied.error_response()));
     }
     let hash = caller.hash;
     request.extensions_mut().insert(caller);
-    once::pass_on(&app, route, &hash, request, next).await
+    Box::pin(audit::pass_on(&app, route, actor, &hash, request, next)).await
 }
 
 fn denial(access: Access, who: &Who) -> String {

@@ -23,7 +23,7 @@ pub struct NewKey {
     #[schema(min_length = 1, max_length = 64, example = "crm")]
     pub name: String,
     /// What it is good for, e.g. conversations:read.
-    #[schema(min_items = 1, max_items = 10)]
+    #[schema(min_items = 1, max_items = 11)]
     pub scopes: Vec<String>,
     /// How long it is good; for ever unless given.
     #[schema(minimum = 1, maximum = 315_360_000)]

@@ -23,7 +23,7 @@ mod transcript;
 mod variables;
 mod visitors;
 
-pub use access::{Access, Caller, SCOPES, Scope, Who};
+pub use access::{Access, Caller, SCOPES, Scope, Who, role_name};
 pub use online::{OnlineAsk, OnlineFound, on_this_node};
 pub use table::table;
 

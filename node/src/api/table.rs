@@ -3,7 +3,7 @@
 
 use super::access::{Access, Scope};
 use super::{canned, conversations, deeds, keys, macros, people, table_of_visitors, transcript};
-use crate::admin::{Route, desk, events, webhooks};
+use crate::admin::{Route, audit, desk, events, webhooks};
 use actix_web::web;
 use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
 
@@ -52,6 +52,7 @@ fn of_conversations() -> Vec<Route<Access>> {
             "Say something, or do what else people do in a session",
             || web::post().to(deeds::send),
         )
+        .daily()
         .takes::<deeds::SendBody>()
         .answers::<deeds::SentView>(200)
         .once(),
@@ -71,6 +72,7 @@ fn of_conversations() -> Vec<Route<Access>> {
             "End the open conversation",
             || web::post().to(deeds::close),
         )
+        .daily()
         .takes::<deeds::CloseBody>()
         .answers::<conversations::Conversation>(200),
         Route::post(
@@ -80,8 +82,16 @@ fn of_conversations() -> Vec<Route<Access>> {
             "Give the open conversation to an agent, a team or whoever is free, with a note",
             || web::post().to(deeds::transfer),
         )
+        .daily()
         .takes::<deeds::TransferBody>()
         .answers::<conversations::Conversation>(200),
+    ]
+}
+
+fn of_the_desk() -> Vec<Route<Access>> {
+    let read = Access::new(Viewer, Scope::ReadDesk);
+    let write = Access::new(Admin, Scope::WriteDesk);
+    vec![
         Route::get(
             "/v1/events",
             Access::new(Supervisor, Scope::ReadEvents),
@@ -92,13 +102,6 @@ fn of_conversations() -> Vec<Route<Access>> {
         .query::<events::EventsQuery>()
         .answers::<events::Events>(200)
         .also(&[410]),
-    ]
-}
-
-fn of_the_desk() -> Vec<Route<Access>> {
-    let read = Access::new(Viewer, Scope::ReadDesk);
-    let write = Access::new(Admin, Scope::WriteDesk);
-    vec![
         Route::get("/v1/desk", read, "desk show", "Teams, seats and rules, and how many wait", || {
             web::get().to(desk::show)
         })
@@ -109,19 +112,23 @@ fn of_the_desk() -> Vec<Route<Access>> {
         Route::put("/v1/rules", write, "desk set-rules", "Set how conversations are routed", || {
             web::put().to(desk::set_rules)
         })
+        .audited()
         .takes::<desk::Rules>()
         .answers::<desk::Rules>(200),
         Route::put("/v1/teams/{team}", write, "teams set", "Make a team, or change it", || {
             web::put().to(desk::set_team)
         })
+        .audited()
         .takes::<desk::Team>()
         .answers::<desk::TeamView>(200),
         Route::delete("/v1/teams/{team}", write, "teams remove", "Remove a team", || {
             web::delete().to(desk::remove_team)
-        }),
+        })
+        .audited(),
         Route::put("/v1/seats/{agent}", write, "seats set", "Set an agent's capacity, teams and skills", || {
             web::put().to(desk::set_seat)
         })
+        .audited()
         .takes::<desk::Seat>()
         .answers::<desk::Seat>(200),
     ]
@@ -144,11 +151,13 @@ fn of_the_shelf() -> Vec<Route<Access>> {
             "Make or change a canned reply; what others use, too, is for supervisors",
             || web::put().to(canned::set),
         )
+        .audited()
         .takes::<canned::CannedBody>()
         .answers::<canned::CannedView>(200),
         Route::delete("/v1/canned/{shortcut}", write, "canned remove", "Remove a canned reply", || {
             web::delete().to(canned::remove)
         })
+        .audited()
         .query::<canned::WhoseQuery>(),
         Route::get(
             "/v1/conversations/{session}/canned/{shortcut}",
@@ -164,11 +173,13 @@ fn of_the_shelf() -> Vec<Route<Access>> {
         Route::put("/v1/macros/{name}", shared, "macros set", "Make a macro, or change it", || {
             web::put().to(macros::set)
         })
+        .audited()
         .takes::<macros::MacroBody>()
         .answers::<macros::MacroView>(200),
         Route::delete("/v1/macros/{name}", shared, "macros remove", "Remove a macro", || {
             web::delete().to(macros::remove)
-        }),
+        })
+        .audited(),
         Route::post(
             "/v1/conversations/{session}/macros/{name}",
             run,
@@ -176,6 +187,7 @@ fn of_the_shelf() -> Vec<Route<Access>> {
             "Do what a macro says, in a session",
             || web::post().to(macros::run),
         )
+        .daily()
         .answers::<macros::MacroDone>(200),
     ]
 }
@@ -200,6 +212,7 @@ fn of_people() -> Vec<Route<Access>> {
             "Add an agent, or set a new password",
             || web::post().to(people::add_agent),
         )
+        .audited()
         .takes::<people::NewPerson>()
         .answers::<crate::admin::accounts::MadeAgent>(200),
         Route::put(
@@ -209,6 +222,7 @@ fn of_people() -> Vec<Route<Access>> {
             "Set what an agent may do, up to one's own role",
             || web::put().to(people::set_role),
         )
+        .audited()
         .takes::<crate::admin::accounts::RoleBody>()
         .answers::<crate::admin::accounts::RoleBody>(200),
         Route::get(
@@ -219,9 +233,19 @@ fn of_people() -> Vec<Route<Access>> {
             || web::get().to(keys::list),
         )
         .answers::<keys::Keys>(200),
+        Route::get(
+            "/v1/audit",
+            Access::new(Admin, Scope::ReadAudit),
+            "audit list",
+            "What the site's administrators did, in a chain of hashes",
+            || web::get().to(audit::of_site),
+        )
+        .query::<audit::AuditQuery>()
+        .answers::<audit::AuditView>(200),
         Route::post("/v1/keys", Access::new(Admin, Scope::Nothing), "keys create", "Make a key", || {
             web::post().to(keys::create)
         })
+        .audited()
         .takes::<keys::NewKey>()
         .answers::<keys::MadeKey>(201)
         .secret(),
@@ -231,7 +255,8 @@ fn of_people() -> Vec<Route<Access>> {
             "keys revoke",
             "Make a key good no longer",
             || web::delete().to(keys::revoke),
-        ),
+        )
+        .audited(),
     ]
 }
 
@@ -252,12 +277,14 @@ fn of_webhooks() -> Vec<Route<Access>> {
         Route::put("/v1/webhooks/{name}", write, "webhooks set", "Make a webhook, or change it", || {
             web::put().to(webhooks::set)
         })
+        .audited()
         .takes::<webhooks::Webhook>()
         .answers::<webhooks::MadeWebhook>(200)
         .secret(),
         Route::delete("/v1/webhooks/{name}", write, "webhooks remove", "Remove a webhook", || {
             web::delete().to(webhooks::remove)
-        }),
+        })
+        .audited(),
         Route::post(
             "/v1/webhooks/{name}/secret",
             write,
@@ -265,6 +292,7 @@ fn of_webhooks() -> Vec<Route<Access>> {
             "Draw a new secret; the one before signs, too, for a day",
             || web::post().to(webhooks::rotate),
         )
+        .audited()
         .answers::<webhooks::WebhookSecret>(200)
         .secret(),
         Route::get("/v1/webhooks/{name}/dead", read, "webhooks dead", "Events that could not be delivered", || {
@@ -278,10 +306,12 @@ fn of_webhooks() -> Vec<Route<Access>> {
             "Deliver a dead letter after all, or all of them",
             || web::post().to(webhooks::replay),
         )
+        .audited()
         .takes::<webhooks::ReplayBody>(),
         Route::delete("/v1/webhooks/{name}/dead/{letter}", write, "webhooks forget", "Drop a dead letter", || {
             web::delete().to(webhooks::forget)
-        }),
+        })
+        .audited(),
     ]
 }
 
@@ -322,6 +352,17 @@ mod tests {
     fn the_guide_holds_the_table_of_routes() {
         let guide = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/REST.md")).unwrap();
         assert!(guide.contains(&rows()), "docs/REST.md must hold:\n{}", rows());
+    }
+
+    #[test]
+    fn somebody_has_decided_of_every_write_whether_the_audit_log_tells_of_it() {
+        for route in table() {
+            assert_eq!(route.audit.is_some(), route.method.is_write(), "{} {}", route.method.name(), route.path);
+            let is_for_admins = route.access.role.is_none_or(|role| role >= Admin);
+            assert!(!route.method.is_write() || route.is_audited() || !is_for_admins, "{}", route.path);
+        }
+        let passwords: Vec<&str> = table().iter().filter(|route| route.has_password).map(|route| route.path).collect();
+        assert_eq!(passwords, ["/v1/agents"], "their bodies are not hashed");
     }
 
     #[test]

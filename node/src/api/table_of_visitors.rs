@@ -18,7 +18,8 @@ pub fn of_visitors() -> Vec<Route<Access>> {
             || web::put().to(attributes::set_values),
         )
         .takes::<attributes::ValuesBody>()
-        .answers::<conversations::Conversation>(200),
+        .answers::<conversations::Conversation>(200)
+        .daily(),
         Route::put(
             "/v1/conversations/{session}/block",
             Access::new(Supervisor, Scope::WriteConversations),
@@ -27,7 +28,8 @@ pub fn of_visitors() -> Vec<Route<Access>> {
             || web::put().to(visitors::block),
         )
         .takes::<visitors::BlockBody>()
-        .answers::<conversations::Conversation>(200),
+        .answers::<conversations::Conversation>(200)
+        .audited(),
         Route::delete(
             "/v1/conversations/{session}/block",
             Access::new(Supervisor, Scope::WriteConversations),
@@ -35,7 +37,8 @@ pub fn of_visitors() -> Vec<Route<Access>> {
             "Take what the visitor sends again",
             || web::delete().to(visitors::unblock),
         )
-        .answers::<conversations::Conversation>(200),
+        .answers::<conversations::Conversation>(200)
+        .audited(),
         Route::get(
             "/v1/visitors/online",
             Access::new(Viewer, Scope::ReadConversations),
@@ -62,7 +65,8 @@ pub fn of_visitors() -> Vec<Route<Access>> {
             || web::post().to(visitors::erase_many),
         )
         .takes::<visitors::EraseBody>()
-        .answers::<visitors::Erased>(200),
+        .answers::<visitors::Erased>(200)
+        .audited(),
         Route::delete(
             "/v1/visitors/{visitor}",
             erase,
@@ -70,7 +74,8 @@ pub fn of_visitors() -> Vec<Route<Access>> {
             "Erase what was said and is known of a visitor",
             || web::delete().to(visitors::erase),
         )
-        .answers::<visitors::Erased>(200),
+        .answers::<visitors::Erased>(200)
+        .audited(),
     ]
 }
 
@@ -93,10 +98,12 @@ pub fn of_the_site() -> Vec<Route<Access>> {
             || web::put().to(attributes::set),
         )
         .takes::<attributes::AttributeBody>()
-        .answers::<attributes::AttributeView>(200),
+        .answers::<attributes::AttributeView>(200)
+        .audited(),
         Route::delete("/v1/attributes/{whose}/{name}", write, "attributes remove", "Remove an attribute", || {
             web::delete().to(attributes::remove)
-        }),
+        })
+        .audited(),
         Route::get(
             "/v1/blocklist",
             Access::new(Supervisor, Scope::ReadDesk),
@@ -113,14 +120,16 @@ pub fn of_the_site() -> Vec<Route<Access>> {
             || web::put().to(blocklist::set),
         )
         .takes::<crate::blocklist::Blocked>()
-        .answers::<blocklist::BlockedView>(200),
+        .answers::<blocklist::BlockedView>(200)
+        .audited(),
         Route::delete(
             "/v1/blocklist/{name}",
             Access::new(Supervisor, Scope::WriteDesk),
             "blocklist remove",
             "Let it through again",
             || web::delete().to(blocklist::remove),
-        ),
+        )
+        .audited(),
         Route::get(
             "/v1/settings",
             Access::new(Admin, Scope::ReadDesk),
@@ -133,7 +142,8 @@ pub fn of_the_site() -> Vec<Route<Access>> {
             web::put().to(site::set)
         })
         .takes::<site::SettingsBody>()
-        .answers::<site::SettingsView>(200),
+        .answers::<site::SettingsView>(200)
+        .audited(),
         Route::put(
             "/v1/identity-keys/{name}",
             Access::new(Admin, Scope::Nothing),
@@ -142,13 +152,15 @@ pub fn of_the_site() -> Vec<Route<Access>> {
             || web::put().to(site::make_key),
         )
         .answers::<site::MadeIdentityKey>(200)
-        .secret(),
+        .secret()
+        .audited(),
         Route::delete(
             "/v1/identity-keys/{name}",
             Access::new(Admin, Scope::Nothing),
             "identity-keys remove",
             "Make such a key good no longer",
             || web::delete().to(site::remove_key),
-        ),
+        )
+        .audited(),
     ]
 }

@@ -1,6 +1,7 @@
 //! Owns the command line. Does not do the work of a node. Invariant: an error is one line on standard error.
 
 mod admin;
+mod audit;
 mod backup;
 mod call;
 #[cfg(test)]
@@ -9,6 +10,7 @@ mod health;
 mod recover;
 mod show;
 
+use crate::audit::verify::Broken;
 use crate::client::terminal;
 use crate::config::Config;
 use crate::data_dir::DataDir;
@@ -65,6 +67,11 @@ enum Command {
         command: backup::BackupCommand,
     },
     Recover(recover::RecoverArgs),
+    /// Who did what: read the audit log, and check that nobody has changed it.
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
     /// Whether a node serves: exit status 0, or 1 and why not.
     Health(health::HealthArgs),
     /// Talk in the terminal.
@@ -146,7 +153,7 @@ fn line_of_all() -> clap::Command {
     Line::command().mut_subcommand("admin", |admin| admin.subcommands(admin::commands()))
 }
 
-/// Runs the command; 0 done, 1 failed (clap itself exits with 2 for usage).
+/// Runs the command; 0 done, 1 failed (clap itself exits with 2 for usage), 3 an audit log is broken.
 pub fn main() -> ExitCode {
     let matches = line_of_all().get_matches();
     let done = match matches.subcommand_matches("admin").map(admin::run) {
@@ -161,7 +168,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Broken>() { ExitCode::from(audit::BROKEN) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -187,6 +194,7 @@ fn run(line: Line) -> anyhow::Result<()> {
         Command::Status { target, json } => status(&target, json),
         Command::Backup { command } => backup::main(command),
         Command::Recover(args) => recover::main(args),
+        Command::Audit { command } => audit::main(command),
         Command::Health(args) => health::check(&args),
         Command::Chat(args) => chat(args),
         Command::Version => {

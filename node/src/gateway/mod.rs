@@ -59,7 +59,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(
             web::resource("/v1/visitors/logout").route(web::post().to(visitors::logout)).default_service(only("POST")),
         )
-        .service(web::resource("/v1/agents/login").route(web::post().to(login::login)).default_service(only("POST")));
+        .service(web::resource(login::PATH).route(web::post().to(login::login)).default_service(only("POST")));
     let read = [
         ("/v1/ws", web::get().to(connection::upgrade)),
         ("/health/live", web::get().to(health::live)),

@@ -3,7 +3,7 @@
 use super::desk;
 pub use super::meta::meta_batch;
 use super::meta::{meta_command, once_state};
-use super::{shelf, webhooks};
+use super::{audit, shelf, webhooks};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -97,6 +97,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         desk::command(),
         webhooks::command(),
         shelf::command(),
+        audit::command(),
     ]
 }
 
@@ -342,6 +343,7 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
         (site(), any::<u64>(), any::<u32>()).prop_map(|(site, after, limit)| ShardCall::Feed { site, after, limit }),
         webhooks::shard_call(),
         shelf::shard_call(),
+        audit::shard_call(),
     ]
 }
 
@@ -419,6 +421,7 @@ pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
             .prop_map(|(items, (next, head, first))| ShardReply::Feed(FeedPage { items, next, head, first })),
         webhooks::shard_reply(),
         shelf::shard_reply(),
+        audit::shard_reply(),
     ]
 }
 

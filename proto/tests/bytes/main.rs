@@ -12,6 +12,7 @@ mod hostile;
 mod tags;
 
 mod arbitrary;
+mod audit;
 mod desk;
 mod meta;
 mod round_trips;

@@ -1,6 +1,6 @@
 //! One value per variant of every frozen type of this crate. New variants are added at the end of their list.
 
-use super::{cuts, shelf, webhooks};
+use super::{audit, cuts, shelf, webhooks};
 use proto::act::{Act, Whose};
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
@@ -75,6 +75,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
     let mut commands = chat_commands();
     commands.extend(webhooks::commands());
     commands.push(shelf::command_sample());
+    commands.extend(audit::command_samples());
     commands
 }
 
@@ -402,6 +403,7 @@ fn shard_calls() -> Vec<(&'static str, ShardCall)> {
     let mut calls = session_calls();
     calls.extend(webhooks::calls());
     calls.push(shelf::call());
+    calls.push(audit::call());
     calls
 }
 
@@ -474,6 +476,7 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
     replies.push(("feed", ShardReply::Feed(FeedPage { items: vec![item], next: 70_000, head: 70_001, first: 1 })));
     replies.extend(webhooks::replies());
     replies.push(shelf::reply());
+    replies.extend(audit::replies());
     replies
 }
 
