@@ -2,13 +2,14 @@
 //! Invariant: an outcome depends on the commands before it and on nothing else.
 
 use crate::agent::Agent;
+use crate::attachment::Attachments;
 use crate::cache::Table;
 use crate::desk::{Desk, Wants, lane::Queue};
 use crate::due::Dues;
 use crate::feed::Feed;
 use crate::journal::{Journal, Note};
 use crate::keys;
-use crate::limits::DUE_PER_COMMAND_MAX;
+use crate::limits::{DUE_PER_COMMAND_MAX, UNSENT_PER_COMMAND_MAX};
 use crate::message::{Said, Sender};
 use crate::outbox::Outbox;
 use crate::outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
@@ -16,7 +17,7 @@ use crate::rows::{self, DueRow, HeaderRow, ItemRow, Rows, ShelfRow, VersionRow, 
 use crate::session::Session;
 use crate::shelf::ItemKey;
 use proto::command::{Command, Event, Mail, Target};
-use proto::ids::{AgentId, SessionId, ShardId, SiteId, WebhookId};
+use proto::ids::{AgentId, AttachmentId, SessionId, ShardId, SiteId, WebhookId};
 use proto::mutants::Mutant;
 use proto::shelf::ItemKind;
 use proto::version::Versions;
@@ -43,6 +44,8 @@ pub struct Shard {
     /// What sites keep for their people; `None`: it was taken off.
     pub(crate) items: Table<ItemKey, Option<ItemRow>>,
     pub(crate) shelves: Table<(SiteId, ItemKind), ShelfRow>,
+    /// Files that go with messages.
+    pub(crate) attachments: Attachments,
     /// The last mail applied of each shard.
     pub(crate) inbox: BTreeMap<ShardId, u64>,
     pub(crate) work: Work,
@@ -82,6 +85,11 @@ impl Work {
         self.effect(Effect::Event { session, event });
     }
 
+    /// A shard's part of what there may be of something in all.
+    pub(crate) fn share(&self, all: u64) -> u64 {
+        all.div_ceil(u64::from(self.shards.max(1)))
+    }
+
     /// Most commands have one effect: no room for more is taken before it is needed.
     pub(crate) fn effect(&mut self, effect: Effect) {
         if self.effects.is_empty() {
@@ -112,6 +120,7 @@ impl Shard {
             webhooks: Table::new(),
             items: Table::new(),
             shelves: Table::new(),
+            attachments: Attachments::new(),
             inbox: header.inbox.iter().copied().collect(),
             work: Work {
                 shards,
@@ -137,9 +146,9 @@ impl Shard {
         self.work.tick += 1;
         self.work.journal.begin(self.work.clock_ms);
         let reply = match command {
-            Command::Send { session, from, device, n, cid, text, reply_to } => {
+            Command::Send { session, from, device, n, cid, text, reply_to, attachments } => {
                 let sender = Sender { from, site: None, device, n, cid };
-                self.send(rows, session, sender, Said::Message { text, reply_to })?
+                self.send(rows, session, sender, Said::Message { text, reply_to, attachments })?
             }
             Command::Act { session, site, from, device, n, cid, act } => {
                 self.send(rows, session, Sender { from, site, device, n, cid }, Said::Act(act))?
@@ -183,6 +192,12 @@ impl Shard {
             }
             Command::Hours { site, closed } => self.desk_hours(rows, site, closed)?,
             Command::Shelve { site, kind, name, text } => self.shelve(rows, site, kind, name, text)?,
+            Command::AttachmentChunk { session, attachment, by, variant, number, bytes } => {
+                self.attachment_chunk(rows, (session, attachment), by, (variant, number), bytes.0)?
+            }
+            Command::AttachmentDone { session, by, attachment, source, sha256 } => {
+                self.attachment_done(rows, session, by, attachment, (source, sha256))?
+            }
             Command::Webhook { webhook, change } => self.webhook_change(rows, webhook, change)?,
             Command::Dismiss { agent, session, seq } => self.agent_dismisses(rows, agent, session, seq)?,
             #[cfg(feature = "next")]
@@ -204,16 +219,10 @@ impl Shard {
     /// Whether apply would read no row. A hint for the caller that must not block; apply is right either way.
     pub fn is_warm(&self, command: &Command) -> bool {
         match command {
-            Command::Send { session, from, device, n, cid, reply_to, .. } => {
-                self.sessions.peek(session).is_some_and(|session| {
-                    session.knows_send(*from, device, *n, cid)
-                        && reply_to.is_none_or(|seq| session.log.get(seq).is_some())
-                })
-            }
-            Command::Act { session, from, device, n, cid, act, .. } => self
+            Command::Send { session, .. } | Command::Act { session, .. } => self
                 .sessions
                 .peek(session)
-                .is_some_and(|session| session.knows_send(*from, device, *n, cid) && session.has_target(act)),
+                .is_some_and(|known| known.is_warm(command) && self.attachments.is_warm(*session, named_by(command))),
             Command::OpenSession { session, .. }
             | Command::Cursor { session, .. }
             | Command::Close { session, .. }
@@ -242,6 +251,11 @@ impl Shard {
             Command::Webhook { webhook, .. } => self.webhooks.peek(webhook).is_some(),
             // Rare, and reads two rows at most.
             Command::Shelve { .. } => false,
+            // The first piece looks for what is not there.
+            Command::AttachmentChunk { .. } => false,
+            Command::AttachmentDone { session, attachment, .. } => {
+                self.attachments.is_warm(*session, std::slice::from_ref(&attachment.id))
+            }
             // What is due names sessions whose wants may be cold.
             Command::Tick => false,
             Command::OutboxAcked { .. } | Command::SetShardVersion { .. } => true,
@@ -282,11 +296,19 @@ impl Shard {
 
     /// Does what is due by the time of the log, up to a limit.
     fn do_what_is_due(&mut self, rows: &dyn Rows) -> Result<Reply, ApplyError> {
+        let mut unsent = 0;
         for _ in 0..DUE_PER_COMMAND_MAX {
+            if unsent == UNSENT_PER_COMMAND_MAX {
+                break;
+            }
             let Some((due, what)) = self.dues.pop(rows, self.work.clock_ms, self.work.tick)? else { break };
             self.work.journal.note_session(Note::Due, due.session, &[due.due_ms, u64::from(due.site.0)]);
             match what {
                 DueRow::Wake { conversation, part } => self.wake_due(rows, due.session, conversation, part)?,
+                DueRow::Unsent { session } => {
+                    unsent += 1;
+                    self.attachments.unsent_due(rows, &mut self.work, &mut self.dues, due, session)?;
+                }
                 DueRow::Missed { .. } | DueRow::Again | DueRow::Absent { .. } => self.desk_due(rows, due, what)?,
             }
         }
@@ -351,6 +373,11 @@ impl Shard {
         }
         Ok(Reply::Done)
     }
+}
+
+/// The attachments that a message names.
+fn named_by(command: &Command) -> &[AttachmentId] {
+    if let Command::Send { attachments, .. } = command { attachments } else { &[] }
 }
 
 /// A replica whose build does not speak the version in force stops: it must not skip what it cannot read.

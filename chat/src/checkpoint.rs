@@ -29,6 +29,7 @@ impl Shard {
         });
         self.items.begin_checkpoint(|key, row| out.push((keys::item(key), row.as_ref().map(proto::codec::encode))));
         self.shelves.begin_checkpoint(|(site, kind), row| rows::save(&mut out, keys::shelf(site, kind), row));
+        self.attachments.save(&mut out);
         self.work.outbox.save(&mut out);
         self.work.feed.save(&mut out);
         let header = HeaderRow {
@@ -60,6 +61,7 @@ impl Shard {
         self.webhooks.end_checkpoint(written, |_| ());
         self.items.end_checkpoint(written, |_| ());
         self.shelves.end_checkpoint(written, |_| ());
+        self.attachments.saved(written);
         self.work.outbox.saved(written);
         self.work.feed.saved(written);
     }
@@ -79,6 +81,7 @@ impl Shard {
         self.webhooks.droppable(&mut uses);
         self.items.droppable(&mut uses);
         self.shelves.droppable(&mut uses);
+        self.attachments.droppable(&mut uses);
         uses.sort_unstable();
         let excess = self.cached_bytes() - (bytes_max - bytes_max / 8);
         let mut freed = 0;
@@ -109,6 +112,7 @@ impl Shard {
         self.webhooks.drop_unused(used, |_| ());
         self.items.drop_unused(used, |_| ());
         self.shelves.drop_unused(used, |_| ());
+        self.attachments.drop_unused(used);
         let desks = &mut self.desks;
         self.queue.drop_unused(used, |(site, lane, ticket)| {
             if let Some(lane) = desks.peek_mut(&site).and_then(|desk| desk.lanes.get_mut(&lane)) {
@@ -126,6 +130,7 @@ impl Shard {
             + self.webhooks.dirty_bytes()
             + self.items.dirty_bytes()
             + self.shelves.dirty_bytes()
+            + self.attachments.dirty_bytes()
             + self.work.outbox.dirty_bytes()
             + self.work.feed.dirty_bytes()
     }
@@ -140,6 +145,7 @@ impl Shard {
             + self.webhooks.bytes()
             + self.items.bytes()
             + self.shelves.bytes()
+            + self.attachments.bytes()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }
@@ -154,6 +160,7 @@ impl Shard {
             + self.webhooks.recount()
             + self.items.recount()
             + self.shelves.recount()
+            + self.attachments.recount()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }

@@ -49,6 +49,6 @@ pub fn write(rows: &mut RowMap, changes: Changes) {
 pub fn row(bytes: &[u8]) -> Result<(), CodecError> {
     proto::same_by_tag!(bytes =>
         HeaderRow, FeedBlockRow, SessionRow, BlockRow, DeviceRow, PageRow, SentRow, AgentRow, DeskRow, QueuedRow, WantRow, VersionRow, DueRow, TeamRow, SeatRow, LaneRow,
-        WebhookRow, ItemRow, ShelfRow,
+        WebhookRow, ItemRow, ShelfRow, AttachmentRow, ChunkRow, DayRow, UsageRow,
     )
 }

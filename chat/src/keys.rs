@@ -1,6 +1,7 @@
 //! Owns the keys of the state rows. Does not know their values. Invariant: keys sort as scans need them, ids big-endian,
 //! and no key is the beginning of another one of its scan.
 
+use crate::attachment::{AttachmentKey, ChunkKey};
 use proto::command::Party;
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, WebhookId};
 use proto::shelf::ItemKind;
@@ -60,6 +61,26 @@ pub(crate) fn items(site: SiteId, kind: ItemKind) -> Vec<u8> {
 /// How much of a kind a site keeps: `ShelfRow`.
 pub(crate) fn shelf(site: SiteId, kind: ItemKind) -> Vec<u8> {
     key(b'J', &[&site.0.to_be_bytes(), &[kind as u8]])
+}
+
+/// What is known of a file that goes with a message: `AttachmentRow`.
+pub(crate) fn attachment((session, id): AttachmentKey) -> Vec<u8> {
+    key(b'M', &[&session.0.to_be_bytes(), &id.0.to_be_bytes()])
+}
+
+/// A piece of it: `ChunkRow`.
+pub(crate) fn attachment_chunk((session, id, variant, number): ChunkKey) -> Vec<u8> {
+    key(b'N', &[&session.0.to_be_bytes(), &id.0.to_be_bytes(), &[variant as u8], &number.to_be_bytes()])
+}
+
+/// What was uploaded into the session in a day: `DayRow`.
+pub(crate) fn attachment_day(session: SessionId) -> Vec<u8> {
+    key(b'U', &[&session.0.to_be_bytes()])
+}
+
+/// What the shard keeps of a site's attachments: `UsageRow`.
+pub(crate) fn attachment_usage(site: SiteId) -> Vec<u8> {
+    key(b'Y', &[&site.0.to_be_bytes()])
 }
 
 /// The session's facts: `SessionRow`.

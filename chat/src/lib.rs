@@ -6,6 +6,7 @@ mod act;
 mod agent;
 mod amend;
 mod apply;
+mod attachment;
 mod cache;
 mod checkpoint;
 pub mod courier;

@@ -87,6 +87,12 @@ pub enum Refusal {
     ActInvalid,
     /// The named part of the rules is empty, too long, unordered, or out of range.
     RulesInvalid(&'static str),
+    /// There is no such attachment, it is not finished, or it is not for this sender and this message.
+    AttachmentInvalid,
+    /// The session has uploaded as much as it may in a day.
+    DayFull,
+    /// The site keeps as many attachments as it may.
+    SiteFull,
 }
 
 impl Refusal {
@@ -113,6 +119,9 @@ impl Refusal {
             Refusal::TargetInvalid => (18, 0),
             Refusal::TooLate => (19, 0),
             Refusal::ActInvalid => (20, 0),
+            Refusal::AttachmentInvalid => (31, 0),
+            Refusal::DayFull => (32, 0),
+            Refusal::SiteFull => (33, 0),
         }
     }
 }

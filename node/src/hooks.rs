@@ -110,7 +110,9 @@ fn target(call: &ShardCall) -> Option<Target> {
         | ShardCall::Feed { .. }
         | ShardCall::Webhook { .. }
         | ShardCall::AgentToken { .. }
-        | ShardCall::Shelf { .. } => None,
+        | ShardCall::Shelf { .. }
+        | ShardCall::Attachment { .. }
+        | ShardCall::AttachmentChunk { .. } => None,
     }
 }
 
@@ -140,6 +142,19 @@ impl Hooks for NodeHooks {
                 ShardCall::Shelf { site, kind } => {
                     let (shard, site, kind) = (shard.clone(), *site, *kind);
                     self.hub.spawn(async move { reply.send(crate::desk::shelf(&shard, site, kind).await) });
+                }
+                ShardCall::Attachment { session, attachment, token } => {
+                    let (shard, session, attachment, token) = (shard.clone(), *session, *attachment, *token);
+                    self.hub.spawn(async move {
+                        reply.send(crate::session::attachment(&shard, session, attachment, token).await);
+                    });
+                }
+                ShardCall::AttachmentChunk { session, attachment, variant, number } => {
+                    let (shard, session, attachment) = (shard.clone(), *session, *attachment);
+                    let of = (*variant, *number);
+                    self.hub.spawn(async move {
+                        reply.send(crate::session::attachment_chunk(&shard, session, attachment, of).await);
+                    });
                 }
                 ShardCall::AgentToken { agent, token } => reply.send(crate::agent::has_token(shard, *agent, token)),
                 ShardCall::Hours { site } => reply.send(crate::desk::hours(shard, *site)),

@@ -45,6 +45,7 @@ pub struct App {
     /// Backups that this node makes.
     pub backups: crate::backup::Jobs,
     pub admin: crate::admin::Shared,
+    pub uploads: crate::attachments::Uploads,
 }
 
 impl App {
@@ -108,6 +109,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         local_token: token.hash(),
         backups: Default::default(),
         admin: crate::admin::Shared::new(config.allow_drills, allowed),
+        uploads: Default::default(),
     });
     println!(
         "everdesk {}: clients http://{} peers {} admin http://{}",

@@ -2,12 +2,15 @@
 //! Does not know how they are applied. Invariant: enums grow only at their end, structs never change.
 
 use crate::act::Act;
+use crate::attachment::{Attachment, Variant};
 use crate::desk::{About, Ask, SeatRules, SeatState, SiteRules, TeamRules};
-use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
+use crate::ids::{AgentId, AttachmentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
 use crate::shelf::ItemKind;
 use crate::version::Versions;
 use crate::webhook::{WebhookChange, WebhookRules};
 use bincode::{Decode, Encode};
+
+pub use crate::target::Target;
 
 /// SHA-256 of a token; tokens themselves are never stored.
 pub type TokenHash = [u8; 32];
@@ -44,8 +47,17 @@ pub enum Command {
     /// A new visitor's session. Idempotent for the same token hash.
     OpenSession { session: SessionId, site: SiteId, visitor: VisitorId, token: TokenHash },
     /// A message. `n` is the device's own count of its sends in this session from 1; 0: not numbered, deduped by `cid`.
-    /// `reply_to`: the seq of the message that it answers.
-    Send { session: SessionId, from: Party, device: String, n: u64, cid: String, text: String, reply_to: Option<u64> },
+    /// `reply_to`: the seq of the message that it answers. `attachments`: finished uploads of the sender, none of them sent before.
+    Send {
+        session: SessionId,
+        from: Party,
+        device: String,
+        n: u64,
+        cid: String,
+        text: String,
+        reply_to: Option<u64>,
+        attachments: Vec<AttachmentId>,
+    },
     /// How far a party has received and read. Never goes back.
     Cursor { session: SessionId, party: Party, received: u64, read: u64 },
     /// Ends the open conversation. Idempotent.
@@ -102,6 +114,18 @@ pub enum Command {
     Webhook { webhook: WebhookId, change: WebhookChange },
     /// Puts something on the site's shelf, or takes it off. Idempotent.
     Shelve { site: SiteId, kind: ItemKind, name: String, text: Option<String> },
+    /// A piece of a file that is uploaded: the first one that comes begins the upload. Idempotent.
+    AttachmentChunk {
+        session: SessionId,
+        attachment: AttachmentId,
+        by: Party,
+        variant: Variant,
+        number: u32,
+        bytes: SecretBytes,
+    },
+    /// All pieces are there: from now on a message can name the attachment. `source`, `sha256`: of what was uploaded and of what is kept.
+    /// Idempotent.
+    AttachmentDone { session: SessionId, by: Party, attachment: Attachment, source: TokenHash, sha256: TokenHash },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -163,9 +187,10 @@ pub enum EventBody {
         device: String,
         n: u64,
         cid: String,
-        /// Empty: it was recalled.
+        /// Empty, and no attachments: it was recalled.
         text: String,
         reply_to: Option<u64>,
+        attachments: Vec<Attachment>,
     },
     Assigned {
         agent: AgentId,
@@ -367,6 +392,8 @@ impl Command {
             | Command::CloseSeen { session, .. }
             | Command::ReassignSeen { session, .. }
             | Command::About { session, .. }
+            | Command::AttachmentChunk { session, .. }
+            | Command::AttachmentDone { session, .. }
             | Command::Release { session, .. } => Some(Target::Session(*session)),
             Command::AgentLogin { agent, .. }
             | Command::AgentPresence { agent, .. }
@@ -412,31 +439,6 @@ impl Mail {
             | Mail::Absent { agent }
             | Mail::Mentioned { agent, .. } => Target::Agent(*agent),
         }
-    }
-}
-
-/// An actor, wherever it lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Target {
-    Session(SessionId),
-    Agent(AgentId),
-    /// The assignment actor of a site: its roster and queue.
-    Desk(SiteId),
-}
-
-impl Target {
-    /// The data shard of this actor: a fixed hash over the frozen number of shards. Shards count from 1.
-    pub fn shard(self, shards: u32) -> ShardId {
-        let key = match self {
-            Target::Session(id) => id.0 as u64 ^ (id.0 >> 64) as u64,
-            Target::Agent(id) => id.0 ^ 0xa9e1_7000_0000_0000,
-            Target::Desk(id) => u64::from(id.0) ^ 0xde5c_0000_0000_0000,
-        };
-        // splitmix64's finalizer: spreads the counted ids of agents and sites; frozen with the stored data.
-        let mut hash = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ShardId(1 + ((hash ^ (hash >> 31)) % u64::from(shards.max(1))) as u32)
     }
 }
 

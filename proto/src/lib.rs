@@ -2,6 +2,7 @@
 //! Does not know tokio, RocksDB, openraft or actix. Invariant: bytes once written can be read by every later version.
 
 pub mod act;
+pub mod attachment;
 pub mod client;
 pub mod codec;
 pub mod command;
@@ -11,9 +12,11 @@ pub mod failpoints;
 pub mod feed;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hello;
 pub mod ids;
 pub mod mutants;
 pub mod peer;
 pub mod shelf;
+pub mod target;
 pub mod version;
 pub mod webhook;

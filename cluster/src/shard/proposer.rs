@@ -215,6 +215,9 @@ fn refused(refusal: chat::Refusal) -> Refused {
         R::TargetInvalid => Refused::TargetInvalid,
         R::TooLate => Refused::TooLate,
         R::ActInvalid => Refused::ActInvalid,
+        R::AttachmentInvalid => Refused::AttachmentInvalid,
+        R::DayFull => Refused::DayFull,
+        R::SiteFull => Refused::SiteFull,
     }
 }
 

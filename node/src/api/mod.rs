@@ -7,7 +7,7 @@ mod guard;
 
 /// Texts and actions that a site keeps.
 mod canned;
-mod conversations;
+pub(crate) mod conversations;
 mod deeds;
 mod keys;
 mod macros;
@@ -18,6 +18,7 @@ mod transcript;
 mod variables;
 
 pub use access::{Access, Caller, SCOPES, Scope, Who};
+pub use guard::caller_of;
 pub use table::table;
 
 use crate::admin::limits;

@@ -53,6 +53,16 @@ fn of_conversations() -> Vec<Route<Access>> {
         .takes::<deeds::SendBody>()
         .answers::<deeds::SentView>(200)
         .once(),
+        Route::post(
+            "/v1/conversations/{session}/attachments",
+            write,
+            "conversations upload",
+            "Upload a file, to be sent with a message; the body is the file",
+            || web::post().to(crate::attachments::of_agent),
+        )
+        .query::<crate::attachments::UploadQuery>()
+        .answers::<crate::attachments::Uploaded>(200)
+        .once(),
         Route::get(
             "/v1/conversations/{session}/transcript",
             read,

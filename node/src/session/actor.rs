@@ -119,7 +119,9 @@ impl SessionActorState {
             | ShardCall::Feed { .. }
             | ShardCall::Webhook { .. }
             | ShardCall::AgentToken { .. }
-            | ShardCall::Shelf { .. } => reply.send(ShardReply::Unknown),
+            | ShardCall::Shelf { .. }
+            | ShardCall::Attachment { .. }
+            | ShardCall::AttachmentChunk { .. } => reply.send(ShardReply::Unknown),
         }
     }
 

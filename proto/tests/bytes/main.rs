@@ -12,6 +12,7 @@ mod hostile;
 mod tags;
 
 mod arbitrary;
+mod attachments;
 mod desk;
 mod meta;
 mod round_trips;
