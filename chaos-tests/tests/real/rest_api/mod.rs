@@ -5,6 +5,7 @@
 mod access;
 
 /// What they do.
+mod attachments;
 mod work;
 
 use crate::asks::{ask, ask_with_key, json_of};
