@@ -351,3 +351,21 @@ fn the_bytes_leave_memory_with_the_checkpoint_and_count_towards_it() {
     assert_eq!((read(&world, 1, 3), attachment_rows(&world)), (Some(pieces().concat()), 19 * 4));
     assert_eq!(world.shard.recount_bytes(), world.shard.cached_bytes());
 }
+
+#[test]
+fn an_upload_goes_in_time_when_its_cluster_was_restored_meanwhile() {
+    let mut world = with_session();
+    upload(&mut world, 1, 7, Party::Visitor);
+    small(&mut world, 1, 8, Party::Visitor);
+    world.apply(send(1, Party::Visitor, "a", "", &[8]));
+    world.checkpoint();
+    let mut all = crate::Reconciliation::new(1);
+    all.read(&world.rows).unwrap();
+    let (changes, _) = all.changes(ONE, &world.rows, &|_| None).unwrap();
+    world.rows.write(changes);
+    world.shard = crate::Shard::open(ONE, 1, &world.rows).unwrap();
+    assert_eq!(read(&world, 1, 7), Some(pieces().concat()));
+    world.now_ms += ATTACHMENT_UNSENT_MS;
+    world.apply(Command::Tick);
+    assert_eq!((read(&world, 1, 7), read(&world, 1, 8)), (None, Some(vec![9; 9])));
+}

@@ -10,6 +10,7 @@ use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
 /// Every route, a path with fixed words before one with a name in the same place.
 pub fn table() -> Vec<Route<Access>> {
     let mut table = of_conversations();
+    table.extend(of_files());
     table.extend(of_the_desk());
     table.extend(of_people());
     table.extend(of_the_shelf());
@@ -53,16 +54,6 @@ fn of_conversations() -> Vec<Route<Access>> {
         .takes::<deeds::SendBody>()
         .answers::<deeds::SentView>(200)
         .once(),
-        Route::post(
-            "/v1/conversations/{session}/attachments",
-            write,
-            "conversations upload",
-            "Upload a file, to be sent with a message; the body is the file",
-            || web::post().to(crate::attachments::of_agent),
-        )
-        .query::<crate::attachments::UploadQuery>()
-        .answers::<crate::attachments::Uploaded>(200)
-        .once(),
         Route::get(
             "/v1/conversations/{session}/transcript",
             read,
@@ -100,6 +91,22 @@ fn of_conversations() -> Vec<Route<Access>> {
         .query::<events::EventsQuery>()
         .answers::<events::Events>(200)
         .also(&[410]),
+    ]
+}
+
+fn of_files() -> Vec<Route<Access>> {
+    let write = Access::new(Agent, Scope::WriteConversations);
+    vec![
+        Route::post(
+            "/v1/conversations/{session}/attachments",
+            write,
+            "conversations upload",
+            "Upload a file, to be sent with a message; the body is the file",
+            || web::post().to(crate::attachments::of_agent),
+        )
+        .query::<crate::attachments::UploadQuery>()
+        .answers::<crate::attachments::Uploaded>(200)
+        .once(),
     ]
 }
 

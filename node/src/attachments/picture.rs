@@ -123,7 +123,7 @@ fn remade(name: &str, bytes: &[u8]) -> Option<Prepared> {
         None => still(&image, form)?,
     };
     let is_large = width.max(height) > THUMBNAIL_PIXELS_MAX;
-    let thumbnail = if is_large { thumbnail(&image)? } else { Vec::new() };
+    let thumbnail = if is_large { thumbnail(&image, media)? } else { Vec::new() };
     let name = name::with_ending(name, ending);
     Some(Prepared { name, media: media.into(), bytes: kept, width, height, thumbnail })
 }
@@ -166,9 +166,14 @@ fn jpeg(image: &DynamicImage, quality: u8) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn thumbnail(image: &DynamicImage) -> Option<Vec<u8>> {
+/// The type of the thumbnail of what is kept as `media`.
+pub fn thumbnail_media(media: &str) -> &'static str {
+    if media == "image/jpeg" { "image/jpeg" } else { "image/png" }
+}
+
+fn thumbnail(image: &DynamicImage, media: &str) -> Option<Vec<u8>> {
     let small = image.thumbnail(THUMBNAIL_PIXELS_MAX, THUMBNAIL_PIXELS_MAX);
-    if small.color().has_alpha() { png(&small) } else { jpeg(&small, THUMBNAIL_QUALITY) }
+    if thumbnail_media(media) == "image/png" { png(&small) } else { jpeg(&small, THUMBNAIL_QUALITY) }
 }
 
 /// Frame by frame, so that no more than one is in memory; `None`: it does not move, or too much.

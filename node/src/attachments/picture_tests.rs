@@ -92,10 +92,14 @@ fn forms_become_what_every_browser_shows_and_keep_what_one_can_see_through() {
 
 #[test]
 fn thumbnails_are_small_and_only_of_what_is_large() {
-    let kept = anew("a.png".into(), encoded(&halves(1_600, 800), ImageFormat::Png));
-    let small = decoded(&kept.thumbnail).to_rgb8();
-    assert_eq!(small.dimensions(), (320, 160));
-    assert!(small.get_pixel(10, 80)[0] > 200 && small.get_pixel(310, 80)[2] > 200);
+    for form in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Gif] {
+        let kept = anew("a.png".into(), encoded(&halves(1_600, 800), form));
+        let told = ImageFormat::from_mime_type(thumbnail_media(&kept.media)).unwrap();
+        assert_eq!(image::guess_format(&kept.thumbnail).unwrap(), told, "{form:?}");
+        let small = decoded(&kept.thumbnail).to_rgb8();
+        assert_eq!(small.dimensions(), (320, 160));
+        assert!(small.get_pixel(10, 80)[0] > 200 && small.get_pixel(310, 80)[2] > 200);
+    }
     assert!(anew("a.png".into(), encoded(&halves(320, 320), ImageFormat::Png)).thumbnail.is_empty());
 }
 

@@ -1,7 +1,7 @@
 //! Owns how an attachment gets to whoever may have it. Does not know how it came. Invariant: whoever asks is known, by a token or by a
 //! signature, before anything is said of what there is; and a file that was not made anew here is never shown, only saved.
 
-use super::{address, bearer, look, name, unauthorized, unknown};
+use super::{address, bearer, look, name, picture, unauthorized, unknown};
 use crate::admin::problem::Problem;
 use crate::admin::sessions::call_shard;
 use crate::api::{Access, Scope, caller_of};
@@ -133,7 +133,11 @@ async fn allowed(
 /// What a browser is told of it.
 fn head(response: &mut HttpResponseBuilder, wanted: &Wanted, state: &AttachmentState) {
     let (how, media, policy) = match wanted.as_image {
-        true => ("inline", state.attachment.media.as_str(), "cross-origin"),
+        true => {
+            let media = state.attachment.media.as_str();
+            let is_small = wanted.variant == Variant::Thumbnail;
+            ("inline", if is_small { picture::thumbnail_media(media) } else { media }, "cross-origin")
+        }
         // Whatever it is: with a type of its own, somebody might show it after all.
         false => ("attachment", "application/octet-stream", "same-origin"),
     };

@@ -3,7 +3,7 @@
 
 use super::*;
 use chaos_tests::http::{Connection, header};
-use chaos_tests::oracle::check_same_state;
+use chaos_tests::invariants::replicas::check_same_state;
 use proto::act::Act;
 use proto::client::{Attachment, EventKind};
 use proto::command::Target;
@@ -113,31 +113,49 @@ impl Talk {
         &self.cluster.node(node).client
     }
 
-    async fn leader(&self) -> anyhow::Result<u64> {
+    async fn shard(&self) -> anyhow::Result<u64> {
         let shards = self.cluster.overview().await?.data_shards().count() as u32;
-        let path = format!("/admin/v1/shards/{}", Target::Session(self.session).shard(shards));
+        Ok(u64::from(Target::Session(self.session).shard(shards).0))
+    }
+
+    async fn leader(&self) -> anyhow::Result<u64> {
+        let path = format!("/admin/v1/shards/g{}", self.shard().await?);
         let view = operate(&self.cluster, "GET", &path, &json!({})).await?;
         Ok(view["leader"].as_str().context("no leader")?.trim_start_matches('n').parse()?)
     }
 
     /// The leader dies while pieces of a large file are on their way; the answer comes all the same, and again under the same key.
     async fn large_file_while_the_leader_dies(&mut self, bytes: &[u8]) -> anyhow::Result<Value> {
-        let leader = self.leader().await?;
+        let (leader, shard) = (self.leader().await?, self.shard().await?);
         let others: Vec<u64> = (1..=3).filter(|node| *node != leader).collect();
-        let (addr, token) = (self.addr(others[0]).to_owned(), self.visitors.clone());
-        let sent = bytes.to_vec();
-        let path = "/v1/attachments?name=dump.bin";
-        let under_way = tokio::spawn(async move { uploaded(&addr, &token, path, "k-large", &sent).await });
-        tokio::time::sleep(Duration::from_millis(250)).await;
-        ensure!(!under_way.is_finished(), "the file was kept before anybody could die");
-        self.cluster.kill(leader);
-        let told = under_way.await??;
+        let (addr, again_at) = (self.addr(others[0]).to_owned(), self.addr(others[1]).to_owned());
+        let (token, path) = (self.visitors.clone(), "/v1/attachments?name=dump.bin");
+        let first = self.applied(leader, shard).await?;
+        let death = async {
+            let some = wait::until("some pieces are there", SOON, async || {
+                self.applied(leader, shard).await.ok().filter(|applied| *applied > first + 7)
+            });
+            let applied = some.await?;
+            self.cluster.kill(leader);
+            anyhow::Ok(applied - first)
+        };
+        let (told, pieces) = tokio::join!(uploaded(&addr, &token, path, "k-large", bytes), death);
+        let (told, pieces) = (told?, pieces?);
+        ensure!(pieces <= bytes.len() as u64 >> 18, "the last piece was there before the leader died");
+        println!("n{leader} died after {pieces} of {} commands", bytes.len() / (256 << 10) + 2);
         self.cluster.restart(&[leader]).await?;
-        let again = uploaded(self.addr(others[1]), &self.visitors, path, "k-large", bytes).await?;
+        let again = uploaded(&again_at, &token, path, "k-large", bytes).await?;
         ensure!(again["id"] == told["id"], "{again} {told}");
-        let other = upload(self.addr(others[1]), &self.visitors, path, "k-large", b"another file").await?;
+        let other = upload(&again_at, &token, path, "k-large", b"another file").await?;
         ensure!(other.status == 422 && other.text().contains("key-reused"), "{}", other.text());
         Ok(told)
+    }
+
+    /// What a node's replica has applied.
+    async fn applied(&self, node: u64, shard: u64) -> anyhow::Result<u64> {
+        let status = self.cluster.status(node).await?;
+        let found = status.data_shards().find(|found| found.shard == shard).and_then(|found| found.applied);
+        found.context("no such shard")
     }
 
     /// Everybody who may, by every way, at every node.
@@ -204,7 +222,7 @@ async fn files_that_were_answered_for_are_read_back_from_every_node_whoever_dies
     talk.reads(&files[1], &at("files", ids[1]), HTML).await?;
     talk.reads(&files[2], &at("files", ids[2]), &large).await?;
     let small = get(talk.addr(3), "", files[0].thumbnail.as_deref().context("no thumbnail")?).await?;
-    ensure!(small.status == 200 && header(&small.head, "content-type") == Some("image/jpeg"), "{}", small.head);
+    ensure!(small.status == 200 && header(&small.head, "content-type") == Some("image/png"), "{}", small.head);
     ensure!(status(talk.addr(1), &talk.anns, &at("images", ids[1])).await? == 404, "HTML is no image");
     ensure!(talk.visitor.client.send_files(session, "again", vec![ids[1]]).await.is_err(), "it was sent before");
     talk.visitor.client.act(session, Act::Recall { seq: ack.seq }).await?;
