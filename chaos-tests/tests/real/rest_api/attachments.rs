@@ -4,11 +4,14 @@
 use super::*;
 use chaos_tests::http::{Connection, header};
 use chaos_tests::invariants::replicas::check_same_state;
+use node::client::Config;
 use proto::act::Act;
-use proto::client::{Attachment, EventKind};
+use proto::client::{Attachment, EventKind, Party};
 use proto::command::Target;
 use proto::ids::{AttachmentId, SessionId};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 const HTML: &[u8] = b"<!doctype html><script>alert(document.cookie)</script>";
 
@@ -93,6 +96,8 @@ struct Talk {
     session: SessionId,
     visitors: String,
     visitor: Person,
+    /// The visitor's other window, at the same node.
+    window: Person,
     anns: String,
     at_desk: Person,
 }
@@ -104,9 +109,11 @@ impl Talk {
         let (_, at_desk) = Person::agent(&cluster, "ann", PASSWORD, 1).await?;
         let (new, visitor) = Person::visitor(&cluster, 2).await?;
         let session = new.session;
+        let nodes = cluster.clients_from(2);
+        let window = Person::start(Config::new(nodes, new.token.clone(), Party::Visitor(new.visitor)));
         visitor.client.send(session, "something is broken").await?;
         at_desk.wait("it is ann's", |told| (told.holder(session) == Some(ann)).then_some(())).await?;
-        Ok(Talk { cluster, session, visitors: new.token, visitor, anns, at_desk })
+        Ok(Talk { cluster, session, visitors: new.token, visitor, window, anns, at_desk })
     }
 
     fn addr(&self, node: u64) -> &str {
@@ -182,6 +189,17 @@ impl Talk {
         }
         Ok(())
     }
+}
+
+/// The files of the message with that text, once this client is told of it.
+async fn files_of(person: &Person, said: &str) -> anyhow::Result<Vec<Attachment<'static>>> {
+    let heard = person.wait("the message is told", |told| {
+        told.events.iter().find_map(|event| match &event.kind {
+            EventKind::Message { attachments, text, .. } if text == said => Some(attachments.clone()),
+            _ => None,
+        })
+    });
+    heard.await
 }
 
 async fn status(addr: &str, token: &str, path: &str) -> anyhow::Result<u16> {
@@ -278,16 +296,45 @@ async fn files_are_only_for_those_of_their_session_and_site() -> anyhow::Result<
     let said =
         ask(&addr, &talk.anns, "POST", &events, Some(&json!({ "text": "here", "attachments": [not_sent] }))).await?;
     ensure!(said.status == 200, "{}", said.text());
-    let heard = talk.visitor.wait("the visitor is told", |told| {
-        told.events.iter().find_map(|event| match &event.kind {
-            EventKind::Message { attachments, text, .. } if text == "here" => Some(attachments.clone()),
-            _ => None,
-        })
-    });
-    let heard = heard.await?;
+    let heard = files_of(&talk.visitor, "here").await?;
     ensure!(heard.len() == 1 && heard[0].name == "b.txt" && heard[0].media == "text/plain", "{heard:?}");
     ensure!(get(&addr, &talk.visitors, &path(not_sent)).await?.body == b"not sent yet");
+    // The node of the author's other window learns of the files from the history.
+    talk.visitor.client.send_files(session, "for both windows", vec![id]).await?;
+    for window in [&talk.window, &talk.at_desk] {
+        let files = files_of(window, "for both windows").await?;
+        ensure!(files.len() == 1 && files[0].id == id && files[0].name == "a.txt", "{files:?}");
+        ensure!(get(&addr, "", &files[0].url).await?.body == b"for ann only");
+    }
     let transcript = get(&addr, &talk.anns, &format!("/v1/conversations/{session}/transcript")).await?;
     ensure!(transcript.text().contains("[b.txt]"), "{}", transcript.text());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_node_takes_so_many_uploads_at_once_and_says_when_to_come_again() -> anyhow::Result<()> {
+    let cluster = Cluster::start(1).await?;
+    let addr = cluster.node(1).client.clone();
+    let visitor = http::create_visitor(&addr, SITE).await?;
+    let head = format!(
+        "POST /v1/attachments HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 9\r\n\r\nhalf",
+        visitor.token
+    );
+    let mut slow = Vec::new();
+    // More than there is room for: the question below may come before some of them, and take a place for a moment.
+    for _ in 0..16 {
+        let mut stream = TcpStream::connect(&addr).await?;
+        stream.write_all(head.as_bytes()).await?;
+        slow.push(stream);
+    }
+    let refused = wait::until("there is no room", SOON, async || {
+        let answer = upload(&addr, &visitor.token, "/v1/attachments", "", b"one more").await.ok()?;
+        (answer.status == 503).then_some(answer)
+    });
+    let refused = refused.await?;
+    ensure!(header(&refused.head, "retry-after") == Some("2"), "{}", refused.head);
+    // Those that end early make room, and leave nothing behind.
+    drop(slow);
+    uploaded(&addr, &visitor.token, "/v1/attachments", "", b"one more").await?;
     Ok(())
 }
