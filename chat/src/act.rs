@@ -14,7 +14,7 @@ use crate::rows::{AttributeRow, RatingRow, Rows};
 use crate::session::Session;
 use proto::act::{Act, Whose};
 use proto::command::{Event, EventBody, Mail, Party};
-use proto::ids::{SessionId, SiteId};
+use proto::ids::{AttachmentId, SessionId, SiteId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -64,7 +64,7 @@ impl Session {
     }
 
     /// Who may speak, and is heard.
-    fn check_says(&self, doer: Doer) -> Option<Refusal> {
+    pub(crate) fn check_says(&self, doer: Doer) -> Option<Refusal> {
         self.check_speaks(doer.party).or_else(|| self.check_visitor(doer.party, doer.now_ms))
     }
 
@@ -96,8 +96,10 @@ impl Session {
 
     /// The message at `seq`, unless it was recalled.
     fn target(&self, rows: &dyn Rows, id: SessionId, seq: u64) -> Result<Option<Arc<Event>>, ApplyError> {
-        let is_message =
-            |event: &Arc<Event>| matches!(&event.body, EventBody::Message { text, .. } if !text.is_empty());
+        let is_message = |event: &Arc<Event>| match &event.body {
+            EventBody::Message { text, attachments, .. } => !text.is_empty() || !attachments.is_empty(),
+            _ => false,
+        };
         Ok(self.log.find(rows, id, seq)?.filter(is_message))
     }
 
@@ -189,7 +191,7 @@ impl Session {
         match act {
             Act::Edit { seq, .. } | Act::React { seq, .. } => self.log.get(*seq).is_some(),
             // Its whole block is written anew.
-            Act::Recall { seq } => self.log.has_block(*seq),
+            Act::Recall { seq } => self.log.has_block(*seq) && !self.has_files(*seq),
             Act::Note { .. }
             | Act::Label { .. }
             | Act::Snooze { .. }
@@ -199,7 +201,13 @@ impl Session {
         }
     }
 
-    /// What an act changes beside the log, to which it was added at `seq`.
+    /// Whether the message at `seq` is in memory and has attachments: what becomes of them is in rows.
+    fn has_files(&self, seq: u64) -> bool {
+        let body = self.log.get(seq).map(|event| &event.body);
+        matches!(body, Some(EventBody::Message { attachments, .. }) if !attachments.is_empty())
+    }
+
+    /// What an act changes beside the log, to which it was added at `seq`. Returns the attachments that are no more.
     pub(crate) fn do_act(
         &mut self,
         rows: &dyn Rows,
@@ -208,7 +216,7 @@ impl Session {
         dues: &mut Dues,
         (party, seq): (Party, u64),
         act: Act,
-    ) -> Result<(), ApplyError> {
+    ) -> Result<Vec<AttachmentId>, ApplyError> {
         match act {
             Act::Note { mentions, .. } => {
                 for agent in mentions {
@@ -220,7 +228,7 @@ impl Session {
                 (Ok(at), false) => drop(self.labels.remove(at)),
                 _ => {}
             },
-            Act::Recall { seq } => self.recall(rows, id, seq)?,
+            Act::Recall { seq } => return self.recall(rows, id, seq),
             Act::Snooze { until_ms, .. } => self.snooze(id, work, dues, until_ms),
             Act::Reopen { conversation } => {
                 if let Party::Agent(agent) = party {
@@ -231,11 +239,11 @@ impl Session {
             Act::Attribute { whose, name, value } => self.set_attribute(whose, name, value),
             Act::Edit { .. } | Act::React { .. } => {}
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
-    /// No text of the message stays: neither the first one nor those that it was given later.
-    fn recall(&mut self, rows: &dyn Rows, id: SessionId, target: u64) -> Result<(), ApplyError> {
+    /// No text of the message stays: neither the first one nor those that it was given later. Returns its attachments, which go, too.
+    fn recall(&mut self, rows: &dyn Rows, id: SessionId, target: u64) -> Result<Vec<AttachmentId>, ApplyError> {
         let range = HistoryRange::After(target - 1);
         let page = history::read(rows, id, &self.log, range, usize::MAX, usize::MAX)?;
         let emptied = |event: &Arc<Event>| {
@@ -247,6 +255,7 @@ impl Session {
                     cid: cid.clone(),
                     text: String::new(),
                     reply_to: None,
+                    attachments: Vec::new(),
                 },
                 EventBody::Act { from, device, n, cid, act: Act::Edit { seq, .. } } if *seq == target => {
                     let act = Act::Edit { seq: target, text: String::new() };
@@ -257,7 +266,13 @@ impl Session {
             Some((event.seq, body))
         };
         let changes: BTreeMap<u64, EventBody> = page.events.iter().filter_map(emptied).collect();
-        self.log.amend(rows, id, changes)
+        let gone = page.events.iter().filter(|event| event.seq == target).flat_map(|event| match &event.body {
+            EventBody::Message { attachments, .. } => attachments.iter().map(|attachment| attachment.id).collect(),
+            _ => Vec::new(),
+        });
+        let gone = gone.collect();
+        self.log.amend(rows, id, changes)?;
+        Ok(gone)
     }
 }
 

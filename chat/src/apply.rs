@@ -2,6 +2,7 @@
 //! Invariant: an outcome depends on the commands before it and on nothing else.
 
 use crate::agent::Agent;
+use crate::attachment::Attachments;
 use crate::audit::Entries;
 use crate::cache::Table;
 use crate::desk::{Desk, Wants, lane::Queue};
@@ -9,7 +10,7 @@ use crate::due::Dues;
 use crate::feed::Feed;
 use crate::journal::{Journal, Note};
 use crate::keys;
-use crate::limits::DUE_PER_COMMAND_MAX;
+use crate::limits::{DUE_PER_COMMAND_MAX, UNSENT_PER_COMMAND_MAX};
 use crate::message::{Said, Sender};
 use crate::outbox::Outbox;
 use crate::outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
@@ -17,7 +18,7 @@ use crate::rows::{self, ChainRow, DueRow, HeaderRow, ItemRow, Rows, ShelfRow, Ve
 use crate::session::Session;
 use crate::shelf::ItemKey;
 use proto::command::{Command, Event, Mail, Target};
-use proto::ids::{AgentId, SessionId, ShardId, SiteId, WebhookId};
+use proto::ids::{AgentId, AttachmentId, SessionId, ShardId, SiteId, WebhookId};
 use proto::mutants::Mutant;
 use proto::shelf::ItemKind;
 use proto::version::Versions;
@@ -47,6 +48,8 @@ pub struct Shard {
     /// Where audit chains stand, and their newest entries.
     pub(crate) chains: Table<SiteId, ChainRow>,
     pub(crate) audits: Entries,
+    /// Files that go with messages.
+    pub(crate) attachments: Attachments,
     /// The last mail applied of each shard.
     pub(crate) inbox: BTreeMap<ShardId, u64>,
     pub(crate) work: Work,
@@ -86,6 +89,11 @@ impl Work {
         self.effect(Effect::Event { session, event });
     }
 
+    /// A shard's part of what there may be of something in all.
+    pub(crate) fn share(&self, all: u64) -> u64 {
+        all.div_ceil(u64::from(self.shards.max(1)))
+    }
+
     /// Most commands have one effect: no room for more is taken before it is needed.
     pub(crate) fn effect(&mut self, effect: Effect) {
         if self.effects.is_empty() {
@@ -118,6 +126,7 @@ impl Shard {
             shelves: Table::new(),
             chains: Table::new(),
             audits: Table::new(),
+            attachments: Attachments::new(),
             inbox: header.inbox.iter().copied().collect(),
             work: Work {
                 shards,
@@ -143,9 +152,9 @@ impl Shard {
         self.work.tick += 1;
         self.work.journal.begin(self.work.clock_ms);
         let reply = match command {
-            Command::Send { session, from, device, n, cid, text, reply_to } => {
+            Command::Send { session, from, device, n, cid, text, reply_to, attachments } => {
                 let sender = Sender { from, site: None, device, n, cid };
-                self.send(rows, session, sender, Said::Message { text, reply_to })?
+                self.send(rows, session, sender, Said::Message { text, reply_to, attachments })?
             }
             Command::Act { session, site, from, device, n, cid, act } => {
                 self.send(rows, session, Sender { from, site, device, n, cid }, Said::Act(act))?
@@ -193,6 +202,12 @@ impl Shard {
             Command::Hours { site, closed } => self.desk_hours(rows, site, closed)?,
             Command::Shelve { site, kind, name, text } => self.shelve(rows, site, kind, name, text)?,
             Command::Audit { site, act } => self.audit_act(rows, site, *act)?,
+            Command::AttachmentChunk { session, attachment, by, variant, number, bytes } => {
+                self.attachment_chunk(rows, (session, attachment), by, (variant, number), bytes.0)?
+            }
+            Command::AttachmentDone { session, by, attachment, source, sha256 } => {
+                self.attachment_done(rows, session, by, attachment, (source, sha256))?
+            }
             Command::Webhook { webhook, change } => self.webhook_change(rows, webhook, change)?,
             Command::Dismiss { agent, session, seq } => self.agent_dismisses(rows, agent, session, seq)?,
             Command::Identify { session, site, visitor, token, proof, until_ms } => {
@@ -220,19 +235,10 @@ impl Shard {
     /// Whether apply would read no row. A hint for the caller that must not block; apply is right either way.
     pub fn is_warm(&self, command: &Command) -> bool {
         match command {
-            Command::Send { session, from, device, n, cid, reply_to, .. } => {
-                self.sessions.peek(session).is_some_and(|session| {
-                    session.knows_send(*from, device, *n, cid)
-                        && reply_to.is_none_or(|seq| session.log.get(seq).is_some())
-                })
-            }
-            Command::Act { session, from, device, n, cid, act, .. } => self
+            Command::Send { session, .. } | Command::Act { session, .. } | Command::Bar { session, .. } => self
                 .sessions
                 .peek(session)
-                .is_some_and(|session| session.knows_send(*from, device, *n, cid) && session.has_target(act)),
-            Command::Bar { session, from, device, n, cid } => {
-                self.sessions.peek(session).is_some_and(|session| session.knows_send(*from, device, *n, cid))
-            }
+                .is_some_and(|known| known.is_warm(command) && self.attachments.is_warm(*session, named_by(command))),
             Command::OpenSession { session, .. }
             | Command::Block { session, .. }
             | Command::Identify { session, .. }
@@ -264,6 +270,11 @@ impl Shard {
             Command::Webhook { webhook, .. } => self.webhooks.peek(webhook).is_some(),
             // Rare.
             Command::Shelve { .. } | Command::Erase { .. } | Command::Audit { .. } => false,
+            // The first piece looks for what is not there.
+            Command::AttachmentChunk { .. } => false,
+            Command::AttachmentDone { session, attachment, .. } => {
+                self.attachments.is_warm(*session, std::slice::from_ref(&attachment.id))
+            }
             // What is due names sessions whose wants may be cold.
             Command::Tick => false,
             Command::OutboxAcked { .. } | Command::SetShardVersion { .. } => true,
@@ -304,11 +315,19 @@ impl Shard {
 
     /// Does what is due by the time of the log, up to a limit.
     fn do_what_is_due(&mut self, rows: &dyn Rows) -> Result<Reply, ApplyError> {
+        let mut unsent = 0;
         for _ in 0..DUE_PER_COMMAND_MAX {
+            if unsent == UNSENT_PER_COMMAND_MAX {
+                break;
+            }
             let Some((due, what)) = self.dues.pop(rows, self.work.clock_ms, self.work.tick)? else { break };
             self.work.journal.note_session(Note::Due, due.session, &[due.due_ms, u64::from(due.site.0)]);
             match what {
                 DueRow::Wake { conversation, part } => self.wake_due(rows, due.session, conversation, part)?,
+                DueRow::Unsent { session } => {
+                    unsent += 1;
+                    self.attachments.unsent_due(rows, &mut self.work, &mut self.dues, due, session)?;
+                }
                 DueRow::Missed { .. } | DueRow::Again | DueRow::Absent { .. } => self.desk_due(rows, due, what)?,
             }
         }
@@ -373,6 +392,11 @@ impl Shard {
         }
         Ok(Reply::Done)
     }
+}
+
+/// The attachments that a message names.
+fn named_by(command: &Command) -> &[AttachmentId] {
+    if let Command::Send { attachments, .. } = command { attachments } else { &[] }
 }
 
 /// A replica whose build does not speak the version in force stops: it must not skip what it cannot read.

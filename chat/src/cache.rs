@@ -55,7 +55,7 @@ impl Mark {
 /// The bytes of memory that a cached value holds, roughly and in O(1).
 pub(crate) trait Weight {
     fn bytes(&self) -> usize;
-    /// A clean value that says nothing (a deleted row) need not stay.
+    /// Once it is clean it need not stay: a deleted row, or one that is too large to keep.
     fn is_void(&self) -> bool {
         false
     }
@@ -231,8 +231,8 @@ impl<K: Copy + Ord, V: Weight> Table<K, V> {
             saved(&mut slot.value);
             self.book.bytes = (self.book.bytes + slot.value.bytes()).saturating_sub(before);
             if slot.mark.is_clean() && slot.value.is_void() {
+                self.book.bytes = self.book.bytes.saturating_sub(SLOT_BYTES + slot.value.bytes());
                 self.slots.remove(&key);
-                self.book.bytes = self.book.bytes.saturating_sub(SLOT_BYTES);
             }
         }
         let writing_bytes = std::mem::take(&mut self.book.writing_bytes);

@@ -33,6 +33,7 @@ impl Shard {
         self.audits.begin_checkpoint(|(site, seq), row| {
             out.push((keys::audit(site, seq), row.as_ref().map(proto::codec::encode)));
         });
+        self.attachments.save(&mut out);
         self.work.outbox.save(&mut out);
         self.work.feed.save(&mut out);
         let header = HeaderRow {
@@ -66,6 +67,7 @@ impl Shard {
         self.shelves.end_checkpoint(written, |_| ());
         self.chains.end_checkpoint(written, |_| ());
         self.audits.end_checkpoint(written, |_| ());
+        self.attachments.saved(written);
         self.work.outbox.saved(written);
         self.work.feed.saved(written);
     }
@@ -87,6 +89,7 @@ impl Shard {
         self.shelves.droppable(&mut uses);
         self.chains.droppable(&mut uses);
         self.audits.droppable(&mut uses);
+        self.attachments.droppable(&mut uses);
         uses.sort_unstable();
         let excess = self.cached_bytes() - (bytes_max - bytes_max / 8);
         let mut freed = 0;
@@ -119,6 +122,7 @@ impl Shard {
         self.shelves.drop_unused(used, |_| ());
         self.chains.drop_unused(used, |_| ());
         self.audits.drop_unused(used, |_| ());
+        self.attachments.drop_unused(used);
         let desks = &mut self.desks;
         self.queue.drop_unused(used, |(site, lane, ticket)| {
             if let Some(lane) = desks.peek_mut(&site).and_then(|desk| desk.lanes.get_mut(&lane)) {
@@ -138,6 +142,7 @@ impl Shard {
             + self.shelves.dirty_bytes()
             + self.chains.dirty_bytes()
             + self.audits.dirty_bytes()
+            + self.attachments.dirty_bytes()
             + self.work.outbox.dirty_bytes()
             + self.work.feed.dirty_bytes()
     }
@@ -154,6 +159,7 @@ impl Shard {
             + self.shelves.bytes()
             + self.chains.bytes()
             + self.audits.bytes()
+            + self.attachments.bytes()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }
@@ -170,6 +176,7 @@ impl Shard {
             + self.shelves.recount()
             + self.chains.recount()
             + self.audits.recount()
+            + self.attachments.recount()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }

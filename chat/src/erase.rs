@@ -11,7 +11,7 @@ use crate::rows::Rows;
 use crate::session;
 use proto::command::EventBody;
 use proto::desk::About;
-use proto::ids::SessionId;
+use proto::ids::{AttachmentId, SessionId};
 use std::collections::BTreeMap;
 
 impl Shard {
@@ -38,6 +38,7 @@ impl Shard {
         let is_told = |body: &EventBody| matches!(body, EventBody::Gone | EventBody::Erased { .. });
         let goes: BTreeMap<u64, EventBody> =
             old.iter().filter(|event| !is_told(&event.body)).map(|event| (event.seq, EventBody::Gone)).collect();
+        let files: Vec<AttachmentId> = old.iter().flat_map(|event| files_of(&event.body)).collect();
         let last = old.last().map_or(from, |event| event.seq);
         let session = session.change();
         work.journal.note_session(Note::Erase, id, &[last, u64::from(forget)]);
@@ -54,6 +55,9 @@ impl Shard {
             session.log.amend(rows, id, goes)?;
             let event = session.log.append(work.clock_ms, EventBody::Erased { upto: last });
             work.event(session.site, id, event);
+        }
+        for file in files {
+            self.attachments.remove(rows, work, &mut self.dues, (id, file))?;
         }
         Ok(Reply::Sent { seq: last, ts_ms: work.clock_ms, dup: false })
     }
@@ -88,4 +92,10 @@ impl Shard {
         };
         self.with_session(rows, id, read)?.unwrap_or(Ok(None))
     }
+}
+
+/// The files of a message.
+fn files_of(body: &EventBody) -> impl Iterator<Item = AttachmentId> {
+    let attachments = if let EventBody::Message { attachments, .. } = body { attachments.as_slice() } else { &[] };
+    attachments.iter().map(|attachment| attachment.id)
 }

@@ -34,6 +34,7 @@ pub(crate) enum Note {
     Erase = 24,
     Proof = 25,
     Audit = 29,
+    Attachment = 31,
     #[cfg(feature = "next")]
     Tally = 240,
 }
@@ -86,7 +87,7 @@ impl Journal {
     pub(crate) fn note_event(&mut self, session: SessionId, event: &Event) {
         self.note_session(Note::Event, session, &[event.seq, event.ts_ms]);
         match &event.body {
-            EventBody::Message { from, device, n, cid, text, reply_to } => {
+            EventBody::Message { from, device, n, cid, text, reply_to, attachments } => {
                 self.bytes.push(0);
                 self.party(*from);
                 self.number(*n);
@@ -94,6 +95,9 @@ impl Journal {
                 self.text(cid.as_bytes());
                 self.text(text.as_bytes());
                 self.number(reply_to.unwrap_or(0));
+                if !attachments.is_empty() {
+                    self.text(&proto::codec::encode_bare(attachments));
+                }
             }
             EventBody::Assigned { agent, conversation } => {
                 self.bytes.push(1);

@@ -1,6 +1,7 @@
 //! Owns the keys of the state rows. Does not know their values. Invariant: keys sort as scans need them, ids big-endian,
 //! and no key is the beginning of another one of its scan.
 
+use crate::attachment::{AttachmentKey, ChunkKey};
 use proto::command::Party;
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, WebhookId};
 use proto::shelf::ItemKind;
@@ -70,6 +71,26 @@ pub(crate) fn chain(site: SiteId) -> Vec<u8> {
 /// An entry of a site's audit chain: `AuditRow`.
 pub(crate) fn audit(site: SiteId, seq: u64) -> Vec<u8> {
     key(b'X', &[&site.0.to_be_bytes(), &seq.to_be_bytes()])
+}
+
+/// What is known of a file that goes with a message: `AttachmentRow`.
+pub(crate) fn attachment((session, id): AttachmentKey) -> Vec<u8> {
+    key(b'M', &[&session.0.to_be_bytes(), &id.0.to_be_bytes()])
+}
+
+/// A piece of it: `ChunkRow`.
+pub(crate) fn attachment_chunk((session, id, variant, number): ChunkKey) -> Vec<u8> {
+    key(b'N', &[&session.0.to_be_bytes(), &id.0.to_be_bytes(), &[variant as u8], &number.to_be_bytes()])
+}
+
+/// What was uploaded into the session in a day: `DayRow`.
+pub(crate) fn attachment_day(session: SessionId) -> Vec<u8> {
+    key(b'Z', &[&session.0.to_be_bytes()])
+}
+
+/// What the shard keeps of a site's attachments: `UsageRow`.
+pub(crate) fn attachment_usage(site: SiteId) -> Vec<u8> {
+    key(b'Y', &[&site.0.to_be_bytes()])
 }
 
 /// The session's facts: `SessionRow`.

@@ -6,6 +6,7 @@ mod act;
 mod agent;
 mod amend;
 mod apply;
+mod attachment;
 mod audit;
 mod cache;
 mod checkpoint;

@@ -33,6 +33,26 @@ pub const ATTRIBUTES_MAX: usize = 32;
 pub const ERASE_EVENTS_MAX: usize = 1_000;
 /// So long may a conversation be laid aside, in milliseconds.
 pub const SNOOZE_MS_MAX: u64 = 366 * 86_400_000;
+/// Files of one message.
+pub const ATTACHMENTS_PER_MESSAGE_MAX: usize = proto::client::limits::ATTACHMENTS_PER_MESSAGE_MAX;
+/// One file, in bytes.
+pub const ATTACHMENT_BYTES_MAX: u64 = proto::client::limits::ATTACHMENT_BYTES_MAX as u64;
+/// The small image of one, in bytes.
+pub const ATTACHMENT_THUMBNAIL_BYTES_MAX: u64 = 1 << 20;
+/// The name of a file, bytes of UTF-8.
+pub const ATTACHMENT_NAME_BYTES_MAX: usize = proto::client::limits::ATTACHMENT_NAME_BYTES_MAX;
+/// Files that are uploaded into one session within a day (UTC).
+pub const ATTACHMENT_DAY_FILES_MAX: u64 = 100;
+/// Their bytes.
+pub const ATTACHMENT_DAY_BYTES_MAX: u64 = 200 << 20;
+/// Files that a site keeps in all; each shard has its share.
+pub const ATTACHMENT_SITE_FILES_MAX: u64 = 1_000_000;
+/// Their bytes.
+pub const ATTACHMENT_SITE_BYTES_MAX: u64 = 64 << 30;
+/// A file that no message has named for so long goes, in milliseconds.
+pub const ATTACHMENT_UNSENT_MS: u64 = 86_400_000;
+/// Such files that one command removes, at most; the rest waits for the next.
+pub const UNSENT_PER_COMMAND_MAX: usize = 32;
 /// A client's own message id, bytes of UTF-8.
 pub const CID_BYTES_MAX: usize = 64;
 /// The name of a client's device, bytes of UTF-8.

@@ -2,6 +2,7 @@
 //! Invariant: seqs are gapless from 1; events not yet in rows, and those of the open block, are in memory.
 
 use crate::amend::Amended;
+use crate::attachment::attachment_bytes;
 use crate::keys;
 use crate::limits::{
     BLOCK_BYTES_MAX, BLOCK_EVENTS_MAX, BLOCK_SEAL_BYTES, BLOCK_SEAL_EVENTS, WINDOW_BYTES, WINDOW_EVENTS,
@@ -35,7 +36,10 @@ pub(crate) struct Log {
 /// The memory and, nearly, the row bytes of an event.
 pub(crate) fn event_bytes(event: &Event) -> usize {
     let text = match &event.body {
-        EventBody::Message { device, cid, text, .. } => device.len() + cid.len() + text.len(),
+        EventBody::Message { device, cid, text, attachments, .. } => {
+            let files: usize = attachments.iter().map(attachment_bytes).sum();
+            device.len() + cid.len() + text.len() + files
+        }
         EventBody::Act { device, cid, act, .. } => device.len() + cid.len() + act.text_bytes(),
         EventBody::Closed { reason, .. } => reason.len(),
         EventBody::Assigned { .. } | EventBody::Queued { .. } | EventBody::Gone | EventBody::Erased { .. } => 0,

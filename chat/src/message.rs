@@ -3,6 +3,7 @@
 
 use crate::act::Doer;
 use crate::apply::{Shard, Work};
+use crate::attachment::Attachments;
 use crate::device::Devices;
 use crate::journal::Note;
 use crate::limits::{CID_BYTES_MAX, DEVICE_BYTES_MAX, DEVICES_PER_SESSION_MAX, TEXT_BYTES_MAX};
@@ -10,8 +11,9 @@ use crate::outcome::{ApplyError, Refusal, Reply};
 use crate::rows::{OpenRow, Rows, SentRow, corrupt};
 use crate::session::{self, Session};
 use proto::act::{Act, Whose};
+use proto::attachment::Attachment;
 use proto::command::{EventBody, Mail, Party};
-use proto::ids::{SessionId, SiteId};
+use proto::ids::{AttachmentId, SessionId, SiteId};
 use proto::mutants::Mutant;
 
 /// In place of a seq: the send was refused. Seqs begin at 1.
@@ -32,6 +34,7 @@ pub(crate) enum Said {
     Message {
         text: String,
         reply_to: Option<u64>,
+        attachments: Vec<AttachmentId>,
     },
     Act(Act),
     /// It was not let through.
@@ -65,16 +68,10 @@ impl Shard {
             Repeat::Gap { expected } => return Ok(Reply::Rejected(Refusal::CidGap { expected })),
             Repeat::New => {}
         }
-        let refusal = match &said {
-            Said::Message { text, reply_to } => {
-                let refusal = check_text(text).or_else(|| session.check_speaks(from));
-                match refusal.or_else(|| session.check_visitor(from, work.clock_ms)) {
-                    None => session.check_reply_to(rows, id, *reply_to)?,
-                    refusal => refusal,
-                }
-            }
-            Said::Barred => Some(Refusal::Blocked),
-            Said::Act(act) => session.check_act(rows, id, Doer { party: from, site, now_ms: work.clock_ms }, act)?,
+        let doer = Doer { party: from, site, now_ms: work.clock_ms };
+        let (refusal, attachments) = match judge(&session, &self.attachments, rows, id, doer, &said)? {
+            Ok(attachments) => (None, attachments),
+            Err(refusal) => (Some(refusal), Vec::new()),
         };
         // Devices that were only ever refused must not take the room of those that may speak.
         let devices_max = if refusal.is_some() { DEVICES_PER_SESSION_MAX / 2 } else { DEVICES_PER_SESSION_MAX };
@@ -89,12 +86,7 @@ impl Shard {
         if refusal.is_none() && from == Party::Visitor && matches!(said, Said::Message { .. }) {
             session.wake(id, work, &mut self.dues);
         }
-        // A refusal is remembered too: a copy of this send that comes later, when it would be allowed, must not be a message, and
-        // the next message must not pass for this one.
-        let sent = match &refusal {
-            Some(refusal) => SentRow { seq: REFUSED_SEQ, ts_ms: u64::from(refusal.code().0) },
-            None => SentRow { seq: session.log.head() + 1, ts_ms: work.clock_ms },
-        };
+        let sent = answer_to(refusal.as_ref(), session.log.head(), work.clock_ms);
         if n == 0 {
             session.devices.record_cid(at, work.tick, &cid, sent);
         } else {
@@ -103,8 +95,12 @@ impl Shard {
         if let Some(refusal) = refusal {
             return Ok(Reply::Rejected(refusal));
         }
+        let dues = &mut self.dues;
+        self.attachments.sent(rows, work, dues, (id, sent.seq), &attachments)?;
         let (body, act) = match said {
-            Said::Message { text, reply_to } => (EventBody::Message { from, device, n, cid, text, reply_to }, None),
+            Said::Message { text, reply_to, .. } => {
+                (EventBody::Message { from, device, n, cid, text, reply_to, attachments }, None)
+            }
             Said::Act(act) => (EventBody::Act { from, device, n, cid, act: act.clone() }, Some(act)),
             Said::Barred => return Ok(Reply::Rejected(Refusal::Blocked)),
         };
@@ -112,7 +108,11 @@ impl Shard {
         assert_eq!(event.seq, sent.seq, "the answer is the event's place");
         work.event(session.site, id, event);
         match act {
-            Some(act) => session.do_act(rows, id, work, &mut self.dues, (from, sent.seq), act)?,
+            Some(act) => {
+                for gone in session.do_act(rows, id, work, dues, (from, sent.seq), act)? {
+                    self.attachments.remove(rows, work, dues, (id, gone))?;
+                }
+            }
             None if from == Party::Visitor && session.open.is_none() => session.begin(id, work, sent.seq),
             None => {}
         }
@@ -150,6 +150,41 @@ impl Session {
             Some(open) if open.agent != Some(agent) && !Mutant::NoHolderCheck.is_on() => Some(Refusal::NotYours),
             Some(_) => None,
         }
+    }
+}
+
+/// Whether it may be said; the attachments that it names.
+fn judge(
+    session: &Session,
+    attachments: &Attachments,
+    rows: &dyn Rows,
+    id: SessionId,
+    doer: Doer,
+    said: &Said,
+) -> Result<Result<Vec<Attachment>, Refusal>, ApplyError> {
+    let (text, reply_to, ids) = match said {
+        Said::Barred => return Ok(Err(Refusal::Blocked)),
+        Said::Act(act) => return Ok(session.check_act(rows, id, doer, act)?.map_or(Ok(Vec::new()), Err)),
+        Said::Message { text, reply_to, attachments } => (text, *reply_to, attachments),
+    };
+    // A file may speak for itself.
+    let of_text = if text.is_empty() && !ids.is_empty() { None } else { check_text(text) };
+    let refusal = match of_text.or_else(|| session.check_says(doer)) {
+        None => session.check_reply_to(rows, id, reply_to)?,
+        refusal => refusal,
+    };
+    if let Some(refusal) = refusal {
+        return Ok(Err(refusal));
+    }
+    Ok(attachments.named(rows, id, doer.party, ids)?.ok_or(Refusal::AttachmentInvalid))
+}
+
+/// What every repetition of a send is answered. A refusal is remembered too: a copy of the send that comes later, when it would be allowed,
+/// must not be a message, and the next message must not pass for this one.
+fn answer_to(refusal: Option<&Refusal>, head: u64, now_ms: u64) -> SentRow {
+    match refusal {
+        Some(refusal) => SentRow { seq: REFUSED_SEQ, ts_ms: u64::from(refusal.code().0) },
+        None => SentRow { seq: head + 1, ts_ms: now_ms },
     }
 }
 
@@ -194,6 +229,7 @@ fn refusal_of(code: u64) -> Result<Refusal, ApplyError> {
         Refusal::TooLate,
         Refusal::ActInvalid,
         Refusal::Blocked,
+        Refusal::AttachmentInvalid,
     ];
     let found = known.into_iter().find(|refusal| u64::from(refusal.code().0) == code);
     found.ok_or_else(|| corrupt("device", "an unknown refusal is remembered"))

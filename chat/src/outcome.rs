@@ -95,6 +95,12 @@ pub enum Refusal {
     ProofUsed,
     /// The named part of the rules is empty, too long, unordered, or out of range.
     RulesInvalid(&'static str),
+    /// There is no such attachment, it is not finished, or it is not for this sender and this message.
+    AttachmentInvalid,
+    /// The session has uploaded as much as it may in a day.
+    DayFull,
+    /// The site keeps as many attachments as it may.
+    SiteFull,
 }
 
 impl Refusal {
@@ -123,6 +129,9 @@ impl Refusal {
             Refusal::ActInvalid => (20, 0),
             Refusal::Blocked => (21, 0),
             Refusal::ProofUsed => (22, 0),
+            Refusal::AttachmentInvalid => (31, 0),
+            Refusal::DayFull => (32, 0),
+            Refusal::SiteFull => (33, 0),
         }
     }
 }

@@ -4,9 +4,10 @@
 use crate::outcome::ApplyError;
 use bincode::{Decode, Encode};
 use proto::act::Whose;
+use proto::attachment::{Attachment, Variant};
 use proto::audit::{AuditLine, ChainPoint};
 use proto::codec::{self, Frozen};
-use proto::command::{Event, TokenHash};
+use proto::command::{Event, Party, TokenHash};
 use proto::desk::{About, Channel, SeatRules, SeatState, SiteRules, TeamRules};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use proto::shelf::Item;
@@ -337,6 +338,65 @@ pub(crate) enum DueRow {
     Absent { since_ms: u64 },
     /// A snoozed conversation comes back, if it is still in that part. The session does it, not the desk.
     Wake { conversation: u64, part: u64 },
+    /// No message has named the upload. It stands under the number of the attachment in the place of a session's.
+    Unsent { session: SessionId },
+}
+
+/// A file that goes with a message, or is being uploaded.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct AttachmentRow {
+    pub site: SiteId,
+    pub by: Party,
+    /// When its first piece came, milliseconds since 1970.
+    pub made_ms: u64,
+    /// In the order in which they came.
+    pub pieces: Vec<PieceRow>,
+    /// All pieces are there.
+    pub done: Option<DoneRow>,
+    /// The message that it goes with.
+    pub seq: Option<u64>,
+}
+
+/// A piece that has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct PieceRow {
+    pub variant: Variant,
+    pub number: u32,
+    pub bytes: u32,
+    /// XXH3 of its bytes: a repetition is told from another piece.
+    pub hash: u64,
+}
+
+/// A finished upload.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct DoneRow {
+    pub attachment: Attachment,
+    /// SHA-256 of what was uploaded.
+    pub source: TokenHash,
+    /// SHA-256 of what is kept.
+    pub sha256: TokenHash,
+}
+
+/// The bytes of a piece.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct ChunkRow {
+    pub bytes: Vec<u8>,
+}
+
+/// What was uploaded into a session in a day.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct DayRow {
+    /// Since 1970, UTC.
+    pub day: u64,
+    pub files: u64,
+    pub bytes: u64,
+}
+
+/// What a shard keeps of a site's attachments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct UsageRow {
+    pub files: u64,
+    pub bytes: u64,
 }
 
 /// Something that a site keeps for its people.
@@ -413,6 +473,10 @@ proto::frozen!(
     ShelfRow = 108,
     AuditRow = 121,
     ChainRow = 122,
+    AttachmentRow = 124,
+    ChunkRow = 125,
+    DayRow = 126,
+    UsageRow = 127,
 );
 
 /// A row's value. `row` names it in the error.

@@ -11,7 +11,7 @@ use crate::log::Log;
 use crate::outcome::{ApplyError, Effect, Refusal, Reply};
 use crate::rows::{self, AttributeRow, Changes, CursorRow, OpenRow, ProofRow, RatingRow, Rows, SessionRow};
 use proto::act::Whose;
-use proto::command::{EventBody, Mail, Party, TokenHash};
+use proto::command::{Command, EventBody, Mail, Party, TokenHash};
 use proto::desk::{About, Ask};
 use proto::ids::{AgentId, SessionId, SiteId, TeamId, VisitorId};
 
@@ -213,8 +213,22 @@ impl Session {
         self.devices.saved(written);
     }
 
+    /// Whether what a send looks at in the session is in memory.
+    pub(crate) fn is_warm(&self, command: &Command) -> bool {
+        match command {
+            Command::Send { from, device, n, cid, reply_to, .. } => {
+                self.knows_send(*from, device, *n, cid) && reply_to.is_none_or(|seq| self.log.get(seq).is_some())
+            }
+            Command::Bar { from, device, n, cid, .. } => self.knows_send(*from, device, *n, cid),
+            Command::Act { from, device, n, cid, act, .. } => {
+                self.knows_send(*from, device, *n, cid) && self.has_target(act)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a send can be judged without rows.
-    pub(crate) fn knows_send(&self, from: Party, device: &str, n: u64, cid: &str) -> bool {
+    fn knows_send(&self, from: Party, device: &str, n: u64, cid: &str) -> bool {
         match self.devices.find(from, device) {
             Ok(at) => !matches!(self.devices.get(at).known(n, cid), Known::Unread),
             Err(_) => self.devices.is_complete(),

@@ -114,7 +114,9 @@ fn target(call: &ShardCall) -> Option<Target> {
         | ShardCall::Webhook { .. }
         | ShardCall::AgentToken { .. }
         | ShardCall::Shelf { .. }
-        | ShardCall::Audit { .. } => None,
+        | ShardCall::Audit { .. }
+        | ShardCall::Attachment { .. }
+        | ShardCall::AttachmentChunk { .. } => None,
     }
 }
 
@@ -148,6 +150,19 @@ impl Hooks for NodeHooks {
                 ShardCall::Audit { site, after, limit } => {
                     let (shard, site, after, limit) = (shard.clone(), *site, *after, *limit);
                     self.hub.spawn(async move { reply.send(crate::desk::audit(&shard, site, after, limit).await) });
+                }
+                ShardCall::Attachment { session, attachment, token } => {
+                    let (shard, session, attachment, token) = (shard.clone(), *session, *attachment, *token);
+                    self.hub.spawn(async move {
+                        reply.send(crate::session::attachment(&shard, session, attachment, token).await);
+                    });
+                }
+                ShardCall::AttachmentChunk { session, attachment, variant, number } => {
+                    let (shard, session, attachment) = (shard.clone(), *session, *attachment);
+                    let of = (*variant, *number);
+                    self.hub.spawn(async move {
+                        reply.send(crate::session::attachment_chunk(&shard, session, attachment, of).await);
+                    });
                 }
                 ShardCall::AgentToken { agent, token } => reply.send(crate::agent::has_token(shard, *agent, token)),
                 ShardCall::Hours { site } => reply.send(crate::desk::hours(shard, *site)),

@@ -48,6 +48,7 @@ pub struct App {
     pub backups: crate::backup::Jobs,
     pub admin: crate::admin::Shared,
     pub audit: crate::audit::Audit,
+    pub uploads: crate::attachments::Uploads,
 }
 
 impl App {
@@ -113,6 +114,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         backups: Default::default(),
         admin: crate::admin::Shared::new(config.allow_drills, allowed),
         audit: Default::default(),
+        uploads: Default::default(),
     });
     println!(
         "everdesk {}: clients http://{} peers {} admin http://{}",

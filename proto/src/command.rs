@@ -2,9 +2,10 @@
 //! Does not know how they are applied. Invariant: enums grow only at their end, structs never change.
 
 use crate::act::Act;
+use crate::attachment::{Attachment, Variant};
 use crate::audit::AuditAct;
 use crate::desk::{About, Ask, SeatRules, SeatState, SiteRules, TeamRules};
-use crate::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
+use crate::ids::{AgentId, AttachmentId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
 use crate::shelf::ItemKind;
 use crate::webhook::WebhookChange;
 use bincode::{Decode, Encode};
@@ -12,6 +13,7 @@ use bincode::{Decode, Encode};
 pub use crate::meta::{
     AgentRole, IdentityMode, MetaBatch, MetaCommand, NodeAddress, NodeState, OnceAnswer, OnceState, Role, SiteChange,
 };
+pub use crate::target::Target;
 
 /// SHA-256 of a token; tokens themselves are never stored.
 pub type TokenHash = [u8; 32];
@@ -48,8 +50,17 @@ pub enum Command {
     /// A new visitor's session. Idempotent for the same token hash.
     OpenSession { session: SessionId, site: SiteId, visitor: VisitorId, token: TokenHash },
     /// A message. `n` is the device's own count of its sends in this session from 1; 0: not numbered, deduped by `cid`.
-    /// `reply_to`: the seq of the message that it answers.
-    Send { session: SessionId, from: Party, device: String, n: u64, cid: String, text: String, reply_to: Option<u64> },
+    /// `reply_to`: the seq of the message that it answers. `attachments`: finished uploads of the sender, none of them sent before.
+    Send {
+        session: SessionId,
+        from: Party,
+        device: String,
+        n: u64,
+        cid: String,
+        text: String,
+        reply_to: Option<u64>,
+        attachments: Vec<AttachmentId>,
+    },
     /// How far a party has received and read. Never goes back.
     Cursor { session: SessionId, party: Party, received: u64, read: u64 },
     /// Ends the open conversation. Idempotent.
@@ -120,6 +131,18 @@ pub enum Command {
     Logout { session: SessionId, token: TokenHash },
     /// Puts an act at the end of the site's audit chain; site 0: of the operators'. Idempotent for a while, by the number of the act.
     Audit { site: SiteId, act: Box<AuditAct> },
+    /// A piece of a file that is uploaded: the first one that comes begins the upload. Idempotent.
+    AttachmentChunk {
+        session: SessionId,
+        attachment: AttachmentId,
+        by: Party,
+        variant: Variant,
+        number: u32,
+        bytes: SecretBytes,
+    },
+    /// All pieces are there: from now on a message can name the attachment. `source`, `sha256`: of what was uploaded and of what is kept.
+    /// Idempotent.
+    AttachmentDone { session: SessionId, by: Party, attachment: Attachment, source: TokenHash, sha256: TokenHash },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -181,9 +204,10 @@ pub enum EventBody {
         device: String,
         n: u64,
         cid: String,
-        /// Empty: it was recalled.
+        /// Empty, and no attachments: it was recalled.
         text: String,
         reply_to: Option<u64>,
+        attachments: Vec<Attachment>,
     },
     Assigned {
         agent: AgentId,
@@ -257,7 +281,9 @@ impl Command {
             | Command::Bar { session, .. }
             | Command::Erase { session, .. }
             | Command::Identify { session, .. }
-            | Command::Logout { session, .. } => Some(Target::Session(*session)),
+            | Command::Logout { session, .. }
+            | Command::AttachmentChunk { session, .. }
+            | Command::AttachmentDone { session, .. } => Some(Target::Session(*session)),
             Command::AgentLogin { agent, .. }
             | Command::AgentPresence { agent, .. }
             | Command::AgentState { agent, .. }
@@ -303,31 +329,6 @@ impl Mail {
             | Mail::Absent { agent }
             | Mail::Mentioned { agent, .. } => Target::Agent(*agent),
         }
-    }
-}
-
-/// An actor, wherever it lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Target {
-    Session(SessionId),
-    Agent(AgentId),
-    /// The assignment actor of a site: its roster and queue.
-    Desk(SiteId),
-}
-
-impl Target {
-    /// The data shard of this actor: a fixed hash over the frozen number of shards. Shards count from 1.
-    pub fn shard(self, shards: u32) -> ShardId {
-        let key = match self {
-            Target::Session(id) => id.0 as u64 ^ (id.0 >> 64) as u64,
-            Target::Agent(id) => id.0 ^ 0xa9e1_7000_0000_0000,
-            Target::Desk(id) => u64::from(id.0) ^ 0xde5c_0000_0000_0000,
-        };
-        // splitmix64's finalizer: spreads the counted ids of agents and sites; frozen with the stored data.
-        let mut hash = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ShardId(1 + ((hash ^ (hash >> 31)) % u64::from(shards.max(1))) as u32)
     }
 }
 

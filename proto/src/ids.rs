@@ -139,6 +139,10 @@ wide_id!(
     SessionId, "session id"
 );
 wide_id!(
+    /// A file that goes with a message of its session. Text form: 32 lower-case hex digits.
+    AttachmentId, "attachment id"
+);
+wide_id!(
     /// The cluster, drawn at bootstrap. Text form: 32 lower-case hex digits.
     ClusterId, "cluster id"
 );

@@ -2,6 +2,7 @@
 //! Does not know tokio, RocksDB, openraft or actix. Invariant: bytes once written can be read by every later version.
 
 pub mod act;
+pub mod attachment;
 pub mod audit;
 pub mod client;
 pub mod codec;
@@ -12,10 +13,12 @@ pub mod failpoints;
 pub mod feed;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hello;
 pub mod ids;
 pub mod meta;
 pub mod mutants;
 pub mod peer;
 pub mod shelf;
+pub mod target;
 pub mod version;
 pub mod webhook;

@@ -1,14 +1,17 @@
 //! Owns the bytes between nodes: the handshake, the raft messages, the calls to a shard's leader and its pushes.
 //! Does not know sockets or openraft. Invariant: enums grow only at their end, structs never change.
 
+use crate::attachment::{AttachmentState, Variant};
 use crate::audit::AuditPage;
-use crate::command::{Command, Event, NodeAddress, OnceState, Party, TokenHash};
+use crate::command::{Command, Event, OnceState, Party, SecretBytes, TokenHash};
 use crate::desk::SeatState;
 use crate::feed::FeedPage;
-use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
+use crate::ids::{AgentId, AttachmentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
 use crate::shelf::{Item, ItemKind};
 use crate::webhook::WebhookState;
 use bincode::{Decode, Encode};
+
+pub use crate::hello::{Hello, HelloReply};
 
 /// The first bytes of every peer connection, so that a stray HTTP client is told apart at once.
 pub const MAGIC: [u8; 8] = *b"EVERDESK";
@@ -16,63 +19,6 @@ pub const MAGIC: [u8; 8] = *b"EVERDESK";
 pub const HELLO_BYTES_MAX: usize = 32 << 10;
 /// Longest frame on a link, in bytes. A larger length closes the link before anything is allocated.
 pub const FRAME_BYTES_MAX: usize = 24 << 20;
-/// What the dialling side says first. `protocol_min`: the version in force, or a build's oldest one when it joins;
-/// `protocol_max`: the newest one that it speaks. See [`crate::version`].
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum Hello {
-    /// A node of the cluster opens its link.
-    Link { cluster: u128, node: NodeId, to: NodeId, incarnation: u64, protocol_min: u16, protocol_max: u16 },
-    /// A new machine asks to become a node. `request` is drawn once and repeated by retries.
-    Join { token: String, request: u128, address: NodeAddress, protocol_min: u16, protocol_max: u16 },
-    /// The same, with a certificate request (PKCS#10, DER) for the key by which the node will be known.
-    Enroll {
-        token: String,
-        request: u128,
-        address: NodeAddress,
-        certificate_request: Vec<u8>,
-        protocol_min: u16,
-        protocol_max: u16,
-    },
-}
-
-/// The answer to a hello.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum HelloReply {
-    Linked {
-        incarnation: u64,
-        protocol: u16,
-    },
-    Joined {
-        cluster: u128,
-        node: NodeId,
-        shards: u32,
-        nodes: Vec<(NodeId, NodeAddress)>,
-        meta: Vec<(ReplicaId, NodeId)>,
-    },
-    /// Ask this node instead: it leads the meta group.
-    Elsewhere {
-        peer: String,
-    },
-    Refused {
-        reason: String,
-    },
-    /// Certificates are X.509, DER; `trusted`: those of the cluster's authorities, the newest last.
-    Enrolled {
-        cluster: u128,
-        node: NodeId,
-        shards: u32,
-        nodes: Vec<(NodeId, NodeAddress)>,
-        certificate: Vec<u8>,
-        issuer: Vec<u8>,
-        trusted: Vec<Vec<u8>>,
-        /// In force in the cluster.
-        version: u16,
-    },
-    /// The cluster is at a version that the caller does not speak: a build that speaks `version` would do.
-    WrongVersion {
-        version: u16,
-    },
-}
 
 /// A raft log id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -256,6 +202,19 @@ pub enum ShardCall {
         after: u64,
         limit: u32,
     },
+    /// What is known of a finished attachment. With a token: only if it is the visitor's.
+    Attachment {
+        session: SessionId,
+        attachment: AttachmentId,
+        token: Option<TokenHash>,
+    },
+    /// One piece of a finished attachment.
+    AttachmentChunk {
+        session: SessionId,
+        attachment: AttachmentId,
+        variant: Variant,
+        number: u32,
+    },
 }
 
 /// A conversation that waits for an agent.
@@ -362,6 +321,8 @@ pub enum ShardReply {
         seq: u64,
     },
     Audit(AuditPage),
+    Attachment(Box<AttachmentState>),
+    AttachmentChunk(SecretBytes),
 }
 
 /// Where an agent stands.
@@ -415,6 +376,12 @@ pub enum Refused {
     ActInvalid,
     /// Nothing is taken from this visitor, or not this.
     Blocked,
+    /// There is no such attachment, it is not finished, or it is not for this sender and this message.
+    AttachmentInvalid,
+    /// The session has uploaded as much as it may in a day.
+    DayFull,
+    /// The site keeps as many attachments as it may.
+    SiteFull,
 }
 
 /// From a shard's leader to a subscribed node; unanswered.

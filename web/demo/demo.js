@@ -85,6 +85,11 @@ class Talk {
     if (event.kind === "closed") return element("li", "note", "The conversation was closed");
     if (event.kind !== "message") return element("li", "note", "");
     const row = element("li", event.mine ? "mine" : "", event.text);
+    for (const file of event.attachments || []) {
+      const link = element("a", "", "[" + file.name + "]");
+      [link.href, link.target, link.rel] = [file.url, "_blank", "noopener noreferrer"];
+      row.append(" ", link);
+    }
     const tick = !event.mine ? "" : event.seq <= this.read ? " \u2713\u2713 read" : event.seq <= this.received ? " \u2713\u2713" : " \u2713 sent";
     row.append(element("small", "", time.format(event.ts) + tick));
     return row;

@@ -211,7 +211,7 @@ fn messages_of_long_ago_cannot_be_recalled_and_answers_and_reactions_need_a_mess
     }
     let answer = |cid: &str, to| match say_cid(1, ADA, cid, "yes") {
         Command::Send { session, from, device, n, cid, text, .. } => {
-            Command::Send { session, from, device, n, cid, text, reply_to: Some(to) }
+            Command::Send { session, from, device, n, cid, text, reply_to: Some(to), attachments: Vec::new() }
         }
         other => other,
     };

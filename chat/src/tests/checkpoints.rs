@@ -1,14 +1,17 @@
 //! Owns the proof that checkpoints, evictions, failed writes and restarts leave no trace in any outcome: a shard that never
 //! writes is the model. Does not look into rows.
 
+use super::attachments;
 use super::world::*;
 use crate::desk::SEAT_DEFAULT;
+use crate::limits::ATTACHMENT_UNSENT_MS;
 use crate::{Changes, HistoryRange, Outcome, Shard};
 use proptest::prelude::*;
 use proto::act::{Act, Whose};
+use proto::attachment::Variant;
 use proto::command::{Command, Mail, Party};
 use proto::desk::{SeatRules, SeatState, TeamRules};
-use proto::ids::{AgentId, SessionId, ShardId, TeamId, VisitorId};
+use proto::ids::{AgentId, AttachmentId, SessionId, ShardId, TeamId, VisitorId};
 
 const SESSIONS: u128 = 4;
 const AGENTS: u64 = 3;
@@ -70,7 +73,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (session(), 0..4_u8, 0..40_u64, act()).prop_map(|(s, p, cid, act)| Step::Act(s, p, cid, act)),
         6 => desk_command().prop_map(Step::Desk),
         3 => ending().prop_map(Step::Desk),
-        2 => prop_oneof![Just(5), Just(900), Just(21_000)].prop_map(Step::Wait),
+        6 => attachment_command().prop_map(Step::Desk),
+        2 => prop_oneof![Just(5), Just(900), Just(21_000), Just(ATTACHMENT_UNSENT_MS)].prop_map(Step::Wait),
         6 => Just(Step::Deliver),
         1 => Just(Step::Settle),
         6 => Just(Step::Begin),
@@ -141,6 +145,20 @@ fn desk_command() -> impl Strategy<Value = Command> {
         answer,
         (0..AGENTS, states).prop_map(|(agent, state)| Command::AgentState { agent: AgentId(agent), state }),
     ]
+}
+
+fn attachment_command() -> impl Strategy<Value = Command> {
+    let file = (0..SESSIONS, 0..4_u128, 0..2_u8, 1..3_000_usize);
+    (file, 0..4_u8, 0..40_u8).prop_map(|((of, id, by, len), how, cid)| {
+        let (id, by) = (of * 10 + id, party(by));
+        // One piece has the length that its end says, the other has not.
+        match how {
+            0 => attachments::chunk(of, id, by, 0, vec![7; 900]),
+            1 => attachments::chunk(of, id, by, cid.into(), vec![cid; len]),
+            2 => attachments::done(of, id, by, 900),
+            _ => attachments::send(of, by, &format!("cid {cid}"), "", &[id]),
+        }
+    })
 }
 
 fn party(number: u8) -> Party {
@@ -243,21 +261,15 @@ impl Pair {
                 let (from, device) = (party(from), format!("d{device}"));
                 let next = self.next_n(session, from, &device);
                 let n = if back == 79 { next + 1 } else { next.saturating_sub(back).max(1) };
-                let (cid, text) = (format!("n{n}"), "x".repeat(text));
-                self.apply(Command::Send { session: SessionId(session), from, device, n, cid, text, reply_to: None });
+                let (session, cid, text) = (SessionId(session), format!("n{n}"), "x".repeat(text));
+                let (reply_to, attachments) = (None, Vec::new());
+                self.apply(Command::Send { session, from, device, n, cid, text, reply_to, attachments });
             }
             Step::SendCid { session, party: from, device, cid } => {
                 let (device, cid) = (format!("d{device}"), format!("cid {cid}"));
-                let send = Command::Send {
-                    session: SessionId(session),
-                    from: party(from),
-                    device,
-                    n: 0,
-                    cid,
-                    text: "y".into(),
-                    reply_to: None,
-                };
-                self.apply(send);
+                let (session, from, n, text) = (SessionId(session), party(from), 0, "y".into());
+                let (reply_to, attachments) = (None, Vec::new());
+                self.apply(Command::Send { session, from, device, n, cid, text, reply_to, attachments });
             }
             Step::Burst { session, count } => {
                 let next = self.next_n(session, Party::Visitor, "d");
@@ -309,6 +321,14 @@ impl Pair {
             let view = model.shard.session(&model.rows, id).unwrap();
             assert_eq!(real.shard.session(&real.rows, id).unwrap(), view);
             let head = view.map_or(0, |view| view.head);
+            for file in (0..4).map(|file| AttachmentId(id.0 * 10 + file)) {
+                let find = |world: &World| world.shard.attachment(&world.rows, id, file).unwrap();
+                assert_eq!(find(real), find(model));
+                let piece = |world: &World, number| {
+                    world.shard.attachment_piece(&world.rows, id, file, Variant::Whole, number).unwrap()
+                };
+                (0..40).for_each(|number| assert_eq!(piece(real, number), piece(model, number)));
+            }
             let ranges = [HistoryRange::After(0), HistoryRange::After(head / 2), HistoryRange::Latest];
             for range in ranges.into_iter().chain([HistoryRange::Before(head / 2), HistoryRange::Before(head + 1)]) {
                 for (limit, bytes) in [(usize::MAX, usize::MAX), (50, 9_000)] {

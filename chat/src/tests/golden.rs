@@ -7,13 +7,14 @@ use crate::{Reply, keys};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proto::act::{Act, Whose};
+use proto::attachment::{Attachment, UrlSecret, Variant};
 use proto::audit::{AuditAct, AuditEntry, AuditLine, AuditPhase, ChainPoint};
 use proto::codec::{Frozen, decode, encode};
 use proto::command::{Command, Event, EventBody, Party};
 use proto::desk::{
     About, Channel, Condition, Hours, Route, SeatRules, SeatState, SiteRules, Stretch, TeamRules, Test, Weekday,
 };
-use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
+use proto::ids::{AgentId, AttachmentId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
 use proto::shelf::{Item, ItemKind};
 use proto::webhook::{DeadLetter, Lag, WebhookState};
 use std::fmt::Debug;
@@ -85,6 +86,42 @@ fn session_row() -> SessionRow {
     }
 }
 
+fn attachment() -> Attachment {
+    Attachment {
+        id: AttachmentId(300),
+        name: "grüße.png".into(),
+        media: "image/png".into(),
+        bytes: 65_536,
+        width: 251,
+        height: 1,
+        thumbnail: 250,
+        secret: UrlSecret([7; 16]),
+    }
+}
+
+fn attachment_row() -> AttachmentRow {
+    let pieces = vec![PieceRow { variant: Variant::Thumbnail, number: 0, bytes: 250, hash: u64::MAX }];
+    let done = Some(DoneRow { attachment: attachment(), source: [1; 32], sha256: [2; 32] });
+    let (site, by, made_ms) = (SiteId(7), AGENT_PARTY, 1_763_700_000_000);
+    AttachmentRow { site, by, made_ms, pieces, done, seq: Some(300) }
+}
+
+/// Those of files that go with messages.
+fn attachment_lines() -> Vec<(&'static str, Vec<u8>)> {
+    let key = (SESSION, AttachmentId(300));
+    vec![
+        ("due unsent", encode(&DueRow::Unsent { session: SESSION })),
+        ("attachment key", keys::attachment(key)),
+        ("attachment", encode(&attachment_row())),
+        ("attachment chunk key", keys::attachment_chunk((key.0, key.1, Variant::Thumbnail, 258))),
+        ("attachment chunk", encode(&ChunkRow { bytes: vec![0, 255] })),
+        ("attachment day key", keys::attachment_day(SESSION)),
+        ("attachment day", encode(&DayRow { day: 20_413, files: 9, bytes: 300 })),
+        ("attachment usage key", keys::attachment_usage(SiteId(7))),
+        ("attachment usage", encode(&UsageRow { files: 9, bytes: 300 })),
+    ]
+}
+
 fn block_row() -> BlockRow {
     let message = EventBody::Message {
         from: AGENT_PARTY,
@@ -93,6 +130,7 @@ fn block_row() -> BlockRow {
         cid: "c".into(),
         text: "grüß dich".into(),
         reply_to: None,
+        attachments: vec![attachment()],
     };
     let bodies = [
         message,
@@ -208,7 +246,8 @@ fn golden_text() -> String {
         ("version key", keys::VERSION.to_vec()),
         ("version", encode(&VersionRow { version: 300 })),
     ];
-    lines.iter().map(|(name, bytes)| format!("{name}: {}\n", hex(bytes))).collect()
+    let lines = lines.into_iter().chain(attachment_lines());
+    lines.map(|(name, bytes)| format!("{name}: {}\n", hex(&bytes))).collect()
 }
 
 #[test]
@@ -277,7 +316,8 @@ fn bodies() -> impl Strategy<Value = EventBody> {
             n,
             cid,
             text,
-            reply_to: n.checked_sub(9)
+            reply_to: n.checked_sub(9),
+            attachments: vec![attachment(); n as usize % 3]
         }),
         any::<(u64, u64)>()
             .prop_map(|(agent, conversation)| EventBody::Assigned { agent: AgentId(agent), conversation }),
@@ -359,6 +399,10 @@ proptest! {
         round_trips(&ShelfRow { items: turn, bytes: front });
         round_trips(&ChainRow { ts_ms: turn, seen: vec![SeenRow { act: front.into(), is_end: nudged, seq: turn }; queued as usize % 9], ..chain_row() });
         round_trips(&audit_row());
+        round_trips(&AttachmentRow { made_ms: turn, seq: None, ..attachment_row() });
+        round_trips(&ChunkRow { bytes: vec![7; turn as usize % 300] });
+        round_trips(&DayRow { day: turn, files: front, bytes: queued });
+        round_trips(&UsageRow { files: front, bytes: queued });
         round_trips(&WebhookRow { state: WebhookState { version: turn, after: front, ..webhook_state() } });
     }
 

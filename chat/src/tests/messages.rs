@@ -80,6 +80,7 @@ fn parties_and_devices_do_not_share_their_numbers() {
         cid: "c1".into(),
         text: "c".into(),
         reply_to: None,
+        attachments: Vec::new(),
     };
     assert!(matches!(world.reply(other.clone()), Reply::Sent { seq: 3, dup: false, .. }));
     world.chill();
@@ -106,6 +107,7 @@ fn what_is_malformed_is_refused_by_name() {
         cid: cid.into(),
         text,
         reply_to: None,
+        attachments: Vec::new(),
     };
     let long = "x".repeat(CID_BYTES_MAX.max(DEVICE_BYTES_MAX) + 1);
     let cases = [
@@ -206,6 +208,7 @@ fn a_message_keeps_what_was_said_and_time_never_goes_back() {
         cid: "c2".into(),
         text: "earlier".into(),
         reply_to: None,
+        attachments: Vec::new(),
     };
     assert_eq!(page.events[1].body, expected);
     assert_eq!(world.shard.clock_ms(), 1_002);

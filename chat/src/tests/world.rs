@@ -116,7 +116,16 @@ pub(crate) fn open(id: u128) -> Command {
 
 pub(crate) fn say(id: u128, from: Party, n: u64, text: &str) -> Command {
     let cid = format!("c{n}");
-    Command::Send { session: SessionId(id), from, device: "d".into(), n, cid, text: text.into(), reply_to: None }
+    Command::Send {
+        session: SessionId(id),
+        from,
+        device: "d".into(),
+        n,
+        cid,
+        text: text.into(),
+        reply_to: None,
+        attachments: Vec::new(),
+    }
 }
 
 pub(crate) fn say_cid(id: u128, from: Party, cid: &str, text: &str) -> Command {
@@ -128,6 +137,7 @@ pub(crate) fn say_cid(id: u128, from: Party, cid: &str, text: &str) -> Command {
         cid: cid.into(),
         text: text.into(),
         reply_to: None,
+        attachments: Vec::new(),
     }
 }
 

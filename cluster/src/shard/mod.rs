@@ -100,10 +100,10 @@ impl Shard {
 
     /// Of a mutant: tells subscribers of a message that nobody has logged.
     fn push_early(self: &Arc<Self>, epoch: Epoch, command: &Command) {
-        let Command::Send { session, from, device, n, cid, text, reply_to } = command.clone() else { return };
+        let Command::Send { session, from, device, n, cid, text, reply_to, .. } = command.clone() else { return };
         let head = self.peek(|state, rows| state.session(rows, session));
         let Ok(Some(view)) = head else { return };
-        let body = EventBody::Message { from, device, n, cid, text, reply_to };
+        let body = EventBody::Message { from, device, n, cid, text, reply_to, attachments: Vec::new() };
         let event = Arc::new(Event { seq: view.head + 1, ts_ms: now_ms(), body });
         self.hooks.effects(self, epoch, None, vec![(None, Effect::Event { session, event })]);
     }

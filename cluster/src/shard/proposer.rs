@@ -218,6 +218,9 @@ fn refused(refusal: chat::Refusal) -> Refused {
         R::ActInvalid => Refused::ActInvalid,
         R::Blocked => Refused::Blocked,
         R::ProofUsed => Refused::BadToken,
+        R::AttachmentInvalid => Refused::AttachmentInvalid,
+        R::DayFull => Refused::DayFull,
+        R::SiteFull => Refused::SiteFull,
     }
 }
 

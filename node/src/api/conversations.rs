@@ -245,6 +245,13 @@ pub fn done(reply: ShardReply) -> Result<ShardReply, Problem> {
         Refused::TooLate => Problem::refused("the time in which this could be done is over"),
         Refused::ActInvalid => Problem::refused("a part of it is empty, too long, or out of range"),
         Refused::Blocked => Problem::refused("nothing is taken from this visitor"),
+        Refused::AttachmentInvalid => {
+            Problem::refused("there is no such attachment, it is not finished, or it is not yours to send now")
+        }
+        Refused::DayFull => {
+            Problem::refused("as many files as may be were uploaded into this session today: 100, or 200 MiB")
+        }
+        Refused::SiteFull => Problem::refused("the site keeps as many files as it may"),
         Refused::LimitReached => Problem::refused("there are as many as there may be"),
         Refused::CidGap { .. }
         | Refused::CidInvalid

@@ -14,7 +14,7 @@ use actix_web::HttpRequest;
 use actix_web::web::{Data, Json, Path, ReqData};
 use proto::act::Act;
 use proto::command::{AgentRole, Command, Party, Target};
-use proto::ids::{AgentId, TeamId};
+use proto::ids::{AgentId, AttachmentId, TeamId};
 use proto::peer::{ShardCall, ShardReply};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -31,6 +31,10 @@ pub struct SendBody {
     pub text: Option<String>,
     /// With a text: the seq of the message that it answers.
     pub reply_to: Option<u64>,
+    /// With a text or in its place: the ids of files that the caller has uploaded into this session.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>, max_items = 8)]
+    pub attachments: Vec<AttachmentId>,
     pub note: Option<NoteBody>,
     pub label: Option<LabelBody>,
     pub edit: Option<EditBody>,
@@ -115,7 +119,7 @@ pub struct SentView {
 
 /// What is said or done.
 pub enum What {
-    Text { text: String, reply_to: Option<u64> },
+    Text { text: String, reply_to: Option<u64>, attachments: Vec<AttachmentId> },
     Act(Act),
 }
 
@@ -123,7 +127,10 @@ impl What {
     /// A name of its own for each thing to say, the same whatever build makes it.
     pub fn name(&self) -> String {
         let hash = match self {
-            What::Text { text, reply_to } => auth::hash_token(&format!("{}\n{text}", reply_to.unwrap_or(0))),
+            What::Text { text, reply_to, attachments } => {
+                let files: String = attachments.iter().map(|id| format!(" {id}")).collect();
+                auth::hash_token(&format!("{}{files}\n{text}", reply_to.unwrap_or(0)))
+            }
             What::Act(act) => auth::hash_token(&hex(&proto::codec::encode_bare(act))),
         };
         hex(&hash)
@@ -132,10 +139,10 @@ impl What {
 
 impl SendBody {
     fn what(self) -> Result<What, Problem> {
-        let SendBody { text, reply_to, note, label, edit, recall, react, snooze, reopen } = self;
-        let has_text = text.is_some();
+        let SendBody { text, reply_to, attachments, note, label, edit, recall, react, snooze, reopen } = self;
+        let has_text = text.is_some() || !attachments.is_empty();
         let mut all: Vec<What> = Vec::new();
-        all.extend(text.map(|text| What::Text { text, reply_to }));
+        all.extend(has_text.then(|| What::Text { text: text.unwrap_or_default(), reply_to, attachments }));
         all.extend(note.map(|NoteBody { text, mentions }| What::Act(Act::Note { text, mentions })));
         all.extend(label.map(|LabelBody { label, on }| What::Act(Act::Label { label, on })));
         all.extend(edit.map(|EditBody { of, text }| What::Act(Act::Edit { seq: of, text })));
@@ -149,7 +156,7 @@ impl SendBody {
         match all.pop().filter(|_| is_one) {
             Some(what) => Ok(what),
             None => Err(Problem::bad_request(
-                "one of text, note, label, edit, recall, react, snooze, reopen; reply_to goes with a text",
+                "one of text, note, label, edit, recall, react, snooze, reopen; attachments and reply_to go with a text",
             )),
         }
     }
@@ -207,7 +214,9 @@ impl<'a> Deeds<'a> {
             Who::Key { .. } => format!("{DEVICE}:{}", hex(&self.caller.hash[..8])),
         };
         let command = match what {
-            What::Text { text, reply_to } => Command::Send { session, from, device, n, cid, text, reply_to },
+            What::Text { text, reply_to, attachments } => {
+                Command::Send { session, from, device, n, cid, text, reply_to, attachments }
+            }
             What::Act(act) => Command::Act { session, site: Some(self.caller.site), from, device, n, cid, act },
         };
         match call_session(self.app, session, ShardCall::Propose(command)).await? {

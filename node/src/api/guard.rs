@@ -81,6 +81,13 @@ fn unknown() -> Problem {
 async fn caller(app: &Data<App>, request: &ServiceRequest) -> Result<Caller, Problem> {
     let header = request.headers().get("authorization").and_then(|value| value.to_str().ok());
     let token = header.and_then(|text| text.strip_prefix("Bearer ")).ok_or_else(unknown)?;
+    caller_of(app, token).await
+}
+
+/// Whose token it is: an agent's or a key.
+/// # Errors
+/// It is nobody's, or that cannot be found out now.
+pub async fn caller_of(app: &Data<App>, token: &str) -> Result<Caller, Problem> {
     if token.len() > TOKEN_BYTES_MAX {
         return Err(unknown());
     }

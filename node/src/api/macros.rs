@@ -192,7 +192,7 @@ async fn act(
     match action {
         Action::Say(text) => {
             let text = canned::fill(app, caller, &deeds.view, text)?;
-            deeds.say(part, What::Text { text, reply_to: None }).await.map(drop)
+            deeds.say(part, What::Text { text, reply_to: None, attachments: Vec::new() }).await.map(drop)
         }
         Action::Note(text) => {
             let text = canned::fill(app, caller, &deeds.view, text)?;

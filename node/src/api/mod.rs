@@ -9,7 +9,7 @@ mod guard;
 mod attributes;
 mod blocklist;
 mod canned;
-mod conversations;
+pub(crate) mod conversations;
 mod deeds;
 mod keys;
 mod macros;
@@ -24,6 +24,7 @@ mod variables;
 mod visitors;
 
 pub use access::{Access, Caller, SCOPES, Scope, Who, role_name};
+pub use guard::caller_of;
 pub use online::{OnlineAsk, OnlineFound, on_this_node};
 pub use table::table;
 

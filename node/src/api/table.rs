@@ -10,6 +10,7 @@ use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
 /// Every route, a path with fixed words before one with a name in the same place.
 pub fn table() -> Vec<Route<Access>> {
     let mut table = of_conversations();
+    table.extend(of_files());
     table.extend(of_the_desk());
     table.extend(of_people());
     table.extend(of_the_shelf());
@@ -85,6 +86,23 @@ fn of_conversations() -> Vec<Route<Access>> {
         .daily()
         .takes::<deeds::TransferBody>()
         .answers::<conversations::Conversation>(200),
+    ]
+}
+
+fn of_files() -> Vec<Route<Access>> {
+    let write = Access::new(Agent, Scope::WriteConversations);
+    vec![
+        Route::post(
+            "/v1/conversations/{session}/attachments",
+            write,
+            "conversations upload",
+            "Upload a file, to be sent with a message; the body is the file",
+            || web::post().to(crate::attachments::of_agent),
+        )
+        .query::<crate::attachments::UploadQuery>()
+        .daily()
+        .answers::<crate::attachments::Uploaded>(200)
+        .once(),
     ]
 }
 

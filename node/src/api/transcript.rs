@@ -69,6 +69,9 @@ struct Line {
     from: String,
     /// As it was edited last; null: it was taken back.
     text: Option<String>,
+    /// The names of its files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    files: Vec<String>,
     /// Between agents.
     note: bool,
 }
@@ -83,16 +86,18 @@ fn lines(events: &[Event], with_notes: bool, name: impl Fn(Party) -> String) -> 
         })
         .collect();
     let line = |event: &Event| {
-        let (from, text, note) = match &event.body {
-            EventBody::Message { from, text, .. } => (*from, text, false),
-            EventBody::Act { from, act: Act::Note { text, .. }, .. } if with_notes => (*from, text, true),
+        let (from, text, files, note) = match &event.body {
+            EventBody::Message { from, text, attachments, .. } => (*from, text, attachments.as_slice(), false),
+            EventBody::Act { from, act: Act::Note { text, .. }, .. } if with_notes => (*from, text, &[][..], true),
             _ => return None,
         };
+        let files: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
         // A text that was recalled is empty, whatever it had been edited to.
-        let text = (!text.is_empty()).then(|| edits.get(&event.seq).map_or(text.as_str(), |edited| *edited).to_owned());
+        let text = (!text.is_empty() || !files.is_empty())
+            .then(|| edits.get(&event.seq).map_or(text.as_str(), |edited| *edited).to_owned());
         let at = i64::try_from(event.ts_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
         let at = at.map(|at| at.to_string()).unwrap_or_default();
-        Some(Line { seq: event.seq, at, from: name(from), text, note })
+        Some(Line { seq: event.seq, at, from: name(from), text, files, note })
     };
     events.iter().filter_map(line).collect()
 }
@@ -124,7 +129,9 @@ impl Transcript {
                 },
             );
             let (from, at) = (escaped(&line.from), escaped(&line.at));
-            format!("<li><b dir=\"auto\">{from}</b><time>{at}</time>{text}</li>\n")
+            let file = |name: &String| format!("<p dir=\"auto\" class=\"file\">[{}]</p>", escaped(name));
+            let files: String = line.files.iter().map(file).collect();
+            format!("<li><b dir=\"auto\">{from}</b><time>{at}</time>{text}{files}</li>\n")
         };
         let title = escaped(&format!("{} {}", self.site, self.session));
         let lines: String = self.lines.iter().map(line).collect();
@@ -195,7 +202,10 @@ mod tests {
 
     fn message(seq: u64, from: Party, text: &str) -> Event {
         let (device, cid) = (String::new(), String::new());
-        said(seq, EventBody::Message { from, device, n: 0, cid, text: text.into(), reply_to: None })
+        said(
+            seq,
+            EventBody::Message { from, device, n: 0, cid, text: text.into(), reply_to: None, attachments: Vec::new() },
+        )
     }
 
     fn act(seq: u64, act: Act) -> Event {
@@ -250,28 +260,46 @@ mod tests {
 
     #[test]
     fn whatever_is_written_stands_in_a_transcript_as_text() {
-        let plain = Line { seq: 1, at: "t".into(), from: "f".into(), text: Some("x".into()), note: false };
+        let plain = Line {
+            seq: 1,
+            at: "t".into(),
+            from: "f".into(),
+            text: Some("x".into()),
+            files: vec!["n".into()],
+            note: false,
+        };
         let page = |line: Line, site: &str| {
             Transcript { site: site.into(), session: SessionId(1), cut: false, lines: vec![line] }.html()
         };
         let tags = |html: &str| (html.matches('<').count(), html.matches('>').count(), html.matches('"').count());
         let usual = tags(&page(Line { ..plain }, "site"));
         for hostile in CORPUS {
-            let of = |from: &str, text: &str| Line {
+            let of = |from: &str, text: &str, file: &str| Line {
                 seq: 1,
                 at: "t".into(),
                 from: from.into(),
                 text: Some(text.into()),
+                files: vec![file.into()],
                 note: false,
             };
-            for html in [page(of("f", hostile), "s"), page(of(hostile, "x"), "s"), page(of("f", "x"), hostile)] {
+            for html in [
+                page(of("f", hostile, "n"), "s"),
+                page(of(hostile, "x", "n"), "s"),
+                page(of("f", "x", hostile), "s"),
+                page(of("f", "x", "n"), hostile),
+            ] {
                 assert_eq!(tags(&html), usual, "{hostile}");
                 assert!(!html.contains('\u{0}'));
             }
         }
         let kept = page(
             Line {
-                seq: 1, at: "t".into(), from: "f".into(), text: Some("a < b && \"c\"\n你好 🙂".into()), note: true
+                seq: 1,
+                at: "t".into(),
+                from: "f".into(),
+                text: Some("a < b && \"c\"\n你好 🙂".into()),
+                files: Vec::new(),
+                note: true,
             },
             "s",
         );

@@ -402,7 +402,10 @@ impl Driver {
         }
         let (from, own) = (self.config.me, Some(Cow::Owned(cid.clone())));
         let kind = match content {
-            Content::Text { text, reply_to } => EventKind::Message { from, text, reply_to, cid: own },
+            // What its files are called and where they are, the history knows.
+            Content::Text { text, reply_to, .. } => {
+                EventKind::Message { from, text, attachments: Vec::new(), reply_to, cid: own }
+            }
             Content::Act(act) => EventKind::Act { from, act, cid: own },
         };
         let event = Event { session: ack.session, seq: ack.seq, ts: ack.ts, kind };
@@ -451,7 +454,9 @@ enum Step {
 
 fn borrowed<'a>(content: &'a Content<'static>) -> Content<'a> {
     match content {
-        Content::Text { text, reply_to } => Content::Text { text: Cow::Borrowed(text), reply_to: *reply_to },
+        Content::Text { text, reply_to, attachments } => {
+            Content::Text { text: Cow::Borrowed(text), reply_to: *reply_to, attachments: attachments.clone() }
+        }
         Content::Act(act) => Content::Act(act.clone()),
     }
 }

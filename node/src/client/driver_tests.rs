@@ -58,13 +58,15 @@ impl Log {
             self.n_last = n;
             let seq = self.events.len() as u64 + 1;
             self.seqs.insert(send.cid.clone().into_owned(), seq);
-            let Content::Text { text, reply_to } = send.content.clone().into_owned() else { panic!("not a message") };
+            let Content::Text { text, reply_to, .. } = send.content.clone().into_owned() else {
+                panic!("not a message")
+            };
             let cid = Some(send.cid.clone().into_owned().into());
             self.events.push(Event {
                 session: S,
                 seq,
                 ts: seq,
-                kind: EventKind::Message { from: ME, text, reply_to, cid },
+                kind: EventKind::Message { from: ME, text, attachments: Vec::new(), reply_to, cid },
             });
         }
         if self.break_every > 0 && self.sends.is_multiple_of(self.break_every) {

@@ -10,7 +10,7 @@ use proto::client::{
     Mention, Offer, Offered, Party, Place, Presence, Queue, QueueAsk, Seat, SeatSaid, SeatState, Take, Transfer,
     TransferTo, Typing, TypingNotice, Verb, Visit, Watch,
 };
-use proto::ids::SessionId;
+use proto::ids::{AttachmentId, SessionId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -207,7 +207,20 @@ impl ChatClient {
         reply_to: u64,
         text: impl Into<String>,
     ) -> Result<Ack<'static>, ClientError> {
-        let content = Content::Text { text: text.into().into(), reply_to: Some(reply_to) };
+        let content = Content::Text { text: text.into().into(), reply_to: Some(reply_to), attachments: Vec::new() };
+        self.enqueue_content(session, content).await?.acked().await
+    }
+
+    /// Sends a message with files that were uploaded before, and waits for the ack. The text may be empty.
+    /// # Errors
+    /// `Refused` for good, or `Stopped`.
+    pub async fn send_files(
+        &self,
+        session: SessionId,
+        text: impl Into<String>,
+        attachments: Vec<AttachmentId>,
+    ) -> Result<Ack<'static>, ClientError> {
+        let content = Content::Text { text: text.into().into(), reply_to: None, attachments };
         self.enqueue_content(session, content).await?.acked().await
     }
 

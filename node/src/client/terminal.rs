@@ -245,8 +245,13 @@ impl Screen {
 fn human(event: &Event<'_>) -> String {
     let place = format!("{} #{}", &event.session.to_string()[..8], event.seq);
     match &event.kind {
-        EventKind::Message { from, text, .. } if text.is_empty() => format!("{place} {}: (recalled)", party(*from)),
-        EventKind::Message { from, text, .. } => format!("{place} {}: {}", party(*from), clean(text)),
+        EventKind::Message { from, text, attachments, .. } if text.is_empty() && attachments.is_empty() => {
+            format!("{place} {}: (recalled)", party(*from))
+        }
+        EventKind::Message { from, text, attachments, .. } => {
+            let files: String = attachments.iter().map(|file| format!(" [{}]", clean(&file.name))).collect();
+            format!("{place} {}: {}{files}", party(*from), clean(text))
+        }
         EventKind::Assigned { agent } => format!("{place} -- {agent} takes the conversation"),
         EventKind::Closed { by, reason: None } => format!("{place} -- closed by {}", party(*by)),
         EventKind::Closed { by, reason: Some(reason) } => {

@@ -8,6 +8,7 @@ use crate::trace::Step;
 use cluster::router::ReplySink;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
+use proto::attachment::Attachment;
 use proto::client::encode::{encode_ack, encode_event};
 use proto::client::limits::FRAME_BYTES_MAX;
 use proto::client::{
@@ -52,14 +53,22 @@ pub struct Sent {
 }
 
 impl Sent {
-    /// What became of it, for who learns of it from here. Its number is the leader's to know.
-    fn into_body(self, from: Party, device: String) -> EventBody {
+    /// What became of it, for who learns of it from here. Its number is the leader's to know, and so is what it says of files: a message
+    /// that has any is none of this.
+    fn into_body(self, from: Party, device: String) -> Option<EventBody> {
         let cid = self.cid;
         match self.content {
-            Content::Text { text, reply_to } => {
-                EventBody::Message { from, device, n: 0, cid, text: text.into_owned(), reply_to }
-            }
-            Content::Act(act) => EventBody::Act { from, device, n: 0, cid, act },
+            Content::Text { text, reply_to, attachments } if attachments.is_empty() => Some(EventBody::Message {
+                from,
+                device,
+                n: 0,
+                cid,
+                text: text.into_owned(),
+                reply_to,
+                attachments: Vec::new(),
+            }),
+            Content::Text { .. } => None,
+            Content::Act(act) => Some(EventBody::Act { from, device, n: 0, cid, act }),
         }
     }
 }
@@ -289,13 +298,12 @@ impl Socket {
         self.hub.metrics.process.record(took.as_secs_f64());
         self.hub.trace.note_past(session, seq, took, Step::Accepted);
         self.hub.trace.note(session, seq, Step::Acked);
-        if let (false, Some((from, device))) = (dup, author) {
+        let body = author.filter(|_| !dup).and_then(|(from, device)| sent.into_body(from, device));
+        match body {
             // The leader left this node out: its other sockets learn of the message from here.
-            let body = sent.into_body(from, device);
-            self.hub.deliver_from(self, session, &proto::command::Event { seq, ts_ms: ts, body });
-        } else if dup {
-            // The first answer may have been lost, and with it the others' copy.
-            self.hub.heard_of(self, session, seq);
+            Some(body) => self.hub.deliver_from(self, session, &proto::command::Event { seq, ts_ms: ts, body }),
+            // The first answer may have been lost, and with it the others' copy; or only the history knows all of it.
+            None => self.hub.heard_of(self, session, seq),
         }
     }
 }
@@ -409,9 +417,10 @@ pub fn client_event(
     let some = |text: &'_ String| (!text.is_empty()).then(|| text.clone());
     let kind = match &event.body {
         body if body.is_internal() && !for_agents => EventKind::Hidden,
-        EventBody::Message { from, cid, text, reply_to, .. } => EventKind::Message {
+        EventBody::Message { from, cid, text, reply_to, attachments, .. } => EventKind::Message {
             from: client_party(*from, visitor),
             text: Cow::Borrowed(text),
+            attachments: told(session, attachments),
             reply_to: *reply_to,
             cid: (!cid.is_empty()).then_some(Cow::Borrowed(cid.as_str())),
         },
@@ -428,6 +437,15 @@ pub fn client_event(
         EventBody::Erased { upto } => EventKind::Erased { upto: *upto },
     };
     Event { session, seq: event.seq, ts: event.ts_ms, kind }
+}
+
+/// Attachments with addresses that are good from now on.
+fn told(session: SessionId, attachments: &[Attachment]) -> Vec<proto::client::Attachment<'_>> {
+    if attachments.is_empty() {
+        return Vec::new();
+    }
+    let now_ms = cluster::shard::now_ms();
+    attachments.iter().map(|attachment| crate::attachments::for_client(session, attachment, now_ms)).collect()
 }
 
 /// The error frame for an answer that is no success.
@@ -455,6 +473,10 @@ pub fn error_of(reply: &ShardReply) -> ErrorInfo<'static> {
             Refused::TooLate => ErrorInfo::new(C::Closed, "the time for that is over"),
             Refused::ActInvalid => ErrorInfo::new(C::BadRequest, "a part of it is empty, too long or out of range"),
             Refused::Blocked => ErrorInfo::new(C::Forbidden, "this is not taken"),
+            Refused::AttachmentInvalid => {
+                ErrorInfo::new(C::BadRequest, "send.attachments: one is unknown, unfinished, not yours or sent before")
+            }
+            Refused::DayFull | Refused::SiteFull => ErrorInfo::new(C::RateLimited, "no more files may be uploaded now"),
             Refused::RulesInvalid => ErrorInfo::new(C::BadRequest, "these rules cannot be set"),
             Refused::InboxGap { .. } => ErrorInfo::new(C::Internal, "a fault of the node"),
         },

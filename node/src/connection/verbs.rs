@@ -149,8 +149,8 @@ fn send(socket: &Arc<Socket>, who: Who, id: u64, ask: Send<'_>) {
     let (from, n) = (who.party(), ask.n.unwrap_or(0));
     let command = match content {
         ref content if !is_heard(socket, who, content) => Command::Bar { session, from, device, n, cid },
-        Content::Text { text, reply_to } => {
-            Command::Send { session, from, device, n, cid, text: text.into_owned(), reply_to }
+        Content::Text { text, reply_to, attachments } => {
+            Command::Send { session, from, device, n, cid, text: text.into_owned(), reply_to, attachments }
         }
         Content::Act(act) => {
             let site = if let Who::Agent { site, .. } = who { Some(site) } else { None };

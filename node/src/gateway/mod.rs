@@ -72,6 +72,7 @@ pub fn routes(config: &mut ServiceConfig) {
     for (path, route) in read {
         config.service(web::resource(path).route(route).default_service(only("GET")));
     }
+    crate::attachments::configure(config);
     crate::api::configure(config);
     config.default_service(web::to(|| async { refuse(ErrorCode::NotFound, "no such path") }));
 }

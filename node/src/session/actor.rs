@@ -120,7 +120,9 @@ impl SessionActorState {
             | ShardCall::Webhook { .. }
             | ShardCall::AgentToken { .. }
             | ShardCall::Shelf { .. }
-            | ShardCall::Audit { .. } => reply.send(ShardReply::Unknown),
+            | ShardCall::Audit { .. }
+            | ShardCall::Attachment { .. }
+            | ShardCall::AttachmentChunk { .. } => reply.send(ShardReply::Unknown),
         }
     }
 

@@ -2,10 +2,13 @@
 //! Does not hold state of its own. Invariant: an actor holds nothing that the rows do not; losing one loses nothing.
 
 mod actor;
+mod attachments;
 #[cfg(test)]
 mod bounds_tests;
 #[cfg(test)]
 mod tests;
+
+pub use attachments::{attachment, attachment_chunk};
 
 use crate::push::Subscribers;
 use actor::{Session, SessionArguments, SessionMessage};

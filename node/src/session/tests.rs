@@ -46,7 +46,16 @@ pub(super) fn history(session: SessionId, limit: u32) -> ShardCall {
 
 pub(super) fn send(session: SessionId, n: u64) -> ShardCall {
     let (device, cid, text) = ("d".into(), format!("c{n}"), "hello".into());
-    ShardCall::Propose(Command::Send { session, from: Party::Visitor, device, n, cid, text, reply_to: None })
+    ShardCall::Propose(Command::Send {
+        session,
+        from: Party::Visitor,
+        device,
+        n,
+        cid,
+        text,
+        reply_to: None,
+        attachments: Vec::new(),
+    })
 }
 
 pub(super) struct Node {

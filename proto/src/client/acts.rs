@@ -10,17 +10,19 @@ use super::limits::*;
 use super::parse::{has_control, need, once};
 use super::reader::{Fault, Reader};
 use crate::act::{Act, Whose};
-use crate::ids::AgentId;
+use crate::ids::{AgentId, AttachmentId};
 
 /// What a send holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content<'a> {
     /// A message.
     Text {
-        /// 1 byte to 16 KiB.
+        /// 1 byte to 16 KiB; with attachments it may be empty.
         text: Cow<'a, str>,
         /// The seq of the message that it answers.
         reply_to: Option<u64>,
+        /// The ids of uploads.
+        attachments: Vec<AttachmentId>,
     },
     /// Anything else.
     Act(Act),
@@ -115,13 +117,15 @@ impl Serialize for Body<'_> {
 impl Content<'_> {
     /// A message that answers none.
     pub fn text(text: impl Into<String>) -> Content<'static> {
-        Content::Text { text: Cow::Owned(text.into()), reply_to: None }
+        Content::Text { text: Cow::Owned(text.into()), reply_to: None, attachments: Vec::new() }
     }
 
     /// The same, free of the frame it was read from.
     pub fn into_owned(self) -> Content<'static> {
         match self {
-            Content::Text { text, reply_to } => Content::Text { text: Cow::Owned(text.into_owned()), reply_to },
+            Content::Text { text, reply_to, attachments } => {
+                Content::Text { text: Cow::Owned(text.into_owned()), reply_to, attachments }
+            }
             Content::Act(act) => Content::Act(act),
         }
     }
@@ -129,8 +133,11 @@ impl Content<'_> {
     /// Adds the fields of a send.
     pub(super) fn write<S: SerializeStruct>(&self, out: &mut S) -> Result<(), S::Error> {
         match self {
-            Content::Text { text, reply_to } => {
+            Content::Text { text, reply_to, attachments } => {
                 out.serialize_field("text", text)?;
+                if !attachments.is_empty() {
+                    out.serialize_field("attachments", attachments)?;
+                }
                 reply_to.map_or(Ok(()), |seq| out.serialize_field("reply_to", &seq))
             }
             Content::Act(act) => out.serialize_field(name(act), &Body(act)),
@@ -269,6 +276,19 @@ fn comment<'a>(reader: &mut Reader<'a>) -> Result<Cow<'a, str>, Fault> {
         return Err(Fault::bad(format!("comment: is larger than {COMMENT_BYTES_MAX} bytes")));
     }
     Ok(text)
+}
+
+/// The ids of the uploads that a message names.
+pub(super) fn attachments(reader: &mut Reader<'_>) -> Result<Vec<AttachmentId>, Fault> {
+    let mut ids = Vec::new();
+    reader.array("send.attachments", |reader| {
+        if ids.len() == ATTACHMENTS_PER_MESSAGE_MAX {
+            return Err(Fault::bad("send.attachments: has more than 8 entries"));
+        }
+        ids.push(reader.parsed("send.attachments", "an attachment id of 32 lower-case hex digits")?);
+        Ok(())
+    })?;
+    Ok(ids)
 }
 
 fn short<'a>(reader: &mut Reader<'a>, field: &'static str, bytes_max: usize) -> Result<Cow<'a, str>, Fault> {

@@ -80,11 +80,16 @@ fn push_event(event: &Event<'_>, out: &mut Vec<u8>) {
     match &event.kind {
         // Written by serde, above.
         EventKind::Act { .. } | EventKind::Gone | EventKind::Erased { .. } | EventKind::Hidden => {}
-        EventKind::Message { from, text, reply_to, cid } => {
+        EventKind::Message { from, text, attachments, reply_to, cid } => {
             out.extend_from_slice(b",\"kind\":\"message\",\"from\":");
             push_party(*from, out);
             out.extend_from_slice(b",\"text\":");
             push_string(text, out);
+            if !attachments.is_empty() {
+                out.extend_from_slice(b",\"attachments\":");
+                serde_json::to_writer(&mut *out, attachments)
+                    .expect("a Vec takes every byte and no field can fail to serialize");
+            }
             if let Some(seq) = reply_to {
                 out.extend_from_slice(b",\"reply_to\":");
                 push_u64(*seq, out);

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 
 use super::acts::{self, AnyAct};
+use super::attachment::Attachment;
 use super::party::{Party, Text, text_id};
 use crate::act::{Act, Whose};
 use crate::ids::{AgentId, SessionId};
@@ -30,8 +31,10 @@ pub enum EventKind<'a> {
     Message {
         /// Who.
         from: Party,
-        /// What; empty: it was recalled.
+        /// What; empty, and no attachments: it was recalled.
         text: Cow<'a, str>,
+        /// Files that go with it.
+        attachments: Vec<Attachment<'a>>,
         /// The seq of the message that it answers.
         reply_to: Option<u64>,
         /// The author's own id of it, so that the author's other tabs know it again.
@@ -114,9 +117,13 @@ impl Event<'_> {
     /// The same event, free of the frame it was read from.
     pub fn into_owned(self) -> Event<'static> {
         let kind = match self.kind {
-            EventKind::Message { from, text, reply_to, cid } => {
-                EventKind::Message { from, text: owned(text), reply_to, cid: cid.map(owned) }
-            }
+            EventKind::Message { from, text, attachments, reply_to, cid } => EventKind::Message {
+                from,
+                text: owned(text),
+                attachments: attachments.into_iter().map(Attachment::into_owned).collect(),
+                reply_to,
+                cid: cid.map(owned),
+            },
             EventKind::Assigned { agent } => EventKind::Assigned { agent },
             EventKind::Closed { by, reason } => EventKind::Closed { by, reason: reason.map(owned) },
             EventKind::Queued { by } => EventKind::Queued { by },
@@ -140,9 +147,12 @@ impl Serialize for Event<'_> {
         map.serialize_entry("seq", &self.seq)?;
         map.serialize_entry("kind", self.kind.name())?;
         match &self.kind {
-            EventKind::Message { from, text, reply_to, cid } => {
+            EventKind::Message { from, text, attachments, reply_to, cid } => {
                 map.serialize_entry("from", from)?;
                 map.serialize_entry("text", text)?;
+                if !attachments.is_empty() {
+                    map.serialize_entry("attachments", attachments)?;
+                }
                 if let Some(seq) = reply_to {
                     map.serialize_entry("reply_to", seq)?;
                 }
@@ -194,6 +204,8 @@ struct AnyEvent<'a> {
     by: Option<Party>,
     #[serde(borrow, default, deserialize_with = "borrowed")]
     reason: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    attachments: Vec<Attachment<'a>>,
     reply_to: Option<u64>,
     of: Option<u64>,
     mentions: Option<Vec<AgentId>>,
@@ -223,6 +235,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Event<'a> {
             "message" => EventKind::Message {
                 from: any.from.ok_or_else(|| Error::missing_field("from"))?,
                 text: any.text.ok_or_else(|| Error::missing_field("text"))?,
+                attachments: any.attachments,
                 reply_to: any.reply_to,
                 cid: any.cid,
             },

@@ -24,6 +24,12 @@ pub const HISTORY_LIMIT_MAX: u64 = 200;
 pub const HISTORY_LIMIT_DEFAULT: u64 = 50;
 /// Encoded events in one history page, in bytes; the page ends early above it but never holds less than one event.
 pub const HISTORY_BYTES_MAX: usize = 256 * 1024;
+/// Files of one message.
+pub const ATTACHMENTS_PER_MESSAGE_MAX: usize = 8;
+/// One file, in bytes.
+pub const ATTACHMENT_BYTES_MAX: usize = 10 << 20;
+/// The name of a file, in bytes of UTF-8.
+pub const ATTACHMENT_NAME_BYTES_MAX: usize = 255;
 /// Agents that one note mentions.
 pub const MENTIONS_MAX: usize = 16;
 /// A reaction, in bytes of UTF-8.

@@ -2,6 +2,7 @@
 //! Does not know sockets, shards or storage. Invariant: what `parse` lets through is within every limit below.
 
 pub mod acts;
+pub mod attachment;
 pub mod code;
 pub mod encode;
 pub mod event;
@@ -18,6 +19,7 @@ mod visit;
 pub use crate::act::Act;
 pub use crate::desk::SeatState;
 pub use acts::Content;
+pub use attachment::Attachment;
 pub use code::{CloseCode, ErrorCode};
 pub use event::{EVENT_KINDS, Event, EventKind};
 pub use parse::{FrameError, parse};

@@ -13,7 +13,7 @@ use super::reply::{ErrorInfo, Reply, ServerFrame};
 use super::request::*;
 use super::visit;
 use crate::desk::SeatState;
-use crate::ids::SessionId;
+use crate::ids::{AttachmentId, SessionId};
 
 /// A frame that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -118,13 +118,14 @@ fn hello<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
 
 fn send<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
     let (mut session, mut cid, mut text, mut n, mut reply_to) = (None, None, None, None, None);
-    let mut act = None;
+    let (mut act, mut files) = (None, None);
     reader.object("send", |reader, key| match key {
         "session" => once(&mut session, "send.session", session_id(reader, "send.session")?),
         "cid" => once(&mut cid, "send.cid", reader.string("send.cid")?),
         "text" => once(&mut text, "send.text", reader.string("send.text")?),
         "n" => once(&mut n, "send.n", reader.u64("send.n")?),
         "reply_to" => once(&mut reply_to, "send.reply_to", reader.u64("send.reply_to")?),
+        "attachments" => once(&mut files, "send.attachments", acts::attachments(reader)?),
         key => match ACTS.iter().find(|name| **name == key) {
             Some(name) if act.is_none() => {
                 act = Some(acts::parse(reader, name)?);
@@ -141,14 +142,29 @@ fn send<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
         return Err(Fault { code: ErrorCode::BadCid, message });
     }
     let content = match act {
-        Some(_) if text.is_some() || reply_to.is_some() => return Err(Fault::bad("send: holds more than one thing")),
+        Some(_) if text.is_some() || reply_to.is_some() || files.is_some() => {
+            return Err(Fault::bad("send: holds more than one thing"));
+        }
         Some(act) => Content::Act(act),
-        None => Content::Text { text: acts::text(need(text, "send.text")?, "send.text")?, reply_to },
+        None => message(text, reply_to, files.unwrap_or_default())?,
     };
     if n == Some(0) {
         return Err(Fault::bad("send.n: counts from 1"));
     }
     Ok(Verb::Send(Send { session, cid, content, n }))
+}
+
+fn message<'a>(
+    text: Option<Cow<'a, str>>,
+    reply_to: Option<u64>,
+    attachments: Vec<AttachmentId>,
+) -> Result<Content<'a>, Fault> {
+    let may_be_empty = !attachments.is_empty() && text.as_ref().is_none_or(|text| text.is_empty());
+    let text = match may_be_empty {
+        true => Cow::Borrowed(""),
+        false => acts::text(need(text, "send.text")?, "send.text")?,
+    };
+    Ok(Content::Text { text, reply_to, attachments })
 }
 
 fn history<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {

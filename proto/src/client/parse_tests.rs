@@ -65,7 +65,10 @@ fn strings_without_escapes_are_borrowed_and_others_unescaped() {
     let frame = send_of("plain", "a\\u00e9\\ud83d\\ude42\\/\\t");
     let Verb::Send(send) = parse(frame.as_bytes()).unwrap().verb else { panic!("not a send") };
     assert!(matches!(send.cid, Cow::Borrowed("plain")));
-    assert_eq!(send.content, Content::Text { text: Cow::Borrowed("a\u{e9}\u{1f642}/\t"), reply_to: None });
+    assert_eq!(
+        send.content,
+        Content::Text { text: Cow::Borrowed("a\u{e9}\u{1f642}/\t"), reply_to: None, attachments: Vec::new() }
+    );
     assert_eq!(send.session, SessionId(0xabc));
 }
 

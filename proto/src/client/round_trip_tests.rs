@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::act::Whose;
-use crate::ids::{AgentId, SessionId, TeamId, VisitorId};
+use crate::ids::{AgentId, AttachmentId, SessionId, TeamId, VisitorId};
 use proptest::prelude::*;
 use std::borrow::Cow;
 
@@ -59,10 +59,38 @@ fn attribute() -> impl Strategy<Value = Act> {
     })
 }
 
+fn attachment() -> impl Strategy<Value = Attachment<'static>> {
+    let size = proptest::option::of(any::<(u32, u32)>());
+    (any::<u128>(), text(), name(), any::<u64>(), size, proptest::option::of(name())).prop_map(
+        |(id, called, media, bytes, size, thumbnail)| Attachment {
+            id: AttachmentId(id),
+            name: called,
+            media: media.clone(),
+            bytes,
+            width: size.map(|(width, _)| width),
+            height: size.map(|(_, height)| height),
+            url: media,
+            thumbnail,
+        },
+    )
+}
+
 fn event() -> impl Strategy<Value = Event<'static>> {
     let kind = prop_oneof![
-        (party(), text(), proptest::option::of(any::<u64>()), proptest::option::of(name()))
-            .prop_map(|(from, text, reply_to, cid)| EventKind::Message { from, text, reply_to, cid }),
+        (
+            party(),
+            text(),
+            proptest::collection::vec(attachment(), 0..3),
+            proptest::option::of(any::<u64>()),
+            proptest::option::of(name())
+        )
+            .prop_map(|(from, text, attachments, reply_to, cid)| EventKind::Message {
+                from,
+                text,
+                attachments,
+                reply_to,
+                cid
+            }),
         (party(), prop_oneof![act(), attribute()], proptest::option::of(name()))
             .prop_map(|(from, act, cid)| EventKind::Act { from, act, cid }),
         Just(EventKind::Hidden),
@@ -77,7 +105,14 @@ fn event() -> impl Strategy<Value = Event<'static>> {
 
 fn content() -> impl Strategy<Value = Content<'static>> {
     prop_oneof![
-        (text(), proptest::option::of(any::<u64>())).prop_map(|(text, reply_to)| Content::Text { text, reply_to }),
+        (text(), proptest::option::of(any::<u64>()), proptest::collection::vec(any::<u128>(), 0..=8)).prop_map(
+            |(text, reply_to, ids)| {
+                let attachments: Vec<AttachmentId> = ids.into_iter().map(AttachmentId).collect();
+                // With files a message needs no text.
+                let text = if attachments.len() > 4 { "".into() } else { text };
+                Content::Text { text, reply_to, attachments }
+            }
+        ),
         act().prop_map(Content::Act),
     ]
 }

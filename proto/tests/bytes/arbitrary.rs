@@ -3,7 +3,7 @@
 use super::desk;
 pub use super::meta::meta_batch;
 use super::meta::{meta_command, once_state};
-use super::{audit, shelf, webhooks};
+use super::{attachments, audit, shelf, webhooks};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -55,20 +55,22 @@ pub fn party() -> impl Strategy<Value = Party> {
 
 pub fn command() -> impl Strategy<Value = Command> {
     let open = (session(), site(), any::<u128>(), token());
-    let send = (session(), party(), word(), any::<u64>(), word(), text(), option::of(any::<u64>()));
+    let said = (text(), option::of(any::<u64>()), attachments::ids());
+    let send = (session(), party(), word(), any::<u64>(), word(), said);
     let cursor = (session(), party(), any::<(u64, u64)>());
     prop_oneof![
         open.prop_map(|(session, site, visitor, token)| {
             Command::OpenSession { session, site, visitor: VisitorId(visitor), token }
         }),
-        send.prop_map(|(session, from, device, n, cid, text, reply_to)| Command::Send {
+        send.prop_map(|(session, from, device, n, cid, (text, reply_to, attachments))| Command::Send {
             session,
             from,
             device,
             n,
             cid,
             text,
-            reply_to
+            reply_to,
+            attachments
         }),
         cursor.prop_map(|(session, party, (received, read))| Command::Cursor { session, party, received, read }),
         (session(), party()).prop_map(|(session, by)| Command::Close { session, by }),
@@ -98,6 +100,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         webhooks::command(),
         shelf::command(),
         audit::command(),
+        attachments::command(),
     ]
 }
 
@@ -143,16 +146,18 @@ pub fn mail() -> impl Strategy<Value = Mail> {
 }
 
 pub fn event() -> impl Strategy<Value = Event> {
-    let message = (party(), word(), any::<u64>(), word(), text(), option::of(any::<u64>()));
+    let files = vec(attachments::attachment(), 0..3);
+    let message = (party(), word(), any::<u64>(), word(), text(), option::of(any::<u64>()), files);
     let done = (party(), word(), any::<u64>(), word(), desk::act());
     let body = prop_oneof![
-        message.prop_map(|(from, device, n, cid, text, reply_to)| EventBody::Message {
+        message.prop_map(|(from, device, n, cid, text, reply_to, attachments)| EventBody::Message {
             from,
             device,
             n,
             cid,
             text,
-            reply_to
+            reply_to,
+            attachments
         }),
         done.prop_map(|(from, device, n, cid, act)| EventBody::Act { from, device, n, cid, act }),
         (agent(), any::<u64>()).prop_map(|(agent, conversation)| EventBody::Assigned { agent, conversation }),
@@ -344,6 +349,7 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
         webhooks::shard_call(),
         shelf::shard_call(),
         audit::shard_call(),
+        attachments::shard_call(),
     ]
 }
 
@@ -422,6 +428,7 @@ pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
         webhooks::shard_reply(),
         shelf::shard_reply(),
         audit::shard_reply(),
+        attachments::shard_reply(),
     ]
 }
 

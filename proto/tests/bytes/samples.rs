@@ -1,6 +1,6 @@
 //! One value per variant of every frozen type of this crate. New variants are added at the end of their list.
 
-use super::{audit, cuts, shelf, webhooks};
+use super::{attachments, audit, cuts, shelf, webhooks};
 use proto::act::{Act, Whose};
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
@@ -76,17 +76,17 @@ pub fn commands() -> Vec<(&'static str, Command)> {
     commands.extend(webhooks::commands());
     commands.push(shelf::command_sample());
     commands.extend(audit::command_samples());
+    commands.extend(attachments::command_samples());
     commands
 }
 
 fn chat_commands() -> Vec<(&'static str, Command)> {
     let (session, token) = (SESSION, HASH);
     let visitor = VisitorId(u128::MAX - 1);
-    let (device, cid, text) = ("d1".into(), "c-1".into(), "grüß dich".into());
     let message = mails().remove(0).1;
     vec![
         ("open session", Command::OpenSession { session, site: SITE, visitor, token }),
-        ("send", Command::Send { session, from: Party::Agent(AGENT), device, n: 251, cid, text, reply_to: Some(250) }),
+        attachments::send(),
         ("cursor", Command::Cursor { session, party: Party::Visitor, received: 65_536, read: 250 }),
         ("close", Command::Close { session, by: Party::System }),
         ("agent login", Command::AgentLogin { agent: AGENT, site: SITE, name: "Ada".into(), token }),
@@ -215,11 +215,13 @@ pub fn mails() -> Vec<(&'static str, Mail)> {
 
 pub fn bodies() -> Vec<(&'static str, EventBody)> {
     let (device, cid, text) = ("d1".into(), "c-1".into(), "grüß dich".into());
+    let attachments = vec![attachments::sample()];
+    let message = EventBody::Message { from: Party::Visitor, device, n: 9, cid, text, reply_to: None, attachments };
     let act = |(name, act)| {
         (name, EventBody::Act { from: Party::Agent(AGENT), device: "d1".into(), n: 9, cid: "c-1".into(), act })
     };
     let mut bodies = vec![
-        ("message", EventBody::Message { from: Party::Visitor, device, n: 9, cid, text, reply_to: None }),
+        ("message", message),
         ("assigned", EventBody::Assigned { agent: AGENT, conversation: 2 }),
         ("closed", EventBody::Closed { by: Party::Agent(AGENT), conversation: 2, reason: "sold".into() }),
         ("queued", EventBody::Queued { by: Party::System, conversation: 2 }),
@@ -384,6 +386,9 @@ pub fn refusals() -> Vec<(&'static str, Refused)> {
         ("too late", Refused::TooLate),
         ("act invalid", Refused::ActInvalid),
         ("blocked", Refused::Blocked),
+        ("attachment invalid", Refused::AttachmentInvalid),
+        ("day full", Refused::DayFull),
+        ("site full", Refused::SiteFull),
     ]
 }
 
@@ -404,6 +409,7 @@ fn shard_calls() -> Vec<(&'static str, ShardCall)> {
     calls.extend(webhooks::calls());
     calls.push(shelf::call());
     calls.push(audit::call());
+    calls.extend(attachments::calls());
     calls
 }
 
@@ -477,6 +483,7 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
     replies.extend(webhooks::replies());
     replies.push(shelf::reply());
     replies.extend(audit::replies());
+    replies.extend(attachments::replies());
     replies
 }
 

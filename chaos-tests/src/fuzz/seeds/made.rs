@@ -201,6 +201,7 @@ fn talk() -> Vec<Command> {
         cid: if n == 0 { "c".into() } else { format!("c{n}") },
         text: "hello".into(),
         reply_to: None,
+        attachments: Vec::new(),
     };
     let open = |id: u128| Command::OpenSession { session: SessionId(id), site, visitor: VisitorId(id), token: [7; 32] };
     let agent = AgentId(1);

@@ -8,6 +8,7 @@ mod access;
 mod visitors;
 
 /// What they do.
+mod attachments;
 mod work;
 
 use crate::asks::{ask, ask_with_key, json_of};

@@ -1,0 +1,183 @@
+//! Owns how an attachment gets to whoever may have it. Does not know how it came. Invariant: whoever asks is known, by a token or by a
+//! signature, before anything is said of what there is; and a file that was not made anew here is never shown, only saved.
+
+use super::{address, bearer, look, name, picture, unauthorized, unknown};
+use crate::admin::problem::Problem;
+use crate::admin::sessions::call_shard;
+use crate::api::{Access, Scope, caller_of};
+use crate::auth::{self, Bearer};
+use crate::run::App;
+use actix_web::http::header;
+use actix_web::web::{Bytes, Data, Path, Query};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use futures_util::stream;
+use proto::attachment::{AttachmentState, CHUNK_BYTES_MAX, Variant};
+use proto::command::{AgentRole, Party, SecretBytes, Target};
+use proto::ids::{AttachmentId, SessionId};
+use proto::peer::{ShardCall, ShardReply};
+use serde::Deserialize;
+
+/// So often one piece is asked for, when its shard has no leader just now.
+const TRIES_MAX: u32 = 5;
+
+/// Of a path.
+#[derive(Debug, Deserialize)]
+pub struct OfAttachment {
+    session: String,
+    attachment: String,
+}
+
+/// In place of a token.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signed {
+    until: Option<u64>,
+    sign: Option<String>,
+}
+
+/// What is asked for.
+struct Wanted {
+    session: SessionId,
+    id: AttachmentId,
+    /// To be shown, not saved.
+    as_image: bool,
+    variant: Variant,
+}
+
+impl Wanted {
+    fn of(path: &OfAttachment, as_image: bool, variant: Variant) -> Result<Wanted, Problem> {
+        let session = path.session.parse().map_err(|_| unknown())?;
+        let id = path.attachment.parse().map_err(|_| unknown())?;
+        Ok(Wanted { session, id, as_image, variant })
+    }
+}
+
+/// `GET /v1/images/{session}/{attachment}`
+pub async fn image(
+    app: Data<App>,
+    request: HttpRequest,
+    path: Path<OfAttachment>,
+    signed: Query<Signed>,
+) -> Result<HttpResponse, Problem> {
+    let wanted = Wanted::of(&path, true, Variant::Whole)?;
+    serve(app, &request, wanted, signed.into_inner()).await
+}
+
+/// `GET /v1/images/{session}/{attachment}/thumbnail`
+pub async fn thumbnail(
+    app: Data<App>,
+    request: HttpRequest,
+    path: Path<OfAttachment>,
+    signed: Query<Signed>,
+) -> Result<HttpResponse, Problem> {
+    let wanted = Wanted::of(&path, true, Variant::Thumbnail)?;
+    serve(app, &request, wanted, signed.into_inner()).await
+}
+
+/// `GET /v1/files/{session}/{attachment}`
+pub async fn file(
+    app: Data<App>,
+    request: HttpRequest,
+    path: Path<OfAttachment>,
+    signed: Query<Signed>,
+) -> Result<HttpResponse, Problem> {
+    let wanted = Wanted::of(&path, false, Variant::Whole)?;
+    serve(app, &request, wanted, signed.into_inner()).await
+}
+
+async fn serve(app: Data<App>, request: &HttpRequest, wanted: Wanted, signed: Signed) -> Result<HttpResponse, Problem> {
+    let state = allowed(&app, request, &wanted, signed).await?;
+    let bytes = match wanted.variant {
+        Variant::Whole => state.attachment.bytes,
+        Variant::Thumbnail => u64::from(state.attachment.thumbnail),
+    };
+    if bytes == 0 || wanted.as_image && !state.attachment.is_image() {
+        return Err(unknown());
+    }
+    metrics::counter!("chat_attachments_read_total").increment(1);
+    let mut response = HttpResponse::Ok();
+    head(&mut response, &wanted, &state);
+    Ok(response.no_chunking(bytes).streaming(pieces(app, wanted, bytes)))
+}
+
+/// What is known of it, if whoever asks may have it.
+async fn allowed(
+    app: &Data<App>,
+    request: &HttpRequest,
+    wanted: &Wanted,
+    signed: Signed,
+) -> Result<AttachmentState, Problem> {
+    let Wanted { session, id, as_image, variant } = wanted;
+    if let Signed { until: Some(until_s), sign: Some(sign) } = signed {
+        let path = address::path(*session, *id, *as_image, *variant);
+        let is_good = |state: &AttachmentState| {
+            let now_ms = cluster::shard::now_ms();
+            address::is_good(state.attachment.secret, &path, (until_s, &sign), now_ms)
+        };
+        // Whether there is such an attachment is nobody's to know who has no address of it.
+        return look(app, *session, *id, None).await?.filter(is_good).ok_or_else(unauthorized);
+    }
+    let token = bearer(request.headers()).ok_or_else(unauthorized)?;
+    if let Some((Bearer::Visitor { session: own }, hash)) = auth::parse_token(token) {
+        let found = look(app, own, *id, Some(hash)).await?.filter(|_| own == *session);
+        return found.filter(|state| state.seq.is_some() || state.by == Party::Visitor).ok_or_else(unknown);
+    }
+    let caller = caller_of(app, token).await?;
+    if !Access::new(AgentRole::Viewer, Scope::ReadConversations).allows(&caller.who) {
+        let detail = "this needs the scope conversations:read, which the key has not";
+        return Err(Problem::new(actix_web::http::StatusCode::FORBIDDEN, detail));
+    }
+    look(app, *session, *id, None).await?.filter(|state| state.site == caller.site).ok_or_else(unknown)
+}
+
+/// What a browser is told of it.
+fn head(response: &mut HttpResponseBuilder, wanted: &Wanted, state: &AttachmentState) {
+    let (how, media, policy) = match wanted.as_image {
+        true => {
+            let media = state.attachment.media.as_str();
+            let is_small = wanted.variant == Variant::Thumbnail;
+            ("inline", if is_small { picture::thumbnail_media(media) } else { media }, "cross-origin")
+        }
+        // Whatever it is: with a type of its own, somebody might show it after all.
+        false => ("attachment", "application/octet-stream", "same-origin"),
+    };
+    response
+        .insert_header((header::CONTENT_TYPE, media))
+        .insert_header((header::CONTENT_DISPOSITION, name::disposition(how, &state.attachment.name)))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .insert_header((header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"))
+        .insert_header(("cross-origin-resource-policy", policy))
+        .insert_header((header::REFERRER_POLICY, "no-referrer"))
+        // Not for longer: a message may be recalled.
+        .insert_header((header::CACHE_CONTROL, "private, max-age=3600, immutable"));
+}
+
+/// The pieces one after the other, each asked for when the one before is on its way. Ends with an error if one is missing: the length that
+/// was told is not reached then.
+fn pieces(app: Data<App>, wanted: Wanted, bytes: u64) -> impl stream::Stream<Item = Result<Bytes, actix_web::Error>> {
+    let count = bytes.div_ceil(CHUNK_BYTES_MAX as u64) as u32;
+    let Wanted { session, id, variant, .. } = wanted;
+    stream::try_unfold(0, move |number| {
+        let app = app.clone();
+        async move {
+            if number == count {
+                return Ok(None);
+            }
+            let piece = piece(&app, ShardCall::AttachmentChunk { session, attachment: id, variant, number }).await?;
+            Ok::<_, actix_web::Error>(Some((Bytes::from(piece), number + 1)))
+        }
+    })
+}
+
+async fn piece(app: &App, call: ShardCall) -> Result<Vec<u8>, Problem> {
+    let ShardCall::AttachmentChunk { session, .. } = &call else { return Err(unknown()) };
+    let shard = app.cluster.router.shard_of(Target::Session(*session));
+    for _ in 0..TRIES_MAX {
+        match call_shard(app, shard, call.clone()).await {
+            ShardReply::AttachmentChunk(SecretBytes(bytes)) => return Ok(bytes),
+            ShardReply::Refused(_) => return Err(unknown()),
+            _ => tokio::time::sleep(super::upload::PAUSE).await,
+        }
+    }
+    Err(Problem::unavailable("the session's shard has no leader just now, try again"))
+}
