@@ -4,6 +4,7 @@
 use crate::agent::Agents;
 use crate::egress::Allowed;
 use crate::push::{Hub, Missed, Subscribers};
+use crate::search::Indexes;
 use crate::session::Sessions;
 use crate::trace::Step;
 use bytes::Bytes;
@@ -29,19 +30,21 @@ pub struct NodeHooks {
     sessions: Arc<Sessions>,
     agents: Arc<Agents>,
     missed: Arc<Missed>,
+    indexes: Arc<Indexes>,
     runtime: Handle,
     allow_drills: bool,
 }
 
 impl NodeHooks {
     /// `allow_drills`: faults may be caused here on purpose.
-    /// `allowed`: where webhooks may go.
+    /// `allowed`: where webhooks may go. `indexes`: in which searches look.
     pub fn new(
         node: Weak<ClusterNode>,
         hub: Arc<Hub>,
         runtime: Handle,
         allow_drills: bool,
         allowed: Arc<Allowed>,
+        indexes: Arc<Indexes>,
     ) -> Arc<NodeHooks> {
         let subscribers = Arc::new(Subscribers::default());
         let sessions = Sessions::start(subscribers.clone(), node.clone(), &runtime);
@@ -50,7 +53,8 @@ impl NodeHooks {
         hub.watch_places();
         hub.spawn(crate::hours::watch(Arc::downgrade(&hub)));
         hub.spawn(crate::webhooks::watch(Arc::downgrade(&hub), allowed));
-        Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, missed, runtime, allow_drills })
+        hub.spawn(crate::search::watch(Arc::downgrade(&hub), indexes.clone()));
+        Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, missed, indexes, runtime, allow_drills })
     }
 }
 
@@ -110,7 +114,8 @@ fn target(call: &ShardCall) -> Option<Target> {
         | ShardCall::Feed { .. }
         | ShardCall::Webhook { .. }
         | ShardCall::AgentToken { .. }
-        | ShardCall::Shelf { .. } => None,
+        | ShardCall::Shelf { .. }
+        | ShardCall::Search(_) => None,
     }
 }
 
@@ -140,6 +145,10 @@ impl Hooks for NodeHooks {
                 ShardCall::Shelf { site, kind } => {
                     let (shard, site, kind) = (shard.clone(), *site, *kind);
                     self.hub.spawn(async move { reply.send(crate::desk::shelf(&shard, site, kind).await) });
+                }
+                ShardCall::Search(ask) => {
+                    let (shard, ask, indexes) = (shard.clone(), ask.clone(), self.indexes.clone());
+                    self.hub.spawn(async move { indexes.search(&shard, &ask, reply).await });
                 }
                 ShardCall::AgentToken { agent, token } => reply.send(crate::agent::has_token(shard, *agent, token)),
                 ShardCall::Hours { site } => reply.send(crate::desk::hours(shard, *site)),

@@ -24,6 +24,7 @@ mod hours;
 pub mod metrics;
 pub mod push;
 pub mod run;
+pub mod search;
 pub mod session;
 #[cfg(feature = "sim")]
 pub mod sim;

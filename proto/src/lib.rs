@@ -14,6 +14,7 @@ pub mod fuzzing;
 pub mod ids;
 pub mod mutants;
 pub mod peer;
+pub mod search;
 pub mod shelf;
 pub mod version;
 pub mod webhook;

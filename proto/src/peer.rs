@@ -5,6 +5,7 @@ use crate::command::{Command, Event, NodeAddress, OnceState, Party, TokenHash};
 use crate::desk::SeatState;
 use crate::feed::FeedPage;
 use crate::ids::{AgentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
+use crate::search::{SearchAsk, SearchPage};
 use crate::shelf::{Item, ItemKind};
 use crate::webhook::WebhookState;
 use bincode::{Decode, Encode};
@@ -249,6 +250,8 @@ pub enum ShardCall {
         site: SiteId,
         kind: ItemKind,
     },
+    /// Looks for what was said in the shard's sessions. What is found is committed; the newest may be missing.
+    Search(Box<SearchAsk>),
 }
 
 /// A conversation that waits for an agent.
@@ -348,6 +351,7 @@ pub enum ShardReply {
     },
     /// Ascending by name.
     Shelf(Vec<Item>),
+    Found(SearchPage),
 }
 
 /// Where an agent stands.

@@ -12,6 +12,8 @@ pub enum ItemKind {
     Macro,
     /// An attribute of visitors or conversations, and its type.
     Attribute,
+    /// What somebody looks for again and again.
+    View,
 }
 
 /// Something on the shelf.

@@ -12,10 +12,12 @@ mod deeds;
 mod keys;
 mod macros;
 mod people;
+mod search;
 mod shelf;
 mod table;
 mod transcript;
 mod variables;
+mod views;
 
 pub use access::{Access, Caller, SCOPES, Scope, Who};
 pub use table::table;

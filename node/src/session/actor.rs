@@ -119,7 +119,8 @@ impl SessionActorState {
             | ShardCall::Feed { .. }
             | ShardCall::Webhook { .. }
             | ShardCall::AgentToken { .. }
-            | ShardCall::Shelf { .. } => reply.send(ShardReply::Unknown),
+            | ShardCall::Shelf { .. }
+            | ShardCall::Search(_) => reply.send(ShardReply::Unknown),
         }
     }
 

@@ -73,7 +73,9 @@ impl Node {
         };
         let hub = Hub::new(Handle::current());
         let for_hooks = hub.clone();
-        let make_hooks = |weak| NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default()) as Arc<_>;
+        let no_indexes = crate::search::Indexes::new(None);
+        let make_hooks =
+            |weak| NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default(), no_indexes) as Arc<_>;
         let cluster =
             ClusterNode::start(config, None, listener.into(), make_hooks, || Ok(String::new())).await.unwrap();
         hub.attach(&cluster);

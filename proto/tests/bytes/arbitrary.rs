@@ -3,7 +3,7 @@
 use super::desk;
 pub use super::meta::meta_batch;
 use super::meta::{meta_command, once_state};
-use super::{shelf, webhooks};
+use super::{search, shelf, webhooks};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -340,6 +340,7 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
         (site(), any::<u64>(), any::<u32>()).prop_map(|(site, after, limit)| ShardCall::Feed { site, after, limit }),
         webhooks::shard_call(),
         shelf::shard_call(),
+        search::shard_call(),
     ]
 }
 
@@ -416,6 +417,7 @@ pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
             .prop_map(|(items, (next, head, first))| ShardReply::Feed(FeedPage { items, next, head, first })),
         webhooks::shard_reply(),
         shelf::shard_reply(),
+        search::shard_reply(),
     ]
 }
 

@@ -15,5 +15,6 @@ mod arbitrary;
 mod desk;
 mod meta;
 mod round_trips;
+mod search;
 mod shelf;
 mod webhooks;

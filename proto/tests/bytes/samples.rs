@@ -1,6 +1,6 @@
 //! One value per variant of every frozen type of this crate. New variants are added at the end of their list.
 
-use super::{cuts, shelf, webhooks};
+use super::{cuts, search, shelf, webhooks};
 use proto::act::Act;
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
@@ -386,6 +386,7 @@ fn shard_calls() -> Vec<(&'static str, ShardCall)> {
     let mut calls = session_calls();
     calls.extend(webhooks::calls());
     calls.push(shelf::call());
+    calls.push(search::call());
     calls
 }
 
@@ -457,6 +458,7 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
     replies.push(("feed", ShardReply::Feed(FeedPage { items: vec![item], next: 70_000, head: 70_001, first: 1 })));
     replies.extend(webhooks::replies());
     replies.push(shelf::reply());
+    replies.push(search::reply());
     replies
 }
 

@@ -23,7 +23,7 @@ pub fn reply() -> (&'static str, ShardReply) {
 }
 
 fn kind() -> impl Strategy<Value = ItemKind> {
-    prop::sample::select(vec![ItemKind::Canned, ItemKind::Macro, ItemKind::Attribute])
+    prop::sample::select(vec![ItemKind::Canned, ItemKind::Macro, ItemKind::Attribute, ItemKind::View])
 }
 
 pub fn command() -> impl Strategy<Value = Command> {

@@ -49,6 +49,7 @@ impl There {
             "webhooks set" => json!({ "url": "https://elsewhere.example/" }),
             "webhooks replay" => json!({}),
             "canned set" => json!({ "text": "by somebody else" }),
+            "views set" => json!({ "filters": { "q": "by somebody else" } }),
             "macros set" => json!({ "actions": [{ "note": "by somebody else" }] }),
             _ => return None,
         };
@@ -66,6 +67,7 @@ async fn all(addr: &str, owner: &str, there: &There) -> anyhow::Result<String> {
         "/v1/webhooks".to_owned(),
         "/v1/canned".to_owned(),
         "/v1/macros".to_owned(),
+        "/v1/views".to_owned(),
         format!("/v1/conversations/{}", there.session),
         format!("/v1/conversations/{}/events", there.session),
     ] {
@@ -108,6 +110,7 @@ impl Everybody {
             ("PUT", "/v1/webhooks/crm", json!({ "url": "https://demo-hook.example/" })),
             ("POST", "/v1/keys", json!({ "name": "crm-key", "scopes": ["desk:read"] })),
             ("PUT", "/v1/canned/hello", json!({ "text": "demo-text" })),
+            ("PUT", "/v1/views/crm", json!({ "filters": { "q": "demo-view" } })),
             ("PUT", "/v1/macros/crm", json!({ "actions": [{ "note": "demo-note" }] })),
         ] {
             let made = ask(&addr, &owner, method, path, Some(&body)).await?;

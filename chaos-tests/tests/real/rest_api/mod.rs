@@ -4,6 +4,9 @@
 /// Who may do what.
 mod access;
 
+/// What they find.
+mod search;
+
 /// What they do.
 mod work;
 

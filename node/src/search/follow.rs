@@ -1,0 +1,396 @@
+//! Owns feeding one index from the applied state of its replica. Does not know who searches. Invariant: the state is held for a slice at a
+//! time, and whatever fails here is tried again: nothing of the shard waits for it.
+
+use super::index::{Index, IndexError, Progress, Writer};
+use super::schema::Said;
+use chat::HistoryRange;
+use cluster::shard::Shard;
+use parking_lot::RwLock;
+use proto::act::Act;
+use proto::command::{Event, EventBody, Party};
+use proto::ids::{ReplicaId, SessionId, SiteId};
+use proto::search::{SaidBy, SearchPlace};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Entries of the feed that are read while the state is held.
+const SLICE: usize = 64;
+/// Sessions that are looked up at once when an index is built from histories.
+const SESSIONS_AT_ONCE: usize = 16;
+/// Events of a session that are read while the state is held, and about so many bytes.
+const HISTORY_EVENTS: usize = 64;
+const HISTORY_BYTES: usize = 64 << 10;
+/// One index has its turn for so long, then the others have theirs.
+const TURN: Duration = Duration::from_millis(200);
+/// Between two commits, while there is something to write: so late may something be found.
+const COMMIT_EVERY: Duration = Duration::from_secs(1);
+/// So many events are committed at once, if they come faster.
+const COMMIT_EVENTS_MAX: u64 = 20_000;
+/// A writer with nothing to do is closed: it holds threads.
+const WRITER_IDLE: Duration = Duration::from_secs(30);
+/// What was taken out of an index leaves its files after so long.
+const PURGE_AFTER: Duration = Duration::from_secs(600);
+/// Pauses after a failure double from the first to the last.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// After so many failures in a row the index is thrown away.
+const FAILURES_MAX: u32 = 3;
+
+/// What searches see of an index.
+#[derive(Default)]
+pub struct Shared {
+    index: RwLock<Option<Arc<Index>>>,
+    /// The shard's last event, as the index heard of it.
+    head: AtomicU64,
+    /// The last event that can be found.
+    known: AtomicU64,
+}
+
+impl Shared {
+    /// The index, if it can be searched, and the last event that it knows.
+    pub fn index(&self) -> Option<(Arc<Index>, u64)> {
+        Some((self.index.read().clone()?, self.known.load(Ordering::Acquire)))
+    }
+
+    /// Events that cannot be found yet.
+    pub fn behind(&self) -> u64 {
+        self.head.load(Ordering::Acquire).saturating_sub(self.known.load(Ordering::Acquire))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// There is more to do at once.
+    Busy,
+    Idle,
+}
+
+/// One replica and its index.
+pub struct Follower {
+    shard: Arc<Shard>,
+    dir: PathBuf,
+    /// What the index must be of.
+    of: String,
+    shared: Arc<Shared>,
+    open: Option<Open>,
+    /// The index goes before it is opened again.
+    is_bad: bool,
+    failures: u32,
+    retry_at: Option<Instant>,
+}
+
+impl Follower {
+    pub fn new(shard: Arc<Shard>, dir: PathBuf, of: String) -> Follower {
+        let shared = Arc::default();
+        Follower { shard, dir, of, shared, open: None, is_bad: false, failures: 0, retry_at: None }
+    }
+
+    /// In the place of one that fell: its index goes.
+    pub fn anew(shard: Arc<Shard>, dir: PathBuf, of: String) -> Follower {
+        let mut follower = Follower::new(shard, dir, of);
+        follower.failed(IndexError::Damaged("reading it ended in a fault".to_owned()), Instant::now());
+        follower
+    }
+
+    pub fn replica(&self) -> ReplicaId {
+        self.shard.group.replica
+    }
+
+    pub fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
+    /// Takes in some of what is new.
+    pub fn turn(&mut self, now: Instant) -> Turn {
+        if self.retry_at.is_some_and(|at| now < at) {
+            return Turn::Idle;
+        }
+        match self.try_turn(now) {
+            Ok(turn) => {
+                (self.failures, self.retry_at) = (0, None);
+                turn
+            }
+            Err(error) => {
+                self.failed(error, now);
+                Turn::Idle
+            }
+        }
+    }
+
+    fn failed(&mut self, error: IndexError, now: Instant) {
+        self.failures += 1;
+        let pause = RETRY_AFTER.0.saturating_mul(1 << self.failures.min(16)).min(RETRY_AFTER.1);
+        metrics::counter!("chat_search_errors_total").increment(1);
+        tracing::warn!(shard = %self.shard.id, %error, pause_ms = pause.as_millis() as u64, "the search index stands still");
+        self.is_bad |= matches!(error, IndexError::Damaged(_)) || self.failures >= FAILURES_MAX;
+        self.retry_at = Some(now + pause);
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.open = None;
+        *self.shared.index.write() = None;
+        self.shared.known.store(0, Ordering::Release);
+    }
+
+    fn try_turn(&mut self, now: Instant) -> Result<Turn, IndexError> {
+        if self.is_bad {
+            match std::fs::remove_dir_all(&self.dir) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(IndexError::Failed(error.to_string()));
+                }
+                _ => self.is_bad = false,
+            }
+            metrics::counter!("chat_search_rebuilds_total").increment(1);
+            tracing::info!(shard = %self.shard.id, "the search index is built anew");
+        }
+        let open = match &mut self.open {
+            Some(open) => open,
+            None => {
+                let (index, progress) = Index::open(&self.dir, &self.of)?;
+                let open = Open::new(index, progress, &self.shard, now)?;
+                *self.shared.index.write() = Some(open.index.clone());
+                self.open.insert(open)
+            }
+        };
+        let turn = open.turn(&self.shard, now)?;
+        self.shared.head.store(open.head, Ordering::Release);
+        self.shared.known.store(open.known(), Ordering::Release);
+        Ok(turn)
+    }
+}
+
+/// An index that is open, and how far it goes.
+struct Open {
+    index: Arc<Index>,
+    writer: Option<Writer>,
+    progress: Progress,
+    /// The part of it that can be found.
+    found: Progress,
+    head: u64,
+    /// Events since the last commit.
+    events: u64,
+    /// One of them changed the index.
+    is_changed: bool,
+    committed_at: Instant,
+    changed_at: Instant,
+    /// Since when segments have held what was taken out of them.
+    holds_gone_since: Option<Instant>,
+}
+
+fn unreadable(error: chat::ApplyError) -> IndexError {
+    IndexError::Failed(error.to_string())
+}
+
+impl Open {
+    fn new(index: Index, progress: Option<Progress>, shard: &Shard, now: Instant) -> Result<Open, IndexError> {
+        let ends = shard.peek(|state, rows| state.feed_of_all(rows, 0, 0)).map_err(unreadable)?;
+        let progress = match progress {
+            Some(progress) => progress,
+            None if ends.first == 1 => Progress::Feed { after: 0, again: 0 },
+            None => Progress::Walk { after: None, from: ends.head },
+        };
+        let holds_gone_since = (!index.segments_to_purge()?.is_empty()).then_some(now);
+        Ok(Open {
+            index: Arc::new(index),
+            writer: None,
+            progress,
+            found: progress,
+            head: ends.head,
+            events: 0,
+            is_changed: false,
+            committed_at: now,
+            changed_at: now,
+            holds_gone_since,
+        })
+    }
+
+    /// The last event that can be found.
+    fn known(&self) -> u64 {
+        match self.found {
+            Progress::Walk { .. } => 0,
+            Progress::Feed { after, .. } => after,
+        }
+    }
+
+    fn turn(&mut self, shard: &Shard, now: Instant) -> Result<Turn, IndexError> {
+        let is_behind = loop {
+            let is_behind = self.step(shard)?;
+            if !is_behind || now.elapsed() >= TURN || self.events >= COMMIT_EVENTS_MAX {
+                break is_behind;
+            }
+        };
+        if !self.is_changed {
+            self.found = self.progress;
+        }
+        let is_due = now.duration_since(self.committed_at) >= COMMIT_EVERY;
+        if self.is_changed && (is_due || self.events >= COMMIT_EVENTS_MAX) || self.events >= COMMIT_EVENTS_MAX {
+            self.commit(now)?;
+        }
+        self.purge(now)?;
+        if self.writer.is_some() && !self.is_changed && now.duration_since(self.changed_at) >= WRITER_IDLE {
+            self.writer.take().map_or(Ok(()), Writer::finish)?;
+        }
+        Ok(if is_behind { Turn::Busy } else { Turn::Idle })
+    }
+
+    fn commit(&mut self, now: Instant) -> Result<(), IndexError> {
+        let progress = self.progress;
+        self.writer()?.commit(progress)?;
+        self.index.reload()?;
+        (self.found, self.events, self.is_changed, self.committed_at) = (progress, 0, false, now);
+        if self.holds_gone_since.is_none() && !self.index.segments_to_purge()?.is_empty() {
+            self.holds_gone_since = Some(now);
+        }
+        Ok(())
+    }
+
+    /// What was recalled or erased leaves the files, too.
+    fn purge(&mut self, now: Instant) -> Result<(), IndexError> {
+        if self.holds_gone_since.is_none_or(|since| now.duration_since(since) < PURGE_AFTER) {
+            return Ok(());
+        }
+        let segments = self.index.segments_to_purge()?;
+        if let Err(error) = self.writer()?.purge(&segments) {
+            // One of them is being merged, which does the same.
+            tracing::info!(%error, "what left a search index stays in its files for now");
+        }
+        self.index.reload()?;
+        self.changed_at = now;
+        self.holds_gone_since = (!self.index.segments_to_purge()?.is_empty()).then_some(now);
+        Ok(())
+    }
+
+    fn writer(&mut self) -> Result<&mut Writer, IndexError> {
+        match &mut self.writer {
+            Some(writer) => Ok(writer),
+            none => Ok(none.insert(self.index.writer()?)),
+        }
+    }
+
+    /// Takes in a slice; whether there is more.
+    fn step(&mut self, shard: &Shard) -> Result<bool, IndexError> {
+        match self.progress {
+            Progress::Feed { after, again } => self.read_feed(shard, after, again),
+            Progress::Walk { after, from } => self.walk(shard, after, from),
+        }
+    }
+
+    fn read_feed(&mut self, shard: &Shard, after: u64, again: u64) -> Result<bool, IndexError> {
+        let serves = shard.serving().is_some();
+        let page = shard.peek(|state, rows| state.feed_of_all(rows, after, SLICE)).map_err(unreadable)?;
+        self.head = page.head;
+        if after > page.head {
+            // After a crash the log is still to be applied; a leader that serves has applied it.
+            let is_ahead = serves && after > shard.peek(|state, _| state.feed_head());
+            return if is_ahead { Err(IndexError::Damaged("it is ahead of the shard".to_owned())) } else { Ok(false) };
+        }
+        if after + 1 < page.first {
+            return Err(IndexError::Damaged("the feed does not reach back to it".to_owned()));
+        }
+        for found in &page.events {
+            match &found.event {
+                Some(event) => self.take(shard, found.site, found.session, event, found.number <= again)?,
+                None => self.forget(found.session)?,
+            }
+        }
+        self.events += page.events.len() as u64;
+        self.progress = Progress::Feed { after: page.next, again };
+        Ok(page.next < page.head)
+    }
+
+    fn walk(&mut self, shard: &Shard, after: Option<u128>, from: u64) -> Result<bool, IndexError> {
+        let found =
+            shard.peek(|state, rows| state.find_sessions(rows, after.map(SessionId), SESSIONS_AT_ONCE, |_| true));
+        let page = found.map_err(unreadable)?;
+        for brief in &page.sessions {
+            self.walk_session(shard, brief.site, brief.session)?;
+            self.progress = Progress::Walk { after: Some(brief.session.0), from };
+        }
+        self.head = shard.peek(|state, _| state.feed_head());
+        match page.next {
+            Some(next) => self.progress = Progress::Walk { after: Some(next.0), from },
+            // What came meanwhile was met in a history, or not.
+            None => self.progress = Progress::Feed { after: from.min(self.head), again: self.head },
+        }
+        Ok(true)
+    }
+
+    fn walk_session(&mut self, shard: &Shard, site: SiteId, session: SessionId) -> Result<(), IndexError> {
+        let mut seq = 0;
+        loop {
+            let range = HistoryRange::After(seq);
+            let page = shard.peek(|state, rows| state.history(rows, session, range, HISTORY_EVENTS, HISTORY_BYTES));
+            let Some(page) = page.map_err(unreadable)?.filter(|page| !page.events.is_empty()) else { return Ok(()) };
+            for event in &page.events {
+                self.take(shard, site, session, event, false)?;
+                seq = event.seq;
+            }
+            self.events += page.events.len() as u64;
+        }
+    }
+
+    /// `again`: it may be in the index already.
+    fn take(
+        &mut self,
+        shard: &Shard,
+        site: SiteId,
+        session: SessionId,
+        event: &Event,
+        again: bool,
+    ) -> Result<(), IndexError> {
+        let said = |place: SearchPlace, by, text| Said { site, place, text_seq: event.seq, by, text };
+        let place = SearchPlace { ts_ms: event.ts_ms, session, seq: event.seq };
+        match &event.body {
+            // It was recalled since.
+            EventBody::Message { text, .. } if text.is_empty() => self.remove(session, event.seq),
+            EventBody::Message { from, text, .. } => self.put(&said(place, by_of(*from), text), again),
+            EventBody::Act { act: Act::Note { text, .. }, .. } => self.put(&said(place, SaidBy::Note, text), again),
+            EventBody::Act { act: Act::Recall { seq }, .. } => self.remove(session, *seq),
+            EventBody::Act { from, act: Act::Edit { seq, text }, .. } => {
+                let edited = shard.peek(|state, rows| state.event(rows, session, *seq)).map_err(unreadable)?;
+                let is_kept =
+                    |event: &Arc<Event>| matches!(&event.body, EventBody::Message { text, .. } if !text.is_empty());
+                match edited.filter(is_kept).filter(|_| !text.is_empty()) {
+                    Some(edited) => {
+                        let place = SearchPlace { ts_ms: edited.ts_ms, session, seq: *seq };
+                        self.put(&said(place, by_of(*from), text), true)
+                    }
+                    None => self.remove(session, *seq),
+                }
+            }
+            EventBody::Act { .. }
+            | EventBody::Assigned { .. }
+            | EventBody::Closed { .. }
+            | EventBody::Queued { .. } => Ok(()),
+        }
+    }
+
+    fn put(&mut self, said: &Said<'_>, again: bool) -> Result<(), IndexError> {
+        self.changing()?.put(said, again)
+    }
+
+    fn remove(&mut self, session: SessionId, seq: u64) -> Result<(), IndexError> {
+        self.changing()?.remove(session, seq);
+        Ok(())
+    }
+
+    fn forget(&mut self, session: SessionId) -> Result<(), IndexError> {
+        self.changing()?.remove_session(session);
+        Ok(())
+    }
+
+    fn changing(&mut self) -> Result<&mut Writer, IndexError> {
+        (self.is_changed, self.changed_at) = (true, Instant::now());
+        self.writer()
+    }
+}
+
+fn by_of(from: Party) -> SaidBy {
+    match from {
+        Party::Visitor => SaidBy::Visitor,
+        Party::Agent(_) => SaidBy::Agent,
+        Party::System => SaidBy::System,
+    }
+}
