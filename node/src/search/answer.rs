@@ -3,7 +3,7 @@
 
 use super::collect::Candidate;
 use super::follow::Shared;
-use super::index::Search;
+use super::index::{IndexError, Search};
 use super::query::Wanted;
 use super::snippet::snippet;
 use chat::{ApplyError, Rows, SessionView};
@@ -43,7 +43,8 @@ pub async fn answer(
     if shard.serving().is_none() {
         return shard.not_leader();
     }
-    let Some((index, known)) = shared.and_then(|shared| shared.index()) else { return BUSY };
+    let Some(shared) = shared else { return BUSY };
+    let Some((index, known)) = shared.index() else { return BUSY };
     let limit = ask.limit.clamp(1, HITS_MAX) as usize;
     let looked_at = if asks_for_facts(ask) { LOOKED_AT_MAX } else { limit + SPARE };
     let Ok(Ok(permit)) = tokio::time::timeout(WAIT_MAX, permits.acquire()).await else { return BUSY };
@@ -59,8 +60,16 @@ pub async fn answer(
     let (found, wanted) = match found.await {
         Ok(Ok(Some(found))) => found,
         Ok(Ok(None)) => return ShardReply::Refused(Refused::ActInvalid),
-        Ok(Err(error)) => return failed(shard, &error),
-        Err(error) => return failed(shard, &error),
+        Ok(Err(error)) => {
+            if matches!(error, IndexError::Damaged(_)) {
+                shared.harmed();
+            }
+            return failed(shard, &error);
+        }
+        Err(error) => {
+            shared.harmed();
+            return failed(shard, &error);
+        }
     };
     drop(permit);
     let has_more = found.len() > looked_at;

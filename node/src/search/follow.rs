@@ -12,7 +12,7 @@ use proto::ids::{ReplicaId, SessionId, SiteId};
 use proto::search::{SaidBy, SearchPlace};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Entries of the feed that are read while the state is held.
@@ -45,12 +45,19 @@ pub struct Shared {
     head: AtomicU64,
     /// The last event that can be found.
     known: AtomicU64,
+    /// A search fell over it.
+    is_harmed: AtomicBool,
 }
 
 impl Shared {
     /// The index, if it can be searched, and the last event that it knows.
     pub fn index(&self) -> Option<(Arc<Index>, u64)> {
         Some((self.index.read().clone()?, self.known.load(Ordering::Acquire)))
+    }
+
+    /// It is built anew.
+    pub fn harmed(&self) {
+        self.is_harmed.store(true, Ordering::Release);
     }
 
     /// Events that cannot be found yet.
@@ -135,6 +142,9 @@ impl Follower {
     }
 
     fn try_turn(&mut self, now: Instant) -> Result<Turn, IndexError> {
+        if self.shared.is_harmed.swap(false, Ordering::AcqRel) {
+            return Err(IndexError::Damaged("a search fell over it".to_owned()));
+        }
         if self.is_bad {
             match std::fs::remove_dir_all(&self.dir) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -189,7 +199,7 @@ impl Open {
         let progress = match progress {
             Some(progress) => progress,
             None if ends.first == 1 => Progress::Feed { after: 0, again: 0 },
-            None => Progress::Walk { after: None, from: ends.head },
+            None => Progress::Walk { after: None, from: ends.head, seen: ends.head },
         };
         let holds_gone_since = (!index.segments_to_purge()?.is_empty()).then_some(now);
         Ok(Open {
@@ -273,7 +283,7 @@ impl Open {
     fn step(&mut self, shard: &Shard) -> Result<bool, IndexError> {
         match self.progress {
             Progress::Feed { after, again } => self.read_feed(shard, after, again),
-            Progress::Walk { after, from } => self.walk(shard, after, from),
+            Progress::Walk { after, from, seen } => self.walk(shard, after, from, seen),
         }
     }
 
@@ -300,20 +310,20 @@ impl Open {
         Ok(page.next < page.head)
     }
 
-    fn walk(&mut self, shard: &Shard, after: Option<u128>, from: u64) -> Result<bool, IndexError> {
+    fn walk(&mut self, shard: &Shard, after: Option<u128>, from: u64, seen: u64) -> Result<bool, IndexError> {
         let found =
             shard.peek(|state, rows| state.find_sessions(rows, after.map(SessionId), SESSIONS_AT_ONCE, |_| true));
         let page = found.map_err(unreadable)?;
         for brief in &page.sessions {
             self.walk_session(shard, brief.site, brief.session)?;
-            self.progress = Progress::Walk { after: Some(brief.session.0), from };
         }
         self.head = shard.peek(|state, _| state.feed_head());
-        match page.next {
-            Some(next) => self.progress = Progress::Walk { after: Some(next.0), from },
-            // What came meanwhile was met in a history, or not.
-            None => self.progress = Progress::Feed { after: from.min(self.head), again: self.head },
-        }
+        // After a crash the shard may be further back than it was when the walk began.
+        let seen = seen.max(self.head);
+        self.progress = match page.next {
+            Some(next) => Progress::Walk { after: Some(next.0), from, seen },
+            None => Progress::Feed { after: from.min(self.head), again: seen },
+        };
         Ok(true)
     }
 

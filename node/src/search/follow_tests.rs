@@ -154,7 +154,7 @@ async fn an_index_is_built_from_histories_and_goes_on_with_the_feed_without_doub
     node.act(151, Act::Edit { seq: 150, text: "letter 150".into() }).await;
     node.act(152, Act::Recall { seq: 149 }).await;
     // The walk began when the feed was at 100; whatever came since is met in the histories and in the feed.
-    left_behind(&node.dir(), Progress::Walk { after: None, from: 100 });
+    left_behind(&node.dir(), Progress::Walk { after: None, from: 100, seen: 100 });
     let mut follower = node.follower();
     let index = catch_up(&mut follower);
     assert_eq!(index.documents(), 149 + 150);
@@ -173,6 +173,10 @@ async fn an_index_that_is_ahead_or_damaged_is_built_anew() {
     let mut follower = node.follower();
     follower.turn(Instant::now());
     assert!(follower.shared().index().is_none(), "nobody searches it meanwhile");
+    assert_eq!(found(&catch_up(&mut follower), SITE, "退款"), [1]);
+    follower.shared().harmed();
+    assert_eq!(follower.turn(Instant::now()), Turn::Idle);
+    assert!(follower.shared().index().is_none(), "a search fell over it");
     assert_eq!(found(&catch_up(&mut follower), SITE, "退款"), [1]);
     drop(follower);
     for file in std::fs::read_dir(node.dir()).unwrap().flatten() {

@@ -48,7 +48,8 @@ impl From<TantivyError> for IndexError {
 #[serde(rename_all = "snake_case")]
 pub enum Progress {
     /// The histories of the sessions up to this one are in it; what has happened since the feed was at `from` is still to be read.
-    Walk { after: Option<u128>, from: u64 },
+    /// `seen`: as far was the feed when the last of them was read, or further.
+    Walk { after: Option<u128>, from: u64, seen: u64 },
     /// The events up to that number of the feed are in it. Those up to `again` may be in it already.
     Feed { after: u64, again: u64 },
 }
