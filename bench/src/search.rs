@@ -241,10 +241,10 @@ pub fn run(args: &SearchArgs) -> anyhow::Result<()> {
     let mut all = Histogram::<u64>::new(3)?;
     for kind in KINDS {
         let (took, found) = measure(&index, &mut talk, kind, args.search_queries)?;
-        print_line(kind, &took, found as f64 / args.search_queries.max(1) as f64);
+        print_line(kind, &took, Some(found as f64 / args.search_queries.max(1) as f64));
         all.add(&took)?;
     }
-    print_line("all", &all, f64::NAN);
+    print_line("all", &all, None);
     let again = Instant::now();
     drop(index);
     Index::open(dir.path(), "bench")?;
@@ -305,8 +305,9 @@ fn measure(index: &Index, talk: &mut Talk, kind: &str, queries: usize) -> anyhow
     Ok((took, found))
 }
 
-fn print_line(kind: &str, took: &Histogram<u64>, hits: f64) {
+fn print_line(kind: &str, took: &Histogram<u64>, hits: Option<f64>) {
     let ms = |quantile| round(took.value_at_quantile(quantile) as f64 / 1e3, 2);
     let max = round(took.max() as f64 / 1e3, 2);
-    println!("{kind:<20} p50 {:>7}  p99 {:>7}  max {max:>7} ms   {hits:>5.1} of {LIMIT} hits", ms(0.5), ms(0.99));
+    let hits = hits.map_or_else(String::new, |hits| format!("   {hits:>5.1} of {LIMIT} hits"));
+    println!("{kind:<20} p50 {:>7}  p99 {:>7}  max {max:>7} ms{hits}", ms(0.5), ms(0.99));
 }

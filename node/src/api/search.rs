@@ -1,7 +1,6 @@
 //! Owns looking for what was said at a site, over all its shards. Does not look itself: each shard's leader does. Invariant: the site is that
 //! of the credential; pages behind each other hold everything once that stays as it is, from the newest to the oldest.
 
-use super::conversations::done;
 use crate::admin::accounts::id_of;
 use crate::admin::problem::Problem;
 use crate::admin::sessions::{SessionState, call_shard};
@@ -187,9 +186,10 @@ pub async fn search(app: Data<App>, Tenant(site): Tenant, query: Query<SearchQue
     let pages = app.cluster.router.shards().into_iter().map(|shard| {
         let (app, call) = (app.clone(), ShardCall::Search(Box::new(asked.clone())));
         async move {
-            match done(call_shard(&app, shard, call).await)? {
+            match call_shard(&app, shard, call).await {
                 ShardReply::Found(page) => Ok(page),
-                _ => Err(crate::admin::unexpected()),
+                ShardReply::Refused(_) => Err(Problem::refused("that cannot be looked for")),
+                _ => Err(Problem::unavailable(format!("{shard} has no leader or no index just now, try again"))),
             }
         }
     });
