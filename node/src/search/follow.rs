@@ -235,7 +235,7 @@ impl Open {
             self.found = self.progress;
         }
         let is_due = now.duration_since(self.committed_at) >= COMMIT_EVERY;
-        if self.is_changed && (is_due || self.events >= COMMIT_EVENTS_MAX) || self.events >= COMMIT_EVENTS_MAX {
+        if self.is_changed && is_due || self.events >= COMMIT_EVENTS_MAX {
             self.commit(now)?;
         }
         self.purge(now)?;
