@@ -266,7 +266,7 @@ fn fill(index: &Index, talk: &mut Talk, messages: u64) -> anyhow::Result<()> {
         let seq = number % SESSION_MESSAGES + 1;
         let place = SearchPlace { ts_ms: 1_790_000_000_000 + number * 37, session, seq };
         let by = if number.is_multiple_of(2) { SaidBy::Visitor } else { SaidBy::Agent };
-        writer.put(&Said { site: SITE, place, text_seq: seq, by, text: &text }, false)?;
+        writer.put(&Said { site: SITE, place, text_seq: seq, by, text: text.into() }, false)?;
         if number.is_multiple_of(COMMIT_EVERY) || number == messages {
             writer.commit(Progress::Feed { after: number, again: 0 })?;
         }

@@ -1,6 +1,7 @@
 //! Owns feeding one index from the applied state of its replica. Does not know who searches. Invariant: the state is held for a slice at a
 //! time, and whatever fails here is tried again: nothing of the shard waits for it.
 
+use super::aside::{Aside, Fell};
 use super::index::{Index, IndexError, Progress, Writer};
 use super::schema::Said;
 use chat::HistoryRange;
@@ -28,6 +29,8 @@ const TURN: Duration = Duration::from_millis(200);
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// So many events are committed at once, if they come faster.
 const COMMIT_EVENTS_MAX: u64 = 20_000;
+/// Changes that are handed to the index at once.
+const CHANGES_MAX: usize = 512;
 /// A writer with nothing to do is closed: it holds threads.
 const WRITER_IDLE: Duration = Duration::from_secs(30);
 /// What was taken out of an index leaves its files after so long.
@@ -79,6 +82,7 @@ pub struct Follower {
     dir: PathBuf,
     /// What the index must be of.
     of: String,
+    aside: Arc<Aside>,
     shared: Arc<Shared>,
     open: Option<Open>,
     /// The index goes before it is opened again.
@@ -88,14 +92,15 @@ pub struct Follower {
 }
 
 impl Follower {
-    pub fn new(shard: Arc<Shard>, dir: PathBuf, of: String) -> Follower {
+    /// `aside`: where the index is written.
+    pub fn new(shard: Arc<Shard>, dir: PathBuf, of: String, aside: Arc<Aside>) -> Follower {
         let shared = Arc::default();
-        Follower { shard, dir, of, shared, open: None, is_bad: false, failures: 0, retry_at: None }
+        Follower { shard, dir, of, aside, shared, open: None, is_bad: false, failures: 0, retry_at: None }
     }
 
     /// In the place of one that fell: its index goes.
-    pub fn anew(shard: Arc<Shard>, dir: PathBuf, of: String) -> Follower {
-        let mut follower = Follower::new(shard, dir, of);
+    pub fn anew(shard: Arc<Shard>, dir: PathBuf, of: String, aside: Arc<Aside>) -> Follower {
+        let mut follower = Follower::new(shard, dir, of, aside);
         follower.failed(IndexError::Damaged("reading it ended in a fault".to_owned()), Instant::now());
         follower
     }
@@ -159,7 +164,7 @@ impl Follower {
             Some(open) => open,
             None => {
                 let (index, progress) = Index::open(&self.dir, &self.of)?;
-                let open = Open::new(index, progress, &self.shard, now)?;
+                let open = Open::new((index, progress), self.aside.clone(), &self.shard, now)?;
                 *self.shared.index.write() = Some(open.index.clone());
                 self.open.insert(open)
             }
@@ -171,10 +176,31 @@ impl Follower {
     }
 }
 
+/// What an event changes in an index.
+enum Change {
+    Put { said: Said<'static>, again: bool },
+    Remove { session: SessionId, seq: u64 },
+    Forget { session: SessionId },
+}
+
+impl Change {
+    fn write(&self, writer: &Writer) -> Result<(), IndexError> {
+        match self {
+            Change::Put { said, again } => return writer.put(said, *again),
+            Change::Remove { session, seq } => writer.remove(*session, *seq),
+            Change::Forget { session } => writer.remove_session(*session),
+        }
+        Ok(())
+    }
+}
+
 /// An index that is open, and how far it goes.
 struct Open {
     index: Arc<Index>,
+    aside: Arc<Aside>,
     writer: Option<Writer>,
+    /// Not yet with the writer.
+    changes: Vec<Change>,
     progress: Progress,
     /// The part of it that can be found.
     found: Progress,
@@ -194,7 +220,12 @@ fn unreadable(error: chat::ApplyError) -> IndexError {
 }
 
 impl Open {
-    fn new(index: Index, progress: Option<Progress>, shard: &Shard, now: Instant) -> Result<Open, IndexError> {
+    fn new(
+        (index, progress): (Index, Option<Progress>),
+        aside: Arc<Aside>,
+        shard: &Shard,
+        now: Instant,
+    ) -> Result<Open, IndexError> {
         let ends = shard.peek(|state, rows| state.feed_of_all(rows, 0, 0)).map_err(unreadable)?;
         let progress = match progress {
             Some(progress) => progress,
@@ -204,7 +235,9 @@ impl Open {
         let holds_gone_since = (!index.segments_to_purge()?.is_empty()).then_some(now);
         Ok(Open {
             index: Arc::new(index),
+            aside,
             writer: None,
+            changes: Vec::new(),
             progress,
             found: progress,
             head: ends.head,
@@ -227,10 +260,14 @@ impl Open {
     fn turn(&mut self, shard: &Shard, now: Instant) -> Result<Turn, IndexError> {
         let is_behind = loop {
             let is_behind = self.step(shard)?;
+            if self.changes.len() >= CHANGES_MAX {
+                self.write()?;
+            }
             if !is_behind || now.elapsed() >= TURN || self.events >= COMMIT_EVENTS_MAX {
                 break is_behind;
             }
         };
+        self.write()?;
         if !self.is_changed {
             self.found = self.progress;
         }
@@ -240,14 +277,15 @@ impl Open {
         }
         self.purge(now)?;
         if self.writer.is_some() && !self.is_changed && now.duration_since(self.changed_at) >= WRITER_IDLE {
-            self.writer.take().map_or(Ok(()), Writer::finish)?;
+            let writer = self.writer.take();
+            self.aside.run(|| writer.map_or(Ok(()), Writer::finish)).map_err(fell)??;
         }
         Ok(if is_behind { Turn::Busy } else { Turn::Idle })
     }
 
     fn commit(&mut self, now: Instant) -> Result<(), IndexError> {
         let progress = self.progress;
-        self.writer()?.commit(progress)?;
+        self.with_writer(move |writer| writer.commit(progress))?;
         self.index.reload()?;
         (self.found, self.events, self.is_changed, self.committed_at) = (progress, 0, false, now);
         if self.holds_gone_since.is_none() && !self.index.segments_to_purge()?.is_empty() {
@@ -262,7 +300,8 @@ impl Open {
             return Ok(());
         }
         let segments = self.index.segments_to_purge()?;
-        if let Err(error) = self.writer()?.purge(&segments) {
+        let failed = self.with_writer(move |writer| Ok(writer.purge(&segments).err()))?;
+        if let Some(error) = failed {
             // One of them is being merged, which does the same.
             tracing::info!(%error, "what left a search index stays in its files for now");
         }
@@ -272,11 +311,28 @@ impl Open {
         Ok(())
     }
 
-    fn writer(&mut self) -> Result<&mut Writer, IndexError> {
-        match &mut self.writer {
-            Some(writer) => Ok(writer),
-            none => Ok(none.insert(self.index.writer()?)),
+    /// Hands over what has changed.
+    fn write(&mut self) -> Result<(), IndexError> {
+        if self.changes.is_empty() {
+            return Ok(());
         }
+        let changes = std::mem::take(&mut self.changes);
+        self.with_writer(move |writer| changes.iter().try_for_each(|change| change.write(writer)))
+    }
+
+    /// A writer that fails is given up, and what it had not committed with it: the index is closed then.
+    fn with_writer<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Writer) -> Result<T, IndexError> + Send + 'static,
+    ) -> Result<T, IndexError> {
+        let (writer, index) = (self.writer.take(), self.index.clone());
+        let worked = self.aside.run(move || {
+            let mut writer = writer.map_or_else(|| index.writer(), Ok)?;
+            work(&mut writer).map(|done| (writer, done))
+        });
+        let (writer, done) = worked.map_err(fell)??;
+        self.writer = Some(writer);
+        Ok(done)
     }
 
     /// Takes in a slice; whether there is more.
@@ -302,7 +358,7 @@ impl Open {
         for found in &page.events {
             match &found.event {
                 Some(event) => self.take(shard, found.site, found.session, event, found.number <= again)?,
-                None => self.forget(found.session)?,
+                None => self.change(Change::Forget { session: found.session }),
             }
         }
         self.events += page.events.len() as u64;
@@ -350,14 +406,17 @@ impl Open {
         event: &Event,
         again: bool,
     ) -> Result<(), IndexError> {
-        let said = |place: SearchPlace, by, text| Said { site, place, text_seq: event.seq, by, text };
+        let put = |place: SearchPlace, by, text: &str, again| {
+            let said = Said { site, place, text_seq: event.seq, by, text: text.to_owned().into() };
+            Change::Put { said, again }
+        };
         let place = SearchPlace { ts_ms: event.ts_ms, session, seq: event.seq };
-        match &event.body {
+        let change = match &event.body {
             // It was recalled since.
-            EventBody::Message { text, .. } if text.is_empty() => self.remove(session, event.seq),
-            EventBody::Message { from, text, .. } => self.put(&said(place, by_of(*from), text), again),
-            EventBody::Act { act: Act::Note { text, .. }, .. } => self.put(&said(place, SaidBy::Note, text), again),
-            EventBody::Act { act: Act::Recall { seq }, .. } => self.remove(session, *seq),
+            EventBody::Message { text, .. } if text.is_empty() => Change::Remove { session, seq: event.seq },
+            EventBody::Message { from, text, .. } => put(place, by_of(*from), text, again),
+            EventBody::Act { act: Act::Note { text, .. }, .. } => put(place, SaidBy::Note, text, again),
+            EventBody::Act { act: Act::Recall { seq }, .. } => Change::Remove { session, seq: *seq },
             EventBody::Act { from, act: Act::Edit { seq, text }, .. } => {
                 let edited = shard.peek(|state, rows| state.event(rows, session, *seq)).map_err(unreadable)?;
                 let is_kept =
@@ -365,36 +424,30 @@ impl Open {
                 match edited.filter(is_kept).filter(|_| !text.is_empty()) {
                     Some(edited) => {
                         let place = SearchPlace { ts_ms: edited.ts_ms, session, seq: *seq };
-                        self.put(&said(place, by_of(*from), text), true)
+                        put(place, by_of(*from), text, true)
                     }
-                    None => self.remove(session, *seq),
+                    None => Change::Remove { session, seq: *seq },
                 }
             }
             EventBody::Act { .. }
             | EventBody::Assigned { .. }
             | EventBody::Closed { .. }
-            | EventBody::Queued { .. } => Ok(()),
-        }
-    }
-
-    fn put(&mut self, said: &Said<'_>, again: bool) -> Result<(), IndexError> {
-        self.changing()?.put(said, again)
-    }
-
-    fn remove(&mut self, session: SessionId, seq: u64) -> Result<(), IndexError> {
-        self.changing()?.remove(session, seq);
+            | EventBody::Queued { .. } => {
+                return Ok(());
+            }
+        };
+        self.change(change);
         Ok(())
     }
 
-    fn forget(&mut self, session: SessionId) -> Result<(), IndexError> {
-        self.changing()?.remove_session(session);
-        Ok(())
-    }
-
-    fn changing(&mut self) -> Result<&mut Writer, IndexError> {
+    fn change(&mut self, change: Change) {
         (self.is_changed, self.changed_at) = (true, Instant::now());
-        self.writer()
+        self.changes.push(change);
     }
+}
+
+fn fell(_: Fell) -> IndexError {
+    IndexError::Damaged("writing it ended in a fault".to_owned())
 }
 
 fn by_of(from: Party) -> SaidBy {

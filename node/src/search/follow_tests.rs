@@ -1,5 +1,6 @@
 //! Tests of an index beside a replica that runs.
 
+use super::aside::Aside;
 use super::follow::{Follower, Turn};
 use super::index::{Index, Progress};
 use super::tests::{SITE, found};
@@ -85,7 +86,7 @@ impl Node {
     }
 
     fn follower(&self) -> Follower {
-        Follower::new(self.shard(), self.dir(), "test".into())
+        Follower::new(self.shard(), self.dir(), "test".into(), Aside::start())
     }
 }
 

@@ -17,6 +17,9 @@ mod disk;
 
 mod index;
 
+/// Where indexes are written.
+mod aside;
+
 /// From applied state into the index.
 mod follow;
 
@@ -35,6 +38,7 @@ pub use query::{QueryError, Wanted};
 pub use schema::Said;
 
 use crate::push::Hub;
+use aside::Aside;
 use cluster::router::ReplyTo;
 use cluster::shard::Shard;
 use follow::{Follower, Shared, Turn};
@@ -81,6 +85,7 @@ impl Indexes {
 /// Keeps the indexes of this node's replicas, one after the other, until the node is gone.
 pub async fn watch(hub: Weak<Hub>, indexes: Arc<Indexes>) {
     let Some(dir) = indexes.dir.clone() else { return };
+    let aside = Aside::start();
     let mut followers: BTreeMap<ShardId, Follower> = BTreeMap::new();
     let mut gone: BTreeMap<PathBuf, Instant> = BTreeMap::new();
     let (mut is_busy, mut took) = (false, Duration::ZERO);
@@ -103,8 +108,9 @@ pub async fn watch(hub: Weak<Hub>, indexes: Arc<Indexes>) {
             let of = format!("{}/{}/{}", node.cluster, shard.id, shard.group.replica);
             let place = dir.join(shard.group.replica.to_string());
             let (id, replica) = (shard.id, shard.group.replica);
-            let follower =
-                followers.remove(&id).unwrap_or_else(|| Follower::new(shard.clone(), place.clone(), of.clone()));
+            let follower = followers
+                .remove(&id)
+                .unwrap_or_else(|| Follower::new(shard.clone(), place.clone(), of.clone(), aside.clone()));
             indexes.open.write().insert(id, (replica, follower.shared()));
             let turned = cluster::blocking(move || {
                 let mut follower = follower;
@@ -117,7 +123,7 @@ pub async fn watch(hub: Weak<Hub>, indexes: Arc<Indexes>) {
                     followers.insert(id, follower);
                 }
                 // A damaged file can do that, and the same file would do it again.
-                Err(_) => followers.insert(id, Follower::anew(shard, place, of)).map_or((), drop),
+                Err(_) => followers.insert(id, Follower::anew(shard, place, of, aside.clone())).map_or((), drop),
             }
         }
         figures(&indexes);

@@ -4,6 +4,7 @@
 use super::words::words_of_text;
 use proto::ids::{SessionId, SiteId};
 use proto::search::{SaidBy, SearchPlace};
+use std::borrow::Cow;
 use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::tokenizer::{PreTokenizedString, Token};
 use tantivy::{TantivyDocument, Term};
@@ -29,7 +30,7 @@ pub struct Said<'a> {
     /// The event that holds its text: the message itself, or the last edit.
     pub text_seq: u64,
     pub by: SaidBy,
-    pub text: &'a str,
+    pub text: Cow<'a, str>,
 }
 
 /// The fields of every index.
@@ -69,7 +70,7 @@ impl Fields {
 
     pub fn document(&self, said: &Said<'_>) -> TantivyDocument {
         let SearchPlace { session, seq, .. } = said.place;
-        let words = words_of_text(said.text).into_iter().map(|word| Token {
+        let words = words_of_text(&said.text).into_iter().map(|word| Token {
             offset_from: 0,
             offset_to: 0,
             position: word.at,

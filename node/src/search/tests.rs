@@ -15,7 +15,7 @@ const DONE: Progress = Progress::Feed { after: 9, again: 0 };
 
 fn said(site: SiteId, session: u128, seq: u64, text: &str) -> Said<'_> {
     let place = SearchPlace { ts_ms: 1_000 * seq, session: SessionId(session << 100), seq };
-    Said { site, place, text_seq: seq, by: SaidBy::Visitor, text }
+    Said { site, place, text_seq: seq, by: SaidBy::Visitor, text: text.into() }
 }
 
 fn search<'a>(wanted: Option<&'a Wanted>, site: SiteId) -> Search<'a> {
@@ -107,7 +107,9 @@ fn pages_hold_everything_once_from_the_newest_to_the_oldest() {
         .collect();
     for part in all.chunks(250) {
         for place in part {
-            writer.put(&Said { site: SITE, place: *place, text_seq: 1, by: SaidBy::Agent, text: "x" }, false).unwrap();
+            writer
+                .put(&Said { site: SITE, place: *place, text_seq: 1, by: SaidBy::Agent, text: "x".into() }, false)
+                .unwrap();
         }
         commit(&index, &mut writer, DONE);
     }
@@ -134,7 +136,7 @@ fn what_was_edited_recalled_or_erased_is_not_found_and_leaves_the_files() {
         said(SITE, 3, 4, "bystander"),
     ];
     let (index, mut writer) = index_of(dir.path(), &all);
-    writer.put(&Said { text_seq: 5, text: "secondversion", ..said(SITE, 1, 1, "") }, true).unwrap();
+    writer.put(&Said { text_seq: 5, text: "secondversion".into(), ..said(SITE, 1, 1, "") }, true).unwrap();
     writer.remove(SessionId(1 << 100), 2);
     writer.remove_session(SessionId(2 << 100));
     commit(&index, &mut writer, DONE);
