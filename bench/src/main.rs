@@ -24,6 +24,8 @@ mod idle;
 
 mod backup;
 
+mod search;
+
 use std::time::Duration;
 
 use clap::Parser;
@@ -48,6 +50,8 @@ struct Args {
     idle: idle::IdleArgs,
     #[command(flatten)]
     backup: backup::BackupArgs,
+    #[command(flatten)]
+    search: search::SearchArgs,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -157,6 +161,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         None if args.drain.is_asked() => drain::run(&args.drain, &args.target, args.load.json).await,
         None if args.desk.is_asked() => desk::run(&args.desk, &args.target, args.load.json).await,
         None if args.backup.is_asked() => backup::run(&args.backup, &args.target, &args.load).await,
+        None if args.search.is_asked() => search::run(&args.search),
         None if args.idle.is_asked() => idle::run(&args.idle, &args.target, args.load.json).await,
         None => {
             args.load.validate()?;

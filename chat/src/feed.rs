@@ -7,9 +7,34 @@ use crate::keys;
 use crate::limits::{FEED_BLOCK, FEED_KEPT, FEED_SCAN_MAX};
 use crate::outcome::ApplyError;
 use crate::rows::{self, Changes, FeedBlockRow, FeedEntryRow, Rows, corrupt};
+use proto::command::Event;
 use proto::feed::{FeedItem, FeedPage};
 use proto::ids::{SessionId, SiteId};
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Some of a shard's events, whichever site's they are, oldest first. Stays on its node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardEvents {
+    pub events: Vec<ShardEvent>,
+    /// Go on after this number.
+    pub next: u64,
+    /// The shard's last number.
+    pub head: u64,
+    /// The lowest number that is kept.
+    pub first: u64,
+}
+
+/// An event as the feed names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardEvent {
+    pub number: u64,
+    pub site: SiteId,
+    pub session: SessionId,
+    pub seq: u64,
+    /// As its session has it now; `None`: the session is gone.
+    pub event: Option<Arc<Event>>,
+}
 
 /// The newest entries in memory, the rest in rows of `FEED_BLOCK` entries each.
 pub(crate) struct Feed {
@@ -55,11 +80,11 @@ impl Feed {
         self.head + 1 - self.entries.len() as u64
     }
 
-    /// Up to `FEED_SCAN_MAX` entries above `after`, with their numbers.
-    fn read(&self, rows: &dyn Rows, after: u64) -> Result<Vec<(u64, FeedEntryRow)>, ApplyError> {
+    /// Up to `scan_max` entries above `after`, with their numbers.
+    fn read(&self, rows: &dyn Rows, after: u64, scan_max: usize) -> Result<Vec<(u64, FeedEntryRow)>, ApplyError> {
         let mut next = after.max(self.first() - 1) + 1;
         let mut found = Vec::new();
-        while next < self.memory_first() && found.len() < FEED_SCAN_MAX {
+        while next < self.memory_first() && found.len() < scan_max {
             let block = (next - 1) / FEED_BLOCK;
             let first = block * FEED_BLOCK + 1;
             let entries = read_block(rows, block)?;
@@ -71,12 +96,12 @@ impl Feed {
             }
             next = found.last().map_or(next, |(number, _)| number + 1);
         }
-        while next <= self.head && found.len() < FEED_SCAN_MAX {
+        while next <= self.head && found.len() < scan_max {
             let index = usize::try_from(next - self.memory_first()).expect("entries in memory are countable");
             found.push((next, self.entries[index]));
             next += 1;
         }
-        found.truncate(FEED_SCAN_MAX);
+        found.truncate(scan_max);
         Ok(found)
     }
 
@@ -157,7 +182,7 @@ impl Shard {
         let (head, first) = (feed.head(), feed.first());
         let mut page = FeedPage { items: Vec::new(), next: after.max(first - 1).min(head), head, first };
         let mut bytes = 0;
-        for (number, entry) in feed.read(rows, page.next)? {
+        for (number, entry) in feed.read(rows, page.next, FEED_SCAN_MAX)? {
             if entry.site == site {
                 if page.items.len() >= limit || bytes >= bytes_max {
                     break;
@@ -173,5 +198,28 @@ impl Shard {
             page.next = number;
         }
         Ok(page)
+    }
+
+    /// Up to `limit` events above `after`, of all sites. For who keeps something beside the state, on this replica: reading it once more
+    /// gives what became of an event since.
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn feed_of_all(&self, rows: &dyn Rows, after: u64, limit: usize) -> Result<ShardEvents, ApplyError> {
+        let feed = &self.work.feed;
+        let (head, first) = (feed.head(), feed.first());
+        let mut page = ShardEvents { events: Vec::new(), next: after.max(first - 1).min(head), head, first };
+        for (number, FeedEntryRow { site, session, seq }) in feed.read(rows, page.next, limit)? {
+            let event = self.event(rows, session, seq)?;
+            page.events.push(ShardEvent { number, site, session, seq, event });
+            page.next = number;
+        }
+        Ok(page)
+    }
+
+    /// One event of a session, as it is now.
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn event(&self, rows: &dyn Rows, session: SessionId, seq: u64) -> Result<Option<Arc<Event>>, ApplyError> {
+        self.with_session(rows, session, |held| held.log.find(rows, session, seq))?.map_or(Ok(None), |found| found)
     }
 }

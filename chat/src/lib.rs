@@ -44,6 +44,7 @@ mod webhook;
 pub use apply::Shard;
 pub use audit::{audit_hash, audit_offline};
 pub use desk::{fault_of_seat, fault_of_site, fault_of_team};
+pub use feed::{ShardEvent, ShardEvents};
 pub use find::{SessionBrief, SessionsPage};
 pub use history::{HistoryPage, HistoryRange};
 pub use outcome::{ApplyError, Effect, Outcome, Refusal, Reply};

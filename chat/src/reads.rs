@@ -42,6 +42,8 @@ pub struct SessionView {
     pub conversations: u64,
     /// The last agent who had a conversation here.
     pub last_agent: Option<AgentId>,
+    /// To which somebody gave the open conversation, or else which the visitor chose. What the desk's routes chose, the desk knows.
+    pub team: Option<TeamId>,
     pub visitor_cursor: CursorView,
     /// The cursor of whoever is or was the agent.
     pub agent_cursor: CursorView,
@@ -170,6 +172,7 @@ impl Shard {
             facts: session.about.facts.clone(),
             conversations: session.conversations,
             last_agent: session.last_agent,
+            team: session.open.and_then(|open| open.team).or(session.about.team),
             visitor_cursor: session.visitor_cursor.into(),
             agent_cursor: session.agent_cursor.into(),
             tokens: session.tokens.clone(),

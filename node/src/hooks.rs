@@ -4,6 +4,7 @@
 use crate::agent::Agents;
 use crate::egress::Allowed;
 use crate::push::{Hub, Missed, Subscribers};
+use crate::search::Indexes;
 use crate::session::Sessions;
 use crate::trace::Step;
 use bytes::Bytes;
@@ -29,13 +30,14 @@ pub struct NodeHooks {
     sessions: Arc<Sessions>,
     agents: Arc<Agents>,
     missed: Arc<Missed>,
+    indexes: Arc<Indexes>,
     runtime: Handle,
     allow_drills: bool,
 }
 
 impl NodeHooks {
     /// `allow_drills`: faults may be caused here on purpose.
-    /// `allowed`: where webhooks may go.
+    /// `allowed`: where webhooks may go. `indexes`: in which searches look.
     pub fn new(
         node: Weak<ClusterNode>,
         hub: Arc<Hub>,
@@ -43,6 +45,7 @@ impl NodeHooks {
         allow_drills: bool,
         allowed: Arc<Allowed>,
         day: Duration,
+        indexes: Arc<Indexes>,
     ) -> Arc<NodeHooks> {
         let subscribers = Arc::new(Subscribers::default());
         let sessions = Sessions::start(subscribers.clone(), node.clone(), &runtime);
@@ -53,7 +56,8 @@ impl NodeHooks {
         hub.spawn(crate::blocklist::watch(Arc::downgrade(&hub)));
         hub.spawn(crate::retention::watch(Arc::downgrade(&hub), day));
         hub.spawn(crate::webhooks::watch(Arc::downgrade(&hub), allowed));
-        Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, missed, runtime, allow_drills })
+        hub.spawn(crate::search::watch(Arc::downgrade(&hub), indexes.clone()));
+        Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, missed, indexes, runtime, allow_drills })
     }
 }
 
@@ -116,7 +120,8 @@ fn target(call: &ShardCall) -> Option<Target> {
         | ShardCall::Shelf { .. }
         | ShardCall::Audit { .. }
         | ShardCall::Attachment { .. }
-        | ShardCall::AttachmentChunk { .. } => None,
+        | ShardCall::AttachmentChunk { .. }
+        | ShardCall::Search(_) => None,
     }
 }
 
@@ -163,6 +168,10 @@ impl Hooks for NodeHooks {
                     self.hub.spawn(async move {
                         reply.send(crate::session::attachment_chunk(&shard, session, attachment, of).await);
                     });
+                }
+                ShardCall::Search(ask) => {
+                    let (shard, ask, indexes) = (shard.clone(), ask.clone(), self.indexes.clone());
+                    self.hub.spawn(async move { indexes.search(&shard, &ask, reply).await });
                 }
                 ShardCall::AgentToken { agent, token } => reply.send(crate::agent::has_token(shard, *agent, token)),
                 ShardCall::Hours { site } => reply.send(crate::desk::hours(shard, *site)),

@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod push;
 mod retention;
 pub mod run;
+pub mod search;
 pub mod session;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -87,6 +87,15 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         Unit::Count,
         "Requests without rights that the audit log is not told of, because there were too many",
     ),
+    (Histogram, "chat_search_seconds", Unit::Seconds, "A search of one shard, at its leader"),
+    (
+        Gauge,
+        "chat_search_behind_count",
+        Unit::Count,
+        "Events that the search index furthest behind here does not know yet",
+    ),
+    (Counter, "chat_search_errors_total", Unit::Count, "Failures of search indexes here; each is tried again"),
+    (Counter, "chat_search_rebuilds_total", Unit::Count, "Search indexes that were thrown away here and built anew"),
     (Gauge, "chat_cluster_shards_count", Unit::Count, "Shards of the cluster, with the meta group"),
     (
         Gauge,

@@ -6,6 +6,7 @@ use crate::connection::{Socket, take};
 use crate::gateway::{new_token, new_visitor};
 use crate::hooks::NodeHooks;
 use crate::push::Hub;
+use crate::search::Indexes;
 use anyhow::Context;
 use cluster::node::{ClusterNode, NodeConfig, Storage};
 use cluster::transport::{Listener, Socket as Stream};
@@ -90,9 +91,10 @@ impl SimNode {
     pub async fn start(config: NodeConfig, storage: Storage, peers: Listener) -> anyhow::Result<Arc<SimNode>> {
         let hub = Hub::new(Handle::current());
         let for_hooks = hub.clone();
+        let no_indexes = Indexes::new(None);
         let make_hooks = move |weak| {
-            NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default(), crate::retention::DAY)
-                as Arc<_>
+            let day = crate::retention::DAY;
+            NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default(), day, no_indexes) as Arc<_>
         };
         let no_password = || Ok(NO_PASSWORD.to_owned());
         let cluster = ClusterNode::start(config, Some(storage), peers, make_hooks, no_password).await?;

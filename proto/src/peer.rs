@@ -7,6 +7,7 @@ use crate::command::{Command, Event, OnceState, Party, SecretBytes, TokenHash};
 use crate::desk::SeatState;
 use crate::feed::FeedPage;
 use crate::ids::{AgentId, AttachmentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
+use crate::search::{SearchAsk, SearchPage};
 use crate::shelf::{Item, ItemKind};
 use crate::webhook::WebhookState;
 use bincode::{Decode, Encode};
@@ -215,6 +216,8 @@ pub enum ShardCall {
         variant: Variant,
         number: u32,
     },
+    /// Looks for what was said in the shard's sessions. What is found is committed; the newest may be missing.
+    Search(Box<SearchAsk>),
 }
 
 /// A conversation that waits for an agent.
@@ -323,6 +326,7 @@ pub enum ShardReply {
     Audit(AuditPage),
     Attachment(Box<AttachmentState>),
     AttachmentChunk(SecretBytes),
+    Found(SearchPage),
 }
 
 /// Where an agent stands.

@@ -14,6 +14,8 @@ pub enum ItemKind {
     Attribute,
     /// A network or a word that is not let through.
     Blocked,
+    /// What somebody looks for again and again.
+    View,
 }
 
 /// Something on the shelf.

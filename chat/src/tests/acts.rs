@@ -398,6 +398,8 @@ fn a_snoozed_conversation_comes_back_to_the_team_that_it_was_given_to() {
     world.apply(release);
     world.settle();
     assert_eq!(world.holder(), Some(AgentId(5)));
+    let view = world.shard.session(&world.rows, session(1)).unwrap().unwrap();
+    assert_eq!(view.team, Some(TeamId(2)));
     let until_ms = world.now_ms + 60_000;
     world.act(BOB, Act::Snooze { conversation: 1, until_ms });
     world.apply(presence(5, false));

@@ -4,8 +4,9 @@ use super::world::*;
 use crate::limits::{FEED_BLOCK, FEED_KEPT, FEED_SCAN_MAX};
 use crate::rows::{FeedBlockRow, FeedEntryRow, HeaderRow};
 use crate::{ApplyError, Shard, keys};
+use proto::act::Act;
 use proto::codec::encode;
-use proto::command::{Command, Party};
+use proto::command::{Command, EventBody, Party};
 use proto::feed::FeedPage;
 use proto::ids::{SessionId, SiteId, VisitorId};
 use std::collections::BTreeMap;
@@ -14,6 +15,11 @@ const OTHER: SiteId = SiteId(2);
 
 fn page(world: &World, site: SiteId, after: u64) -> FeedPage {
     world.shard.feed(&world.rows, site, after, 100, usize::MAX).unwrap()
+}
+
+fn act(id: u128, n: u64, act: Act) -> Command {
+    let (device, cid) = ("d".into(), format!("c{n}"));
+    Command::Act { session: SessionId(id), site: None, from: Party::Visitor, device, n, cid, act }
 }
 
 /// All events of a site as (session, seq), read page by page.
@@ -72,6 +78,34 @@ fn the_feed_tells_every_event_of_its_site_once_and_each_session_in_order() {
         (last.items[0].session, last.items[0].event.seq, last.items[0].visitor),
         (SessionId(1), 401, VisitorId(1))
     );
+}
+
+#[test]
+fn who_keeps_something_beside_the_state_reads_the_events_of_all_sites_as_they_are_now() {
+    let mut world = World::alone();
+    for (id, site) in [(1, SITE), (2, OTHER)] {
+        let (session, visitor) = (SessionId(id), VisitorId(id));
+        world.apply(Command::OpenSession { session, site, visitor, token: [7; 32] });
+        world.apply(say(id, Party::Visitor, 1, "secret"));
+    }
+    world.apply(act(1, 2, Act::Recall { seq: 1 }));
+    for _ in 0..2 {
+        let first = world.shard.feed_of_all(&world.rows, 0, 2).unwrap();
+        assert_eq!((first.events.len(), first.next, first.head, first.first), (2, 2, 3, 1));
+        let rest = world.shard.feed_of_all(&world.rows, first.next, 2).unwrap();
+        assert_eq!((rest.events.len(), rest.next), (1, 3));
+        let events: Vec<_> = first.events.into_iter().chain(rest.events).collect();
+        let facts: Vec<_> = events.iter().map(|event| (event.number, event.site, event.session.0, event.seq)).collect();
+        assert_eq!(facts, [(1, SITE, 1, 1), (2, OTHER, 2, 1), (3, SITE, 1, 2)]);
+        let text = |at: usize| match &events[at].event.as_ref().unwrap().body {
+            EventBody::Message { text, .. } => text.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((text(0), text(1)), (String::new(), "secret".to_owned()), "what was recalled since is gone");
+        world.chill();
+    }
+    assert_eq!(world.shard.event(&world.rows, SessionId(1), 9).unwrap(), None);
+    assert_eq!(world.shard.event(&world.rows, SessionId(9), 1).unwrap(), None);
 }
 
 #[test]

@@ -15,12 +15,14 @@ mod keys;
 mod macros;
 mod online;
 mod people;
+mod search;
 mod shelf;
 mod site;
 mod table;
 mod table_of_visitors;
 mod transcript;
 mod variables;
+mod views;
 mod visitors;
 
 pub use access::{Access, Caller, SCOPES, Scope, Who, role_name};

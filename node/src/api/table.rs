@@ -2,7 +2,7 @@
 //! docs/REST.md follow from it. Invariant: a route that is not here does not exist.
 
 use super::access::{Access, Scope};
-use super::{canned, conversations, deeds, keys, macros, people, table_of_visitors, transcript};
+use super::{canned, conversations, deeds, keys, macros, people, search, table_of_visitors, transcript, views};
 use crate::admin::{Route, audit, desk, events, webhooks};
 use actix_web::web;
 use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
@@ -11,6 +11,7 @@ use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
 pub fn table() -> Vec<Route<Access>> {
     let mut table = of_conversations();
     table.extend(of_files());
+    table.extend(of_search());
     table.extend(of_the_desk());
     table.extend(of_people());
     table.extend(of_the_shelf());
@@ -103,6 +104,37 @@ fn of_files() -> Vec<Route<Access>> {
         .daily()
         .answers::<crate::attachments::Uploaded>(200)
         .once(),
+    ]
+}
+
+fn of_search() -> Vec<Route<Access>> {
+    let read = Access::new(Viewer, Scope::ReadConversations);
+    let write = Access::new(Agent, Scope::WriteDesk);
+    vec![
+        Route::get("/v1/search", read, "search", "Find what was said, the newest first", || {
+            web::get().to(search::search)
+        })
+        .query::<search::SearchQuery>()
+        .answers::<search::SearchView>(200),
+        Route::get("/v1/views", read, "views list", "What people look for again and again: one's own, of all", || {
+            web::get().to(views::list)
+        })
+        .answers::<views::Views>(200),
+        Route::put(
+            "/v1/views/{name}",
+            write,
+            "views set",
+            "Make or change a saved view; what others use, too, is for supervisors",
+            || web::put().to(views::set),
+        )
+        .audited()
+        .takes::<views::ViewBody>()
+        .answers::<views::ViewView>(200),
+        Route::delete("/v1/views/{name}", write, "views remove", "Remove a saved view", || {
+            web::delete().to(views::remove)
+        })
+        .audited()
+        .query::<views::WhoseQuery>(),
     ]
 }
 

@@ -122,7 +122,8 @@ impl SessionActorState {
             | ShardCall::Shelf { .. }
             | ShardCall::Audit { .. }
             | ShardCall::Attachment { .. }
-            | ShardCall::AttachmentChunk { .. } => reply.send(ShardReply::Unknown),
+            | ShardCall::AttachmentChunk { .. }
+            | ShardCall::Search(_) => reply.send(ShardReply::Unknown),
         }
     }
 

@@ -82,9 +82,10 @@ impl Node {
         };
         let hub = Hub::new(Handle::current());
         let for_hooks = hub.clone();
+        let no_indexes = crate::search::Indexes::new(None);
         let make_hooks = |weak| {
-            NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default(), crate::retention::DAY)
-                as Arc<_>
+            let day = crate::retention::DAY;
+            NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default(), day, no_indexes) as Arc<_>
         };
         let cluster =
             ClusterNode::start(config, None, listener.into(), make_hooks, || Ok(String::new())).await.unwrap();

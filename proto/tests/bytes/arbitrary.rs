@@ -3,7 +3,7 @@
 use super::desk;
 pub use super::meta::meta_batch;
 use super::meta::{meta_command, once_state};
-use super::{attachments, audit, shelf, webhooks};
+use super::{attachments, audit, search, shelf, webhooks};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -350,6 +350,7 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
         shelf::shard_call(),
         audit::shard_call(),
         attachments::shard_call(),
+        search::shard_call(),
     ]
 }
 
@@ -429,6 +430,7 @@ pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
         shelf::shard_reply(),
         audit::shard_reply(),
         attachments::shard_reply(),
+        search::shard_reply(),
     ]
 }
 

@@ -17,5 +17,6 @@ mod audit;
 mod desk;
 mod meta;
 mod round_trips;
+mod search;
 mod shelf;
 mod webhooks;

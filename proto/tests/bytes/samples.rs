@@ -1,6 +1,6 @@
 //! One value per variant of every frozen type of this crate. New variants are added at the end of their list.
 
-use super::{attachments, audit, cuts, shelf, webhooks};
+use super::{attachments, audit, cuts, search, shelf, webhooks};
 use proto::act::{Act, Whose};
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
@@ -410,6 +410,7 @@ fn shard_calls() -> Vec<(&'static str, ShardCall)> {
     calls.push(shelf::call());
     calls.push(audit::call());
     calls.extend(attachments::calls());
+    calls.push(search::call());
     calls
 }
 
@@ -484,6 +485,7 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
     replies.push(shelf::reply());
     replies.extend(audit::replies());
     replies.extend(attachments::replies());
+    replies.push(search::reply());
     replies
 }
 

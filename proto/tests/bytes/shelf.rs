@@ -23,7 +23,8 @@ pub fn reply() -> (&'static str, ShardReply) {
 }
 
 fn kind() -> impl Strategy<Value = ItemKind> {
-    prop::sample::select(vec![ItemKind::Canned, ItemKind::Macro, ItemKind::Attribute, ItemKind::Blocked])
+    use ItemKind::{Attribute, Blocked, Canned, Macro, View};
+    prop::sample::select(vec![Canned, Macro, Attribute, Blocked, View])
 }
 
 pub fn command() -> impl Strategy<Value = Command> {

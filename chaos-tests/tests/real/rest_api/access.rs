@@ -61,6 +61,7 @@ impl There {
             "attributes set" => json!({ "type": "text", "title": "by somebody else" }),
             "blocklist set" => json!({ "word": "by somebody else" }),
             "settings set" => json!({ "retention_days": 77 }),
+            "views set" => json!({ "filters": { "q": "by somebody else" } }),
             "macros set" => json!({ "actions": [{ "note": "by somebody else" }] }),
             _ => return None,
         };
@@ -81,6 +82,7 @@ async fn all(addr: &str, owner: &str, there: &There) -> anyhow::Result<String> {
         "/v1/attributes".to_owned(),
         "/v1/settings".to_owned(),
         "/v1/blocklist".to_owned(),
+        "/v1/views".to_owned(),
         format!("/v1/conversations/{}", there.session),
         format!("/v1/conversations/{}/events", there.session),
     ] {
@@ -129,6 +131,7 @@ impl Everybody {
             ("PUT", "/v1/attributes/visitor/crm", json!({ "type": "text", "title": "demo-title" })),
             ("PUT", "/v1/blocklist/crm", json!({ "word": "demo-word" })),
             ("PUT", "/v1/canned/hello", json!({ "text": "demo-text" })),
+            ("PUT", "/v1/views/crm", json!({ "filters": { "q": "demo-view" } })),
             ("PUT", "/v1/macros/crm", json!({ "actions": [{ "note": "demo-note" }] })),
         ] {
             let made = ask(&addr, &owner, method, path, Some(&body)).await?;

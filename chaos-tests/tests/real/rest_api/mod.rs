@@ -4,6 +4,8 @@
 /// Who may do what.
 mod access;
 
+/// What they find.
+mod search;
 /// What becomes of visitors.
 mod visitors;
 
