@@ -83,6 +83,13 @@ impl Work {
         }
     }
 
+    fn note_refusal(&mut self, reply: &Reply) {
+        if let Reply::Rejected(refusal) = reply {
+            let (code, detail) = refusal.code();
+            self.journal.note(Note::Refused, &[u64::from(code), detail]);
+        }
+    }
+
     pub(crate) fn event(&mut self, site: SiteId, session: SessionId, event: Arc<Event>) {
         self.journal.note_event(session, &event);
         self.feed.push(site, session, event.seq);
@@ -173,11 +180,7 @@ impl Shard {
             Command::AgentLogin { agent, site, name, token } => self.agent_login(rows, agent, site, name, token)?,
             Command::AgentPresence { agent, online } => self.agent_presence(rows, agent, online)?,
             Command::Inbox { from, seq, message } => self.receive(rows, from, seq, message)?,
-            Command::OutboxAcked { to, upto } => {
-                let acked = self.work.outbox.acked(to, upto);
-                self.work.journal.note(Note::Acked, &[u64::from(to.0), acked]);
-                Reply::Done
-            }
+            Command::OutboxAcked { to, upto } => self.outbox_acked(to, upto),
             Command::SetShardVersion { version } => {
                 check_version(version)?;
                 self.work.version = self.work.version.max(version);
@@ -219,12 +222,16 @@ impl Shard {
             #[cfg(feature = "next")]
             Command::Tally { session } => self.tally(rows, session)?,
         };
-        if let Reply::Rejected(refusal) = &reply {
-            let (code, detail) = refusal.code();
-            self.work.journal.note(Note::Refused, &[u64::from(code), detail]);
-        }
+        self.work.note_refusal(&reply);
         self.work.journal.end();
         Ok(Outcome { reply, effects: std::mem::take(&mut self.work.effects) })
+    }
+
+    /// Those mails have arrived.
+    fn outbox_acked(&mut self, to: ShardId, upto: u64) -> Reply {
+        let acked = self.work.outbox.acked(to, upto);
+        self.work.journal.note(Note::Acked, &[u64::from(to.0), acked]);
+        Reply::Done
     }
 
     /// The version in force for this shard.

@@ -101,8 +101,13 @@ impl Devices {
         self.bytes += DEVICE_BYTES;
     }
 
+    /// Remembers the answer to a new send.
+    pub(crate) fn record(&mut self, at: usize, tick: u64, (n, cid): (u64, &str), sent: SentRow) {
+        if n == 0 { self.record_cid(at, tick, cid, sent) } else { self.record_numbered(at, tick, sent) }
+    }
+
     /// Remembers the answer to the numbered send `last_n + 1`.
-    pub(crate) fn record_numbered(&mut self, at: usize, tick: u64, sent: SentRow) {
+    fn record_numbered(&mut self, at: usize, tick: u64, sent: SentRow) {
         let device = &mut self.cached[at];
         device.mark.touch();
         device.used = tick;
@@ -116,7 +121,7 @@ impl Devices {
     }
 
     /// Remembers the answer to a new unnumbered send.
-    pub(crate) fn record_cid(&mut self, at: usize, tick: u64, cid: &str, sent: SentRow) {
+    fn record_cid(&mut self, at: usize, tick: u64, cid: &str, sent: SentRow) {
         let device = &mut self.cached[at];
         device.mark.touch();
         device.used = tick;

@@ -36,6 +36,7 @@ mod rows;
 mod seen;
 mod session;
 mod shelf;
+mod side_rows;
 mod snooze;
 #[cfg(test)]
 mod tests;

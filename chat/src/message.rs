@@ -87,11 +87,7 @@ impl Shard {
             session.wake(id, work, &mut self.dues);
         }
         let sent = answer_to(refusal.as_ref(), session.log.head(), work.clock_ms);
-        if n == 0 {
-            session.devices.record_cid(at, work.tick, &cid, sent);
-        } else {
-            session.devices.record_numbered(at, work.tick, sent);
-        }
+        session.devices.record(at, work.tick, (n, &cid), sent);
         if let Some(refusal) = refusal {
             return Ok(Reply::Rejected(refusal));
         }

@@ -2,12 +2,11 @@
 //! Invariant: a form never changes; a new layout is a new struct with a new tag, and the golden bytes stay readable.
 
 use crate::outcome::ApplyError;
+pub(crate) use crate::side_rows::*;
 use bincode::{Decode, Encode};
 use proto::act::Whose;
-use proto::attachment::{Attachment, Variant};
-use proto::audit::{AuditLine, ChainPoint};
 use proto::codec::{self, Frozen};
-use proto::command::{Event, Party, TokenHash};
+use proto::command::{Event, TokenHash};
 use proto::desk::{About, Channel, SeatRules, SeatState, SiteRules, TeamRules};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use proto::shelf::Item;
@@ -342,63 +341,6 @@ pub(crate) enum DueRow {
     Unsent { session: SessionId },
 }
 
-/// A file that goes with a message, or is being uploaded.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct AttachmentRow {
-    pub site: SiteId,
-    pub by: Party,
-    /// When its first piece came, milliseconds since 1970.
-    pub made_ms: u64,
-    /// In the order in which they came.
-    pub pieces: Vec<PieceRow>,
-    /// All pieces are there.
-    pub done: Option<DoneRow>,
-    /// The message that it goes with.
-    pub seq: Option<u64>,
-}
-
-/// A piece that has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct PieceRow {
-    pub variant: Variant,
-    pub number: u32,
-    pub bytes: u32,
-    /// XXH3 of its bytes: a repetition is told from another piece.
-    pub hash: u64,
-}
-
-/// A finished upload.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct DoneRow {
-    pub attachment: Attachment,
-    /// SHA-256 of what was uploaded.
-    pub source: TokenHash,
-    /// SHA-256 of what is kept.
-    pub sha256: TokenHash,
-}
-
-/// The bytes of a piece.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct ChunkRow {
-    pub bytes: Vec<u8>,
-}
-
-/// What was uploaded into a session in a day.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct DayRow {
-    /// Since 1970, UTC.
-    pub day: u64,
-    pub files: u64,
-    pub bytes: u64,
-}
-
-/// What a shard keeps of a site's attachments.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct UsageRow {
-    pub files: u64,
-    pub bytes: u64,
-}
-
 /// Something that a site keeps for its people.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct ItemRow {
@@ -410,33 +352,6 @@ pub(crate) struct ItemRow {
 pub(crate) struct ShelfRow {
     pub items: u64,
     pub bytes: u64,
-}
-
-/// An entry of an audit chain.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct AuditRow {
-    pub line: AuditLine,
-}
-
-/// Where an audit chain stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct ChainRow {
-    pub head: ChainPoint,
-    /// The last entry that is not kept any more; seq 0: all are.
-    pub cut: ChainPoint,
-    /// The time of the head, milliseconds since 1970.
-    pub ts_ms: u64,
-    /// The newest acts, oldest first.
-    pub seen: Vec<SeenRow>,
-}
-
-/// Which place an act has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub(crate) struct SeenRow {
-    pub act: u128,
-    /// It is the entry that says what became of the act.
-    pub is_end: bool,
-    pub seq: u64,
 }
 
 /// How far the shard has come with a webhook.
@@ -471,12 +386,6 @@ proto::frozen!(
     WebhookRow = 103,
     ItemRow = 107,
     ShelfRow = 108,
-    AuditRow = 121,
-    ChainRow = 122,
-    AttachmentRow = 124,
-    ChunkRow = 125,
-    DayRow = 126,
-    UsageRow = 127,
 );
 
 /// A row's value. `row` names it in the error.

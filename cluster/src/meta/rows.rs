@@ -257,6 +257,6 @@ proto::frozen!(
     WebhookRow = 104,
     WebhookSecretRow = 105,
     ApiKeyRow = 106,
-    SiteConfigRow = 107,
-    IdentityKeysRow = 108
+    SiteConfigRow = 128,
+    IdentityKeysRow = 129
 );

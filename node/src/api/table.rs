@@ -17,6 +17,7 @@ pub fn table() -> Vec<Route<Access>> {
     table.extend(of_the_shelf());
     table.extend(table_of_visitors::of_visitors());
     table.extend(table_of_visitors::of_the_site());
+    table.extend(table_of_visitors::of_settings());
     table.extend(of_webhooks());
     table
 }

@@ -130,6 +130,12 @@ pub fn of_the_site() -> Vec<Route<Access>> {
             || web::delete().to(blocklist::remove),
         )
         .audited(),
+    ]
+}
+
+pub fn of_settings() -> Vec<Route<Access>> {
+    let write = Access::new(Admin, Scope::WriteDesk);
+    vec![
         Route::get(
             "/v1/settings",
             Access::new(Admin, Scope::ReadDesk),

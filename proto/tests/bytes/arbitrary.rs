@@ -3,7 +3,7 @@
 use super::desk;
 pub use super::meta::meta_batch;
 use super::meta::{meta_command, once_state};
-use super::{attachments, audit, search, shelf, webhooks};
+use super::{attachments, audit, search, shelf, visitors, webhooks};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -100,6 +100,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         webhooks::command(),
         shelf::command(),
         audit::command(),
+        visitors::command(),
         attachments::command(),
     ]
 }

@@ -45,21 +45,6 @@ pub fn command() -> impl Strategy<Value = Command> {
         ),
         (agent(), session(), any::<u64>()).prop_map(|(agent, session, seq)| Command::Dismiss { agent, session, seq }),
         (site(), option::of(any::<u64>())).prop_map(|(site, closed)| Command::Hours { site, closed }),
-        (session(), option::of(any::<u64>())).prop_map(|(session, until_ms)| Command::Block { session, until_ms }),
-        (session(), party(), (word(), any::<u64>(), word()))
-            .prop_map(|(session, from, (device, n, cid))| { Command::Bar { session, from, device, n, cid } }),
-        (session(), site(), any::<u128>(), any::<([u8; 32], [u8; 32], u64)>()).prop_map(
-            |(session, site, visitor, (token, proof, until_ms))| {
-                let visitor = VisitorId(visitor);
-                Command::Identify { session, site, visitor, token, proof, until_ms }
-            }
-        ),
-        (session(), any::<[u8; 32]>()).prop_map(|(session, token)| Command::Logout { session, token }),
-        (session(), any::<u64>(), any::<bool>()).prop_map(|(session, upto, forget)| Command::Erase {
-            session,
-            upto,
-            forget
-        }),
     ]
 }
 

@@ -19,4 +19,5 @@ mod meta;
 mod round_trips;
 mod search;
 mod shelf;
+mod visitors;
 mod webhooks;

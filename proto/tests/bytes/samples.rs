@@ -1,6 +1,7 @@
 //! One value per variant of every frozen type of this crate. New variants are added at the end of their list.
 
-use super::{attachments, audit, cuts, search, shelf, webhooks};
+pub use super::visitors::refusals;
+use super::{attachments, audit, cuts, search, shelf, visitors, webhooks};
 use proto::act::{Act, Whose};
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
@@ -75,6 +76,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
     let mut commands = chat_commands();
     commands.extend(webhooks::commands());
     commands.push(shelf::command_sample());
+    commands.extend(visitors::commands());
     commands.extend(audit::command_samples());
     commands.extend(attachments::command_samples());
     commands
@@ -111,17 +113,6 @@ fn chat_commands() -> Vec<(&'static str, Command)> {
         ("act", act_command()),
         ("dismiss", Command::Dismiss { agent: AGENT, session: SESSION, seq: 251 }),
         ("hours", Command::Hours { site: SITE, closed: Some(NOW_MS) }),
-        ("block", Command::Block { session: SESSION, until_ms: Some(NOW_MS) }),
-        ("bar", {
-            let (device, cid) = ("d1".into(), "c-1".into());
-            Command::Bar { session: SESSION, from: Party::Visitor, device, n: 9, cid }
-        }),
-        ("identify", {
-            let (visitor, proof) = (VisitorId(u128::MAX - 1), HASH);
-            Command::Identify { session: SESSION, site: SITE, visitor, token: HASH, proof, until_ms: NOW_MS }
-        }),
-        ("logout", Command::Logout { session: SESSION, token: HASH }),
-        ("erase", Command::Erase { session: SESSION, upto: 251, forget: true }),
     ]
 }
 
@@ -361,35 +352,6 @@ fn raft_kinds() -> Vec<Kind> {
 
 pub fn pages() -> Vec<(&'static str, Page)> {
     vec![("after", Page::After(251)), ("before", Page::Before(1)), ("latest", Page::Latest)]
-}
-
-pub fn refusals() -> Vec<(&'static str, Refused)> {
-    vec![
-        ("unknown session", Refused::UnknownSession),
-        ("unknown agent", Refused::UnknownAgent),
-        ("bad token", Refused::BadToken),
-        ("not yours", Refused::NotYours),
-        ("conversation closed", Refused::ConversationClosed),
-        ("cid gap", Refused::CidGap { expected: 251 }),
-        ("text too large", Refused::TextTooLarge),
-        ("text empty", Refused::TextEmpty),
-        ("cid invalid", Refused::CidInvalid),
-        ("device invalid", Refused::DeviceInvalid),
-        ("inbox gap", Refused::InboxGap { expected: 1 }),
-        ("limit reached", Refused::LimitReached),
-        ("changed", Refused::Changed),
-        ("offer gone", Refused::OfferGone),
-        ("rules invalid", Refused::RulesInvalid),
-        ("seat full", Refused::SeatFull),
-        ("not there", Refused::NotThere),
-        ("target invalid", Refused::TargetInvalid),
-        ("too late", Refused::TooLate),
-        ("act invalid", Refused::ActInvalid),
-        ("blocked", Refused::Blocked),
-        ("attachment invalid", Refused::AttachmentInvalid),
-        ("day full", Refused::DayFull),
-        ("site full", Refused::SiteFull),
-    ]
 }
 
 pub fn pushes() -> Vec<(&'static str, Push)> {

@@ -191,28 +191,24 @@ async fn a_visitor_who_proves_who_they_are_has_one_session_everywhere_and_others
         let made = desk.done(&desk.owner, "PUT", &format!("/v1/identity-keys/{name}"), None).await?;
         keys.push(Base64UrlUnpadded::decode_vec(made["secret"].as_str().context("no secret")?)?);
     }
-    let identify = async |identity: Value| {
-        let path = format!("/v1/sites/{SITE}/visitors");
-        desk.ask("", "POST", &path, Some(json!({ "identity": identity }))).await
-    };
-    let first = json_of(&identify(json!({ "token": token(&keys[0], "u17", "j1") })).await?)?;
-    let second = json_of(&identify(json!({ "token": token(&keys[1], "u17", "j2") })).await?)?;
+    let first = json_of(&identify(&desk, json!({ "token": token(&keys[0], "u17", "j1") })).await?)?;
+    let second = json_of(&identify(&desk, json!({ "token": token(&keys[1], "u17", "j2") })).await?)?;
     ensure!(first["session"] == second["session"] && first["token"] != second["token"], "{first} {second}");
-    let other = json_of(&identify(json!({ "token": token(&keys[1], "u18", "j3") })).await?)?;
+    let other = json_of(&identify(&desk, json!({ "token": token(&keys[1], "u18", "j3") })).await?)?;
     ensure!(other["session"] != first["session"]);
     let tag: String = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &keys[0]), b"u17")
         .as_ref()
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let hashed = json_of(&identify(json!({ "hmac": { "user": "u17", "hash": tag } })).await?)?;
+    let hashed = json_of(&identify(&desk, json!({ "hmac": { "user": "u17", "hash": tag } })).await?)?;
     ensure!(hashed["session"] == first["session"], "{hashed}");
     for forged in [
         json!({ "token": token(&[7; 32], "u17", "j9") }),
         json!({ "token": token(&keys[0], "u17", "") }),
         json!({ "hmac": { "user": "u18", "hash": tag } }),
     ] {
-        ensure!(identify(forged.clone()).await?.status == 401, "{forged}");
+        ensure!(identify(&desk, forged.clone()).await?.status == 401, "{forged}");
     }
     // What agents see of them.
     let session: SessionId = first["session"].as_str().context("no session")?.parse()?;
@@ -221,12 +217,7 @@ async fn a_visitor_who_proves_who_they_are_has_one_session_everywhere_and_others
     ensure!(view["attributes"]["visitor"] == expected && view["identified"] == true, "{view}");
 
     // Two devices, one conversation.
-    let device = |made: &Value| -> anyhow::Result<Person> {
-        let (token, visitor) = (made["token"].as_str().context("no token")?, made["visitor"].as_str().context("none")?);
-        let me = Party::Visitor(visitor.parse()?);
-        Ok(Person::start(Config::new(desk.cluster.clients_from(0), token.to_owned(), me)))
-    };
-    let (phone, laptop) = (device(&first)?, device(&second)?);
+    let (phone, laptop) = (device(&desk, &first)?, device(&desk, &second)?);
     phone.client.send(session, "from the phone").await?;
     laptop.wait("the laptop sees it", |told| told.events.iter().any(|event| event.seq > 0).then_some(())).await?;
 
@@ -243,18 +234,41 @@ async fn a_visitor_who_proves_who_they_are_has_one_session_everywhere_and_others
         wait::until("the stranger is heard again", SOON, async || stranger.client.send(anonymous, "hello?").await.ok());
     heard.await?;
 
+    devices_log_out_and_keys_end(&desk, &keys[0], &first, session, phone, &laptop).await
+}
+
+/// A page's proof, given to the desk.
+async fn identify(desk: &Desk, identity: Value) -> anyhow::Result<Answer> {
+    desk.ask("", "POST", &format!("/v1/sites/{SITE}/visitors"), Some(json!({ "identity": identity }))).await
+}
+
+/// The client of a visitor as it was made.
+fn device(desk: &Desk, made: &Value) -> anyhow::Result<Person> {
+    let (token, visitor) = (made["token"].as_str().context("no token")?, made["visitor"].as_str().context("none")?);
+    let me = Party::Visitor(visitor.parse()?);
+    Ok(Person::start(Config::new(desk.cluster.clients_from(0), token.to_owned(), me)))
+}
+
+async fn devices_log_out_and_keys_end(
+    desk: &Desk,
+    key: &[u8],
+    first: &Value,
+    session: SessionId,
+    phone: Person,
+    laptop: &Person,
+) -> anyhow::Result<()> {
     // A device that logs out is out; the other is not.
     let out = first["token"].as_str().context("no token")?;
     drop(phone);
     desk.done(out, "POST", "/v1/visitors/logout", None).await?;
-    let back = device(&first)?;
+    let back = device(desk, first)?;
     let told = wait::until("it is told so", SOON, async || back.told.lock().broken.clone()).await?;
     ensure!(told == "unauthorized", "{told}");
     laptop.client.send(session, "still here").await?;
     // A key that is removed proves nothing any more.
     desk.done(&desk.owner, "DELETE", "/v1/identity-keys/one", None).await?;
     let gone = wait::until("the key is good no longer", SOON, async || {
-        let answer = identify(json!({ "token": token(&keys[0], "u17", "j4") })).await.ok()?;
+        let answer = identify(desk, json!({ "token": token(key, "u17", "j4") })).await.ok()?;
         (answer.status == 401).then_some(())
     });
     gone.await
