@@ -269,6 +269,28 @@ fn a_recalled_message_takes_its_attachments_along() {
 }
 
 #[test]
+fn what_is_erased_takes_its_attachments_along() {
+    for is_chilled in [false, true] {
+        let mut world = with_session();
+        upload(&mut world, 1, 7, Party::Visitor);
+        small(&mut world, 1, 8, Party::Visitor);
+        world.apply(send(1, Party::Visitor, "a", "old", &[7]));
+        world.apply(close(1, Party::Visitor));
+        world.apply(send(1, Party::Visitor, "b", "new", &[8]));
+        world.apply(close(1, Party::Visitor));
+        if is_chilled {
+            world.chill();
+        }
+        world.apply(Command::Erase { session: session(1), upto: 2, forget: false });
+        world.chill();
+        assert_eq!((read(&world, 1, 7), read(&world, 1, 8)), (None, Some(vec![9; 9])));
+        world.apply(Command::Erase { session: session(1), upto: u64::MAX, forget: true });
+        world.chill();
+        assert_eq!((read(&world, 1, 8), attachment_rows(&world)), (None, 0));
+    }
+}
+
+#[test]
 fn what_no_message_names_goes_in_time_and_in_steps_and_the_rest_stays() {
     let mut world = with_session();
     upload(&mut world, 1, 7, Party::Visitor);

@@ -155,6 +155,28 @@ async fn what_is_said_edited_and_recalled_is_followed_from_commit_to_commit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_erased_leaves_the_index_and_what_came_later_stays() {
+    let node = Node::start().await;
+    let (session, by) = (SessionId(1), Party::Visitor);
+    node.say(1, 1, "old parcel").await;
+    node.propose(Command::Close { session, by }).await;
+    node.say(1, 2, "new parcel").await;
+    node.propose(Command::Close { session, by }).await;
+    let mut follower = node.follower();
+    assert_eq!(found(&catch_up(&mut follower), SITE, "parcel").len(), 2);
+    node.propose(Command::Erase { session, upto: 2, forget: false }).await;
+    let index = catch_up(&mut follower);
+    assert_eq!((found(&index, SITE, "old"), found(&index, SITE, "new")), (vec![], vec![3]));
+    node.propose(Command::Erase { session, upto: u64::MAX, forget: true }).await;
+    let index = catch_up(&mut follower);
+    assert_eq!((found(&index, SITE, "parcel"), index.documents()), (vec![], 0));
+    node.say(1, 3, "another parcel").await;
+    assert_eq!(found(&catch_up(&mut follower), SITE, "parcel").len(), 1);
+    drop((follower, index));
+    node.cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_index_is_built_from_histories_and_goes_on_with_the_feed_without_doubles() {
     let node = Node::start().await;
     for n in 1..=150 {
