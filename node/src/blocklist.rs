@@ -89,7 +89,7 @@ fn holds(text: &str, word: &str) -> bool {
     let (begins, ends) = (is_plain(word.chars().next()), is_plain(word.chars().next_back()));
     text.match_indices(word).any(|(at, _)| {
         let (before, after) = (text[..at].chars().next_back(), text[at + word.len()..].chars().next());
-        !(begins && is_plain(before)) && !(ends && is_plain(after))
+        !(begins && is_plain(before) || ends && is_plain(after))
     })
 }
 
