@@ -34,7 +34,11 @@ fn check_limits(frame: &ClientFrame<'_>) {
         Verb::Send(send) => {
             assert!((1..=CID_BYTES_MAX).contains(&send.cid.len()));
             let text_len = match &send.content {
-                Content::Text { text, .. } => text.len(),
+                // A file may speak for itself.
+                Content::Text { text, attachments, .. } => {
+                    assert!(attachments.len() <= ATTACHMENTS_PER_MESSAGE_MAX);
+                    text.len().max(usize::from(!attachments.is_empty()))
+                }
                 Content::Act(Act::Note { text, mentions }) => {
                     assert!(mentions.len() <= MENTIONS_MAX);
                     text.len()
