@@ -100,12 +100,10 @@ fn read_body<T: Default + serde::de::DeserializeOwned>(
     if request.content_type() != "application/json" {
         return Err(ErrorInfo::new(ErrorCode::UnsupportedMedia, "the body must be application/json"));
     }
-    let is_object = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body);
-    match is_object.and_then(|_| serde_json::from_slice::<T>(&body)) {
-        Ok(read) => Ok(read),
-        Err(error) if error.is_data() => {
-            Err(ErrorInfo::new(ErrorCode::BadRequest, "the body must be an object with fields of the right types"))
-        }
+    match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&body) {
+        Ok(object) => serde_json::from_value(object.into())
+            .map_err(|_| ErrorInfo::new(ErrorCode::BadRequest, "a field is missing or of the wrong type")),
+        Err(error) if error.is_data() => Err(ErrorInfo::new(ErrorCode::BadRequest, "the body must be an object")),
         Err(_) => Err(ErrorInfo::new(ErrorCode::Malformed, "the body is not JSON")),
     }
 }
