@@ -70,7 +70,7 @@ pub struct SearchView {
     pub hits: Vec<HitView>,
     /// Ask again with this as `after`; null: there are no more. A page may be short, or empty, and yet not the last.
     pub next: Option<String>,
-    /// Events that cannot be found yet; 0 a second or two after the last one.
+    /// Events that cannot be found yet; 0 a second or two after the last one, unless the node is loaded.
     pub behind: u64,
 }
 

@@ -1,6 +1,7 @@
 //! Owns the thread on which indexes are written. Does not know them. Invariant: it and the threads that it starts have the lowest priority,
 //! and it never holds a lock of the state: an index waits for messages, and no message for an index.
 
+use super::pace::Pace;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -19,6 +20,8 @@ pub struct Fell;
 /// Ends when nobody has it any more.
 pub struct Aside {
     jobs: SyncSender<Job>,
+    /// How much of it may be done.
+    pub pace: Pace,
 }
 
 impl Aside {
@@ -34,7 +37,7 @@ impl Aside {
         if let Err(error) = std::thread::Builder::new().name("search".into()).spawn(run) {
             tracing::error!(%error, "no thread for search indexes");
         }
-        Arc::new(Aside { jobs })
+        Arc::new(Aside { jobs, pace: Pace::default() })
     }
 
     /// Runs `work` there, and waits for it: not for tasks of the runtime.

@@ -25,8 +25,8 @@ const SESSIONS_AT_ONCE: usize = 16;
 const HISTORY_EVENTS: usize = 64;
 const HISTORY_BYTES: usize = 64 << 10;
 /// One index has its turn for so long, then the others have theirs.
-const TURN: Duration = Duration::from_millis(200);
-/// Between two commits, while there is something to write: so late may something be found.
+const TURN: Duration = Duration::from_millis(50);
+/// Between two commits, while there is something to write: so late may something be found, and later while the node is loaded.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// So many events are committed at once, if they come faster.
 const COMMIT_EVENTS_MAX: u64 = 20_000;
@@ -64,9 +64,14 @@ impl Shared {
         self.is_harmed.store(true, Ordering::Release);
     }
 
+    /// The shard's last event.
+    pub fn head(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
     /// Events that cannot be found yet.
     pub fn behind(&self) -> u64 {
-        self.head.load(Ordering::Acquire).saturating_sub(self.known.load(Ordering::Acquire))
+        self.head().saturating_sub(self.known.load(Ordering::Acquire))
     }
 }
 
@@ -272,7 +277,7 @@ impl Open {
         if !self.is_changed {
             self.found = self.progress;
         }
-        let is_due = now.duration_since(self.committed_at) >= COMMIT_EVERY;
+        let is_due = now.duration_since(self.committed_at) >= COMMIT_EVERY && self.aside.pace.may_commit(now);
         if self.is_changed && is_due || self.events >= COMMIT_EVENTS_MAX {
             self.commit(now)?;
         }
@@ -285,9 +290,10 @@ impl Open {
     }
 
     fn commit(&mut self, now: Instant) -> Result<(), IndexError> {
-        let progress = self.progress;
+        let (progress, began) = (self.progress, Instant::now());
         self.with_writer(move |writer| writer.commit(progress))?;
         self.index.reload()?;
+        self.aside.pace.committed(Instant::now(), began.elapsed());
         (self.found, self.events, self.is_changed, self.committed_at) = (progress, 0, false, now);
         if self.holds_gone_since.is_none() && !self.index.segments_to_purge()?.is_empty() {
             self.holds_gone_since = Some(now);

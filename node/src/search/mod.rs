@@ -20,6 +20,8 @@ mod index;
 /// Where indexes are written.
 mod aside;
 
+mod pace;
+
 /// From applied state into the index.
 mod follow;
 
@@ -51,8 +53,6 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
-/// Between two looks at what is new, when there was nothing.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Searches that run on one node at once; each takes a thread of its own.
 const SEARCHES_MAX: usize = 4;
 /// An index whose replica has been gone for so long is removed.
@@ -88,11 +88,10 @@ pub async fn watch(hub: Weak<Hub>, indexes: Arc<Indexes>) {
     let aside = Aside::start();
     let mut followers: BTreeMap<ShardId, Follower> = BTreeMap::new();
     let mut gone: BTreeMap<PathBuf, Instant> = BTreeMap::new();
-    let (mut is_busy, mut took) = (false, Duration::ZERO);
+    let (mut is_busy, mut began, mut heard) = (false, Instant::now(), 0);
     loop {
-        // Catching up leaves a third of a core's time to those who wait for an answer.
-        tokio::time::sleep(if is_busy { took / 2 } else { LOOK_EVERY }).await;
-        let began = Instant::now();
+        tokio::time::sleep(aside.pace.rest(began.elapsed(), is_busy)).await;
+        let before = std::mem::replace(&mut began, Instant::now());
         is_busy = false;
         let Some(hub) = hub.upgrade() else { return };
         let Some(node) = hub.node() else {
@@ -126,8 +125,9 @@ pub async fn watch(hub: Weak<Hub>, indexes: Arc<Indexes>) {
                 Err(_) => followers.insert(id, Follower::anew(shard, place, of, aside.clone())).map_or((), drop),
             }
         }
-        figures(&indexes);
-        took = began.elapsed();
+        let events = figures(&indexes);
+        aside.pace.heard(events.saturating_sub(heard), began - before);
+        heard = events;
         if !is_busy {
             let (dir, known) = (dir.clone(), std::mem::take(&mut gone));
             gone = cluster::blocking(move || sweep(&dir, &replicas, known)).await.unwrap_or_default();
@@ -135,10 +135,12 @@ pub async fn watch(hub: Weak<Hub>, indexes: Arc<Indexes>) {
     }
 }
 
-/// How far the index that is furthest behind is behind.
-fn figures(indexes: &Indexes) {
-    let behind = indexes.open.read().values().map(|(_, shared)| shared.behind()).max();
+/// Says how far the index that is furthest behind is behind. Events that the shards have in all.
+fn figures(indexes: &Indexes) -> u64 {
+    let open = indexes.open.read();
+    let behind = open.values().map(|(_, shared)| shared.behind()).max();
     metrics::gauge!("chat_search_behind_count").set(behind.unwrap_or(0) as f64);
+    open.values().map(|(_, shared)| shared.head()).sum()
 }
 
 /// Removes what replicas left that are here no more.
