@@ -60,6 +60,8 @@ impl Session {
             Act::Attribute { whose, name, value } => {
                 self.check_site(doer).or_else(|| self.check_attribute(*whose, name, value.as_deref()))
             }
+            // The other session says so, by mail.
+            Act::Merge { .. } => Some(Refusal::NotYours),
         })
     }
 
@@ -197,7 +199,8 @@ impl Session {
             | Act::Snooze { .. }
             | Act::Reopen { .. }
             | Act::Rate { .. }
-            | Act::Attribute { .. } => true,
+            | Act::Attribute { .. }
+            | Act::Merge { .. } => true,
         }
     }
 
@@ -237,7 +240,7 @@ impl Session {
             }
             Act::Rate { conversation, score, .. } => self.rating = Some(RatingRow { conversation, score }),
             Act::Attribute { whose, name, value } => self.set_attribute(whose, name, value),
-            Act::Edit { .. } | Act::React { .. } => {}
+            Act::Edit { .. } | Act::React { .. } | Act::Merge { .. } => {}
         }
         Ok(Vec::new())
     }

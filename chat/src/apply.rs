@@ -217,6 +217,7 @@ impl Shard {
                 self.identify(rows, session, (site, visitor, token), proof, until_ms)?
             }
             Command::Logout { session, token } => self.logout(rows, session, token)?,
+            Command::Merge { session, token, into } => self.merge(rows, session, token, into)?,
             Command::Block { session, until_ms } => self.block(rows, session, until_ms)?,
             Command::Erase { session, upto, forget } => self.erase(rows, session, upto, forget)?,
             #[cfg(feature = "next")]
@@ -250,6 +251,7 @@ impl Shard {
             | Command::Block { session, .. }
             | Command::Identify { session, .. }
             | Command::Logout { session, .. }
+            | Command::Merge { session, .. }
             | Command::Cursor { session, .. }
             | Command::Close { session, .. }
             | Command::Reassign { session, .. }
@@ -287,31 +289,31 @@ impl Shard {
             Command::OutboxAcked { .. } | Command::SetShardVersion { .. } => true,
             #[cfg(feature = "next")]
             Command::Tally { session } => self.sessions.peek(session).is_some(),
-            Command::Inbox { from, seq, message } => {
-                *seq != self.inbox_seen(*from) + 1
-                    || match message {
-                        Mail::Assign { session, .. } | Mail::Handed { session, .. } | Mail::Release { session, .. } => {
-                            self.sessions.peek(session).is_some()
-                        }
-                        Mail::Assigned { agent, .. }
-                        | Mail::Unassigned { agent, .. }
-                        | Mail::Offered { agent, .. }
-                        | Mail::Withdrawn { agent, .. }
-                        | Mail::Absent { agent }
-                        | Mail::Mentioned { agent, .. } => self.agents.peek(agent).is_some(),
-                        Mail::Want { site, session, .. }
-                        | Mail::Done { site, session, .. }
-                        | Mail::Reassigned { site, session, .. }
-                        | Mail::Returned { site, session, .. }
-                        | Mail::Requeued { site, session, .. } => {
-                            self.wants.peek(&(*site, *session)).is_some() && self.is_desk_warm(*site)
-                        }
-                        Mail::AgentState { site, agent, .. } => {
-                            self.is_desk_warm(*site) && self.offers_nothing(*site, *agent)
-                        }
-                        Mail::Onward { site, .. } => self.is_desk_warm(*site),
-                    }
+            Command::Inbox { from, seq, message } => *seq != self.inbox_seen(*from) + 1 || self.is_mail_warm(message),
+        }
+    }
+
+    fn is_mail_warm(&self, mail: &Mail) -> bool {
+        match mail {
+            Mail::Assign { session, .. }
+            | Mail::Handed { session, .. }
+            | Mail::Release { session, .. }
+            | Mail::Merged { session, .. } => self.sessions.peek(session).is_some(),
+            Mail::Assigned { agent, .. }
+            | Mail::Unassigned { agent, .. }
+            | Mail::Offered { agent, .. }
+            | Mail::Withdrawn { agent, .. }
+            | Mail::Absent { agent }
+            | Mail::Mentioned { agent, .. } => self.agents.peek(agent).is_some(),
+            Mail::Want { site, session, .. }
+            | Mail::Done { site, session, .. }
+            | Mail::Reassigned { site, session, .. }
+            | Mail::Returned { site, session, .. }
+            | Mail::Requeued { site, session, .. } => {
+                self.wants.peek(&(*site, *session)).is_some() && self.is_desk_warm(*site)
             }
+            Mail::AgentState { site, agent, .. } => self.is_desk_warm(*site) && self.offers_nothing(*site, *agent),
+            Mail::Onward { site, .. } => self.is_desk_warm(*site),
         }
     }
 
@@ -389,6 +391,9 @@ impl Shard {
             }
             Mail::Mentioned { agent, site, session, seq } => {
                 self.agent_mentioned(rows, agent, site, session, seq)?;
+            }
+            Mail::Merged { session, from, site, upto, carried } => {
+                self.merged(rows, session, (from, site, upto), *carried)?;
             }
             Mail::Assigned { agent, session, conversation } => {
                 self.agent_assigned(rows, agent, session, conversation, true)?;

@@ -49,6 +49,8 @@ impl Shard {
             session.attributes.clear();
             session.rating = None;
             session.proofs.clear();
+            session.merged.clear();
+            session.merged_into = None;
         }
         session.erased = last;
         if !goes.is_empty() {

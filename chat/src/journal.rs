@@ -35,6 +35,7 @@ pub(crate) enum Note {
     Proof = 25,
     Audit = 29,
     Attachment = 31,
+    Merge = 40,
     #[cfg(feature = "next")]
     Tally = 240,
 }
@@ -185,6 +186,14 @@ impl Journal {
             Mail::Mentioned { agent, site, session, seq } => {
                 self.about_agent(15, *session, *seq, *agent);
                 self.number(u64::from(site.0));
+            }
+            Mail::Merged { session, from, site, upto, carried } => {
+                self.bytes.push(16);
+                self.session(*session);
+                self.session(*from);
+                self.number(u64::from(site.0));
+                self.number(*upto);
+                self.text(&proto::codec::encode_bare(carried.as_ref()));
             }
             Mail::Returned { .. } | Mail::Requeued { .. } | Mail::Handed { .. } | Mail::Absent { .. } => {
                 self.mail_of_parts(mail);

@@ -2,6 +2,7 @@
 //! Does not know tokio, RocksDB, openraft, clocks or randomness. Invariant: the same commands give the same outcomes
 //! and the same state hash on every replica, whenever checkpoints and evictions happen.
 
+mod about;
 mod act;
 mod agent;
 mod amend;
@@ -25,6 +26,7 @@ mod journal;
 mod keys;
 pub mod limits;
 mod log;
+mod merge;
 mod message;
 #[cfg(feature = "next")]
 mod next;

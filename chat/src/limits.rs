@@ -61,6 +61,8 @@ pub const DEVICE_BYTES_MAX: usize = 64;
 pub const TOKENS_MAX: usize = 16;
 /// Proofs of who a visitor is that are remembered per session; the oldest goes first.
 pub const PROOFS_MAX: usize = 32;
+/// Sessions that were merged into one; of more, the oldest is named there no longer.
+pub const MERGED_MAX: usize = 256;
 /// So long after its first use may a proof open a session again, in milliseconds: the first answer may have been lost.
 pub const PROOF_AGAIN_MS: u64 = 60_000;
 /// Devices that ever sent in one session. Each keeps one row for ever.

@@ -117,8 +117,8 @@ impl Shard {
 }
 
 impl Session {
-    /// The visitor's message at `first_seq` opens a conversation.
-    fn begin(&mut self, id: SessionId, work: &mut Work, first_seq: u64) {
+    /// The event at `first_seq`, the visitor's message as a rule, opens a conversation.
+    pub(crate) fn begin(&mut self, id: SessionId, work: &mut Work, first_seq: u64) {
         self.conversations += 1;
         self.labels.clear();
         self.attributes.retain(|row| row.whose == Whose::Visitor);

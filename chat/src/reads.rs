@@ -36,6 +36,10 @@ pub struct SessionView {
     pub erased: u64,
     /// The visitor proved who they are.
     pub is_identified: bool,
+    /// Sessions that the visitor had before they said who they are, oldest first.
+    pub merged: Vec<SessionId>,
+    /// The visitor has that one since they said who they are.
+    pub merged_into: Option<SessionId>,
     /// What is known of the visitor.
     pub facts: Vec<(String, String)>,
     /// Conversations so far; the number of the last one.
@@ -169,6 +173,8 @@ impl Shard {
             blocked_ms: session.blocked_ms,
             erased: session.erased,
             is_identified: !session.proofs.is_empty(),
+            merged: session.merged.clone(),
+            merged_into: session.merged_into,
             facts: session.about.facts.clone(),
             conversations: session.conversations,
             last_agent: session.last_agent,

@@ -307,6 +307,8 @@ fn is_told_by_rows(mail: &Mail) {
         Mail::Absent { .. } => {}
         // The note is in its session; that the agent was to be told of it ends here, as it would with the oldest mentions.
         Mail::Mentioned { .. } => {}
+        // The session that was merged says so; the other one hears of it no more, and what was open waits for the visitor's next message.
+        Mail::Merged { .. } => {}
     }
 }
 

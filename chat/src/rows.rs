@@ -107,6 +107,9 @@ pub(crate) struct SessionRow {
     pub erased: u64,
     /// Proofs of who the visitor is, oldest first.
     pub proofs: Vec<ProofRow>,
+    /// Sessions that the visitor had before they said who they are, oldest first.
+    pub merged: Vec<SessionId>,
+    pub merged_into: Option<SessionId>,
 }
 
 /// A proof that opened a session.

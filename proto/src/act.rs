@@ -1,7 +1,7 @@
 //! Owns what people do in a session beside writing to each other. Does not know who may do what: the rules do.
 //! Invariant: an act is numbered and answered as a message is, so that it is done once however often it is sent.
 
-use crate::ids::AgentId;
+use crate::ids::{AgentId, SessionId};
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ pub enum Act {
     Rate { conversation: u64, score: u8, comment: String },
     /// Sets an attribute; without a value it is as if it had never been set.
     Attribute { whose: Whose, name: String, value: Option<String> },
+    /// The visitor was the one of another session before they said who they are; its last seq.
+    Merge { session: SessionId, upto: u64 },
 }
 
 /// What an attribute is of.
@@ -43,7 +45,12 @@ impl Act {
     pub fn is_internal(&self) -> bool {
         match self {
             Act::Note { .. } | Act::Label { .. } | Act::Snooze { .. } | Act::Attribute { .. } => true,
-            Act::Edit { .. } | Act::Recall { .. } | Act::React { .. } | Act::Reopen { .. } | Act::Rate { .. } => false,
+            Act::Edit { .. }
+            | Act::Recall { .. }
+            | Act::React { .. }
+            | Act::Reopen { .. }
+            | Act::Rate { .. }
+            | Act::Merge { .. } => false,
         }
     }
 
@@ -56,7 +63,7 @@ impl Act {
             Act::Label { label, .. } => label.len(),
             Act::Rate { comment, .. } => comment.len(),
             Act::Attribute { name, value, .. } => name.len() + value.as_ref().map_or(0, String::len),
-            Act::Recall { .. } | Act::Snooze { .. } | Act::Reopen { .. } => 0,
+            Act::Recall { .. } | Act::Snooze { .. } | Act::Reopen { .. } | Act::Merge { .. } => 0,
         }
     }
 }

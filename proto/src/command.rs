@@ -129,6 +129,8 @@ pub enum Command {
     Identify { session: SessionId, site: SiteId, visitor: VisitorId, token: TokenHash, proof: TokenHash, until_ms: u64 },
     /// The visitor's token is good no longer. Idempotent.
     Logout { session: SessionId, token: TokenHash },
+    /// The visitor with this token has said who they are: `into` is their session from now on.
+    Merge { session: SessionId, token: TokenHash, into: SessionId },
     /// Puts an act at the end of the site's audit chain; site 0: of the operators'. Idempotent for a while, by the number of the act.
     Audit { site: SiteId, act: Box<AuditAct> },
     /// A piece of a file that is uploaded: the first one that comes begins the upload. Idempotent.
@@ -184,6 +186,20 @@ pub enum Mail {
     Release { session: SessionId, conversation: u64, agent: AgentId },
     /// Session to agent: a note at `seq` mentions the agent, if they are of that site.
     Mentioned { agent: AgentId, site: SiteId, session: SessionId, seq: u64 },
+    /// A visitor's session to the one that is theirs now that they said who they are. `from` holds events up to `upto`.
+    Merged { session: SessionId, from: SessionId, site: SiteId, upto: u64, carried: Box<Carried> },
+}
+
+/// What a session hands over to the one it is merged into.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Carried {
+    /// Names and values, of the visitor.
+    pub attributes: Vec<(String, String)>,
+    pub about: About,
+    /// The last agent who had a conversation there.
+    pub agent: Option<AgentId>,
+    /// A conversation was open.
+    pub is_open: bool,
 }
 
 /// A numbered event of a session, as stored and as sent between nodes.
@@ -282,6 +298,7 @@ impl Command {
             | Command::Erase { session, .. }
             | Command::Identify { session, .. }
             | Command::Logout { session, .. }
+            | Command::Merge { session, .. }
             | Command::AttachmentChunk { session, .. }
             | Command::AttachmentDone { session, .. } => Some(Target::Session(*session)),
             Command::AgentLogin { agent, .. }
@@ -319,9 +336,10 @@ impl Mail {
             | Mail::Onward { site, .. }
             | Mail::Returned { site, .. }
             | Mail::Requeued { site, .. } => Target::Desk(*site),
-            Mail::Assign { session, .. } | Mail::Handed { session, .. } | Mail::Release { session, .. } => {
-                Target::Session(*session)
-            }
+            Mail::Assign { session, .. }
+            | Mail::Handed { session, .. }
+            | Mail::Release { session, .. }
+            | Mail::Merged { session, .. } => Target::Session(*session),
             Mail::Assigned { agent, .. }
             | Mail::Unassigned { agent, .. }
             | Mail::Offered { agent, .. }

@@ -56,7 +56,7 @@ fn check_limits(frame: &ClientFrame<'_>) {
                     assert!((1..=SCORE_MAX).contains(score) && comment.len() <= COMMENT_BYTES_MAX);
                     1
                 }
-                Content::Act(Act::Attribute { .. }) => unreachable!("no frame holds it"),
+                Content::Act(Act::Attribute { .. } | Act::Merge { .. }) => unreachable!("no frame holds it"),
                 Content::Act(Act::Recall { .. } | Act::Snooze { .. } | Act::Reopen { .. }) => 1,
             };
             assert!((1..=TEXT_BYTES_MAX).contains(&text_len));

@@ -97,6 +97,8 @@ fn ending() -> impl Strategy<Value = Command> {
             Command::Identify { session, site: SITE, visitor, token: [token; 32], proof: [proof; 32], until_ms }
         }),
         1 => (session(), 0..6_u8).prop_map(|(session, token)| Command::Logout { session, token: [token; 32] }),
+        2 => (session(), 0..6_u8, session())
+            .prop_map(|(session, token, into)| Command::Merge { session, token: [token; 32], into }),
         1 => (session(), prop::option::of(1_000..40_000_u64))
             .prop_map(|(session, until_ms)| Command::Block { session, until_ms }),
     ]

@@ -83,6 +83,8 @@ fn session_row() -> SessionRow {
         blocked_ms: Some(1_763_700_000_000),
         erased: 251,
         proofs: vec![ProofRow { proof: [3; 32], used_ms: 1_763_700_000_000, until_ms: 1_763_700_600_000 }],
+        merged: vec![SessionId(300)],
+        merged_into: Some(SessionId(251)),
     }
 }
 
@@ -346,6 +348,7 @@ proptest! {
             last_agent, closed_ms: head / 3, visitor_cursor, agent_cursor, devices, about: About::default(), labels: vec!["l".into(); devices as usize % 3], last_part: head,
             attributes: vec![AttributeRow { whose: Whose::Conversation, name: "n".into(), value: "v".into() }; devices as usize % 2],
             rating: (head % 2 == 0).then_some(RatingRow { conversation: head, score: 5 }), blocked_ms: Some(head), erased: head, proofs: Vec::new(),
+            merged: vec![SessionId(visitor); devices as usize % 3], merged_into: (head % 2 == 0).then_some(SessionId(visitor)),
         });
     }
 

@@ -10,6 +10,7 @@ mod erase;
 mod feed;
 mod golden;
 mod mails;
+mod merge;
 mod messages;
 mod places;
 mod reconcile;

@@ -204,6 +204,8 @@ fn counters_that_nobody_counted_are_corrupt_and_no_panic() {
         blocked_ms: None,
         erased: 0,
         proofs: Vec::new(),
+        merged: Vec::new(),
+        merged_into: None,
     };
     for (head, block_first, block) in [(max, 0, &empty), (5, 0, &empty), (max - 1, max - 1, &block), (max, max, &block)]
     {

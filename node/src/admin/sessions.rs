@@ -279,6 +279,12 @@ pub struct SessionView {
     pub blocked_until_ms: Option<u64>,
     /// The visitor proved who they are.
     pub identified: bool,
+    /// Sessions that the visitor had before they said who they are, oldest first.
+    #[schema(value_type = Vec<String>)]
+    pub merged: Vec<SessionId>,
+    /// The visitor has that one since they said who they are.
+    #[schema(value_type = Option<String>)]
+    pub merged_into: Option<SessionId>,
     /// Everything up to this seq is erased.
     pub erased: u64,
     /// What is known of the visitor.
@@ -324,6 +330,8 @@ pub async fn inspect(local: &Local, node: &Arc<ClusterNode>, session: SessionId)
         rating: view.rating.map(|(conversation, score)| RatingView { conversation, score }),
         blocked_until_ms: view.blocked_ms,
         identified: view.is_identified,
+        merged: view.merged,
+        merged_into: view.merged_into,
         erased: view.erased,
         facts: view.facts.into_iter().map(|(name, value)| FactView { name, value }).collect(),
         visitor_cursor: cursor(view.visitor_cursor),

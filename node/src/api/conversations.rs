@@ -87,6 +87,12 @@ pub struct Conversation {
     pub blocked_until_ms: Option<u64>,
     /// The visitor proved who they are.
     pub identified: bool,
+    /// Sessions that the visitor had before they said who they are, oldest first.
+    #[schema(value_type = Vec<String>)]
+    pub merged: Vec<SessionId>,
+    /// The visitor has that one since they said who they are.
+    #[schema(value_type = Option<String>)]
+    pub merged_into: Option<SessionId>,
     /// Everything up to this seq is erased.
     pub erased: u64,
     /// What is known of the visitor.
@@ -112,6 +118,8 @@ impl Conversation {
             rating: view.rating,
             blocked_until_ms: view.blocked_until_ms,
             identified: view.identified,
+            merged: view.merged,
+            merged_into: view.merged_into,
             erased: view.erased,
             facts: view.facts,
             snoozed_until_ms: view.snoozed_until_ms,

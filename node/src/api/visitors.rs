@@ -139,7 +139,7 @@ pub struct Erased {
 /// Everything that was said and is known of a visitor goes; an open conversation ends first.
 pub async fn erase(app: Data<App>, Tenant(site): Tenant, path: Path<OfVisitor>) -> Answer<Erased> {
     let view = view_of(&app, site, &path.visitor).await?;
-    forget(&app, view.session, view.head).await?;
+    forget_all(&app, &view).await?;
     Ok(Json(Erased { erased: vec![view.visitor], unknown: Vec::new() }))
 }
 
@@ -159,7 +159,7 @@ pub async fn erase_many(app: Data<App>, caller: ReqData<Caller>, body: Json<Eras
     for visitor in &body.visitors {
         match view_of(&app, caller.site, visitor).await {
             Ok(view) => {
-                forget(&app, view.session, view.head).await?;
+                forget_all(&app, &view).await?;
                 told.erased.push(view.visitor);
             }
             Err(problem) if problem.status == 404 => told.unknown.push(visitor.chars().take(64).collect()),
@@ -167,6 +167,15 @@ pub async fn erase_many(app: Data<App>, caller: ReqData<Caller>, body: Json<Eras
         }
     }
     Ok(Json(told))
+}
+
+/// Erases a visitor's session, after those that they had before they said who they are.
+async fn forget_all(app: &App, view: &SessionView) -> Result<(), Problem> {
+    for session in &view.merged {
+        let earlier = of(app, *session).await?;
+        forget(app, *session, earlier.head).await?;
+    }
+    forget(app, view.session, view.head).await
 }
 
 /// Erases a session up to what it is by then, in as many steps as it takes.

@@ -278,6 +278,7 @@ fn done(act: &Act) -> String {
         Act::Attribute { name, value, .. } => {
             format!("sets {} to {}", clean(name), clean(value.as_deref().unwrap_or("nothing")))
         }
+        Act::Merge { session, upto } => format!("was in {session} before, up to #{upto}"),
     }
 }
 

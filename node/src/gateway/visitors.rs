@@ -11,6 +11,7 @@ use crate::run::App;
 use actix_web::http::header;
 use actix_web::web::{Bytes, Data, Path};
 use actix_web::{HttpRequest, HttpResponse};
+use chat::limits::MERGED_MAX;
 use cluster::node::ClusterNode;
 use cluster::router::Router;
 use cluster::shard::now_ms;
@@ -32,6 +33,8 @@ const META_WITHIN: Duration = Duration::from_secs(3);
 struct NewVisitor {
     /// Proves who they are.
     identity: Option<Given>,
+    /// The token that the page had before: what was said under it is theirs, too.
+    was: Option<String>,
 }
 
 /// `POST /v1/sites/{site}/visitors`
@@ -41,13 +44,16 @@ pub async fn create(
     site: Path<String>,
     body: Result<Bytes, actix_web::Error>,
 ) -> HttpResponse {
-    let given = match read_body::<NewVisitor>(&request, body) {
-        Ok(body) => body.identity,
+    let NewVisitor { identity: given, was } = match read_body(&request, body) {
+        Ok(body) => body,
         Err(error) => return refuse_with(error),
     };
+    if was.is_some() && given.is_none() {
+        return refuse(ErrorCode::BadRequest, "was: only with identity");
+    }
     let name = site.into_inner();
     let made = match admit(&app, &request, &name, given).await {
-        Ok((site, Some(proven))) => known_visitor(&app, site, proven).await,
+        Ok((site, Some(proven))) => known_visitor(&app, site, proven, was.as_deref()).await,
         Ok((_, None)) => {
             let cluster = app.cluster.clone();
             app.on_raft(async move { new_visitor(&cluster, &name).await }).await.unwrap_or_else(|| Err(fault()))
@@ -112,7 +118,12 @@ async fn prove(
 }
 
 /// The session of a visitor who proved who they are: the same one on every device.
-async fn known_visitor(app: &Data<App>, site: SiteId, proven: Proven) -> Result<serde_json::Value, ErrorInfo<'static>> {
+async fn known_visitor(
+    app: &Data<App>,
+    site: SiteId,
+    proven: Proven,
+    was: Option<&str>,
+) -> Result<serde_json::Value, ErrorInfo<'static>> {
     let hash = auth::hash_token(&format!("{site} user {}", proven.user));
     let visitor = VisitorId(u128::from_be_bytes(hash[..16].try_into().expect("a hash is longer")));
     let session = session_of(site, visitor);
@@ -128,7 +139,9 @@ async fn known_visitor(app: &Data<App>, site: SiteId, proven: Proven) -> Result<
         refused => return Err(error_of(&refused)),
     }
     // What they are called is known to agents, and to routes. When it cannot be said just now, the next proof says it.
-    let known = of(app, session).await.map(|view| view.attributes.visitor).unwrap_or_default();
+    let view = of(app, session).await.ok();
+    let has_room = view.as_ref().is_some_and(|view| view.merged.len() < MERGED_MAX);
+    let known = view.map(|view| view.attributes.visitor).unwrap_or_default();
     for (name, value) in [("user", Some(user)), ("name", name), ("email", email)] {
         if value.is_none() || known.get(name) == value.as_ref() {
             continue;
@@ -143,7 +156,29 @@ async fn known_visitor(app: &Data<App>, site: SiteId, proven: Proven) -> Result<
         )
         .await;
     }
-    Ok(created(visitor, session, &token))
+    let mut body = created(visitor, session, &token);
+    if let Some(was) = was {
+        body["merged"] = (has_room && merge(app, site, was, session).await?).into();
+    }
+    Ok(body)
+}
+
+/// Merges the session of that token into the visitor's own, if it is one of somebody who had not said who they are.
+/// # Errors
+/// It cannot be done just now.
+async fn merge(app: &Data<App>, site: SiteId, was: &str, into: SessionId) -> Result<bool, ErrorInfo<'static>> {
+    let Some((Bearer::Visitor { session }, token)) = auth::parse_token(was) else { return Ok(false) };
+    match of(app, session).await {
+        Ok(view) if view.site == site => {}
+        Err(problem) if problem.status != 404 => return Err(error_of(&ShardReply::Unknown)),
+        _ => return Ok(false),
+    }
+    let shard = app.cluster.router.shard_of(Target::Session(session));
+    match call_shard(app, shard, ShardCall::Propose(Command::Merge { session, token, into })).await {
+        ShardReply::Done => Ok(true),
+        ShardReply::Refused(_) => Ok(false),
+        other => Err(error_of(&other)),
+    }
 }
 
 fn created(visitor: VisitorId, session: SessionId, token: &Secret) -> serde_json::Value {

@@ -28,7 +28,7 @@ pub enum Content<'a> {
     Act(Act),
 }
 
-/// The names of acts in a send. Attributes are set over HTTP, where their types are known.
+/// The names of acts in a send. Attributes are set over HTTP, where their types are known; sessions merge when a visitor says who they are.
 pub(super) const ACTS: [&str; 8] = ["note", "edit", "recall", "react", "label", "snooze", "reopen", "rate"];
 
 /// The field of a send that holds the act.
@@ -43,6 +43,7 @@ pub(super) fn name(act: &Act) -> &'static str {
         Act::Reopen { .. } => "reopen",
         Act::Rate { .. } => "rate",
         Act::Attribute { .. } => "attribute",
+        Act::Merge { .. } => "merge",
     }
 }
 
@@ -58,6 +59,7 @@ pub fn kind(act: &Act) -> &'static str {
         Act::Reopen { .. } => "reopened",
         Act::Rate { .. } => "rated",
         Act::Attribute { .. } => "attribute",
+        Act::Merge { .. } => "merged",
     }
 }
 
@@ -99,6 +101,10 @@ pub(super) fn fields<M: SerializeMap>(act: &Act, map: &mut M) -> Result<(), M::E
             map.serialize_entry("whose", whose)?;
             map.serialize_entry("name", name)?;
             value.as_ref().map_or(Ok(()), |value| map.serialize_entry("value", value))
+        }
+        Act::Merge { session, upto } => {
+            map.serialize_entry("earlier", &session.to_string())?;
+            map.serialize_entry("upto", upto)
         }
     }
 }
@@ -161,6 +167,8 @@ pub(super) struct AnyAct<'a> {
     pub whose: Option<Whose>,
     pub name: Option<Cow<'a, str>>,
     pub value: Option<Cow<'a, str>>,
+    pub earlier: Option<Cow<'a, str>>,
+    pub upto: Option<u64>,
 }
 
 /// The text of a message, a note or an edit.
@@ -232,7 +240,7 @@ impl AnyAct<'_> {
     /// The act of an event of that kind; `None`: it is of no act, or a field is missing.
     pub(super) fn of_event(self, kind: &str) -> Option<Act> {
         let AnyAct { of, text, mentions, emoji, label, on, conversation, until, .. } = self;
-        let AnyAct { score, comment, whose, name, value, .. } = self;
+        let AnyAct { score, comment, whose, name, value, earlier, upto, .. } = self;
         Some(match kind {
             "note" => Act::Note { text: text?.into_owned(), mentions: mentions.unwrap_or_default() },
             "edited" => Act::Edit { seq: of?, text: text?.into_owned() },
@@ -248,6 +256,7 @@ impl AnyAct<'_> {
             "attribute" => {
                 Act::Attribute { whose: whose?, name: name?.into_owned(), value: value.map(Cow::into_owned) }
             }
+            "merged" => Act::Merge { session: earlier?.parse().ok()?, upto: upto? },
             _ => return None,
         })
     }

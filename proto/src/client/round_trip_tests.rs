@@ -51,12 +51,16 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-fn attribute() -> impl Strategy<Value = Act> {
+/// Acts that no client sends.
+fn told_act() -> impl Strategy<Value = Act> {
     let short = || "[ -~]{1,32}";
-    (any::<bool>(), short(), proptest::option::of(short())).prop_map(|(visitor, name, value)| {
-        let whose = if visitor { Whose::Visitor } else { Whose::Conversation };
-        Act::Attribute { whose, name, value }
-    })
+    prop_oneof![
+        (any::<bool>(), short(), proptest::option::of(short())).prop_map(|(visitor, name, value)| {
+            let whose = if visitor { Whose::Visitor } else { Whose::Conversation };
+            Act::Attribute { whose, name, value }
+        }),
+        (session(), any::<u64>()).prop_map(|(session, upto)| Act::Merge { session, upto }),
+    ]
 }
 
 fn attachment() -> impl Strategy<Value = Attachment<'static>> {
@@ -91,7 +95,7 @@ fn event() -> impl Strategy<Value = Event<'static>> {
                 reply_to,
                 cid
             }),
-        (party(), prop_oneof![act(), attribute()], proptest::option::of(name()))
+        (party(), prop_oneof![act(), told_act()], proptest::option::of(name()))
             .prop_map(|(from, act, cid)| EventKind::Act { from, act, cid }),
         Just(EventKind::Hidden),
         Just(EventKind::Gone),

@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proto::act::{Act, Whose};
-use proto::command::{Command, Mail};
+use proto::command::{Carried, Command, Mail};
 use proto::desk::*;
 use proto::ids::*;
 use proto::peer::{PlaceInQueue, Waiting};
@@ -67,6 +67,7 @@ pub fn act() -> impl Strategy<Value = Act> {
             let whose = if visitor { Whose::Visitor } else { Whose::Conversation };
             Act::Attribute { whose, name, value }
         }),
+        (session(), seq()).prop_map(|(session, upto)| Act::Merge { session, upto }),
     ]
 }
 
@@ -82,6 +83,8 @@ pub fn mail() -> impl Strategy<Value = Mail> {
             }
         ),
         agent().prop_map(|agent| Mail::Absent { agent }),
+        (session(), session(), site(), any::<u64>(), carried())
+            .prop_map(|(session, from, site, upto, carried)| { Mail::Merged { session, from, site, upto, carried } }),
         (agent(), site(), session(), any::<u64>()).prop_map(|(agent, site, session, seq)| Mail::Mentioned {
             agent,
             site,
@@ -94,6 +97,14 @@ pub fn mail() -> impl Strategy<Value = Mail> {
             agent
         }),
     ]
+}
+
+fn carried() -> impl Strategy<Value = Box<Carried>> {
+    let pairs = || vec((word(), word()), 0..4);
+    let whole = (pairs(), option::of(team()), pairs(), option::of(agent()), any::<bool>());
+    whole.prop_map(|(attributes, team, facts, agent, is_open)| {
+        Box::new(Carried { attributes, about: About { team, facts }, agent, is_open })
+    })
 }
 
 fn team() -> impl Strategy<Value = TeamId> {

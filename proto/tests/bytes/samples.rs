@@ -166,6 +166,7 @@ pub fn acts() -> Vec<(&'static str, Act)> {
         ("reopen", Act::Reopen { conversation: 3 }),
         ("rate", Act::Rate { conversation: 3, score: 4, comment: "quick".into() }),
         ("attribute", Act::Attribute { whose: Whose::Visitor, name: "plan".into(), value: Some("pro".into()) }),
+        ("merge", Act::Merge { session: SESSION, upto: 251 }),
     ]
 }
 
@@ -201,6 +202,11 @@ pub fn mails() -> Vec<(&'static str, Mail)> {
         ("absent", Mail::Absent { agent }),
         ("release", Mail::Release { session, conversation, agent }),
         ("mentioned", Mail::Mentioned { agent, site, session, seq: 251 }),
+        ("merged", {
+            let attributes = vec![("plan".into(), "pro".into())];
+            let carried = Box::new(Carried { attributes, about: about(), agent: Some(agent), is_open: true });
+            Mail::Merged { session, from: SessionId(u128::MAX), site, upto: 251, carried }
+        }),
     ]
 }
 

@@ -5,7 +5,7 @@ use super::samples::{HASH, NOW_MS, SESSION, SITE};
 use proptest::option;
 use proptest::prelude::*;
 use proto::command::{Command, Party};
-use proto::ids::VisitorId;
+use proto::ids::{SessionId, VisitorId};
 use proto::peer::Refused;
 
 pub fn commands() -> Vec<(&'static str, Command)> {
@@ -20,6 +20,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
             Command::Identify { session: SESSION, site: SITE, visitor, token: HASH, proof, until_ms: NOW_MS }
         }),
         ("logout", Command::Logout { session: SESSION, token: HASH }),
+        ("merge", Command::Merge { session: SESSION, token: HASH, into: SessionId(u128::MAX) }),
         ("erase", Command::Erase { session: SESSION, upto: 251, forget: true }),
     ]
 }
@@ -36,6 +37,11 @@ pub fn command() -> impl Strategy<Value = Command> {
             }
         ),
         (session(), any::<[u8; 32]>()).prop_map(|(session, token)| Command::Logout { session, token }),
+        (session(), any::<[u8; 32]>(), session()).prop_map(|(session, token, into)| Command::Merge {
+            session,
+            token,
+            into
+        }),
         (session(), any::<u64>(), any::<bool>()).prop_map(|(session, upto, forget)| Command::Erase {
             session,
             upto,

@@ -237,6 +237,65 @@ async fn a_visitor_who_proves_who_they_are_has_one_session_everywhere_and_others
     devices_log_out_and_keys_end(&desk, &keys[0], &first, session, phone, &laptop).await
 }
 
+/// As `identify`; the page had that token before.
+async fn identify_from(desk: &Desk, user: &str, key: &[u8], was: &str) -> anyhow::Result<Value> {
+    let body = json!({ "identity": { "token": token(key, user, &format!("j {user}")) }, "was": was });
+    desk.done("", "POST", &format!("/v1/sites/{SITE}/visitors"), Some(body)).await
+}
+
+#[tokio::test]
+async fn a_visitor_who_says_who_they_are_takes_along_what_was_said_before_whoever_dies() -> anyhow::Result<()> {
+    let mut desk = Desk::start(&[]).await?;
+    let made = desk.done(&desk.owner, "PUT", "/v1/identity-keys/one", None).await?;
+    let key = Base64UrlUnpadded::decode_vec(made["secret"].as_str().context("no secret")?)?;
+    let mut pages = Vec::new();
+    for number in 0..6 {
+        let (new, visitor) = Person::visitor(&desk.cluster, 2).await?;
+        visitor.client.send(new.session, format!("secret{number}")).await?;
+        desk.ann.wait("it is ann's", |told| told.holder(new.session)).await?;
+        pages.push((new, visitor));
+    }
+    let mut named = Vec::new();
+    for (number, (new, _)) in pages.iter().enumerate() {
+        if number == 3 {
+            desk.cluster.kill(2);
+        }
+        let own = identify_from(&desk, &format!("u{number}"), &key, &new.token).await?;
+        ensure!(own["merged"] == true, "{own}");
+        let session: SessionId = own["session"].as_str().context("no session")?.parse()?;
+        desk.ann.wait("ann has it under the name", |told| told.holder(session)).await?;
+        named.push((session, own));
+    }
+    for (number, ((new, _), (session, own))) in pages.iter().zip(&named).enumerate() {
+        let (before, view) = (desk.show(new.session).await?, desk.show(*session).await?);
+        ensure!(view["merged"] == json!([new.session.to_string()]) && view["state"] == "open", "{view}");
+        ensure!(before["merged_into"] == json!(session.to_string()) && before["state"] == "closed", "{before}");
+        // The talk goes on, and agents read what was said before where it was said.
+        let now = device(&desk, own)?;
+        now.client.send(*session, format!("it is me {number}")).await?;
+        desk.ann.client.send(*session, "I know").await?;
+        let seen = now.client.history(*session, HistoryFrom::After(0), None).await?;
+        let tells = |event: &proto::client::Event<'_>| matches!(&event.kind, EventKind::Act { act: Act::Merge { session, .. }, .. } if *session == new.session);
+        ensure!(seen.events.iter().filter(|event| tells(event)).count() == 1, "{number}: {seen:?}");
+        let all = desk.all_texts(new.session, new.visitor).await?;
+        ensure!(all.contains(&format!("secret{number}")), "{all}");
+    }
+    // A token that is no one's, or one of a name, brings nothing along and keeps nobody out.
+    for was in ["v1.nonsense", named[1].1["token"].as_str().context("no token")?] {
+        let own = identify_from(&desk, "u9", &key, was).await?;
+        ensure!(own["merged"] == false, "{own}");
+    }
+    // Who is erased is erased under both.
+    let (session, own) = &named[0];
+    let visitor = own["visitor"].as_str().context("none")?;
+    desk.done(&desk.owner, "DELETE", &format!("/v1/visitors/{visitor}"), None).await?;
+    for (session, visitor) in [(*session, visitor.parse()?), (pages[0].0.session, pages[0].0.visitor)] {
+        let all = desk.all_texts(session, visitor).await?;
+        ensure!(!all.contains("secret0") && !all.contains("it is me 0"), "something stayed");
+    }
+    Ok(())
+}
+
 /// A page's proof, given to the desk.
 async fn identify(desk: &Desk, identity: Value) -> anyhow::Result<Answer> {
     desk.ask("", "POST", &format!("/v1/sites/{SITE}/visitors"), Some(json!({ "identity": identity }))).await
