@@ -21,6 +21,8 @@ pub struct SearchAsk {
     pub team: Option<TeamId>,
     pub label: Option<String>,
     pub standing: Option<Standing>,
+    /// The visitor's last rating is one of these: the lowest and the highest.
+    pub rating: Option<(u8, u8)>,
     /// Only what comes behind this, from the newest to the oldest.
     pub after: Option<SearchPlace>,
     pub limit: u32,

@@ -8,6 +8,7 @@ use crate::admin::{Answer, Tenant};
 use crate::run::App;
 use crate::search::Wanted;
 use actix_web::web::{Data, Json, Query};
+use chat::limits::SCORE_MAX;
 use proto::command::Party;
 use proto::ids::{AgentId, SessionId, SiteId, VisitorId};
 use proto::peer::{ShardCall, ShardReply};
@@ -57,6 +58,12 @@ pub struct SearchQuery {
     /// Only where the session's conversation is in this state.
     #[param(inline, nullable = false)]
     state: Option<SessionState>,
+    /// Only where the visitor's last rating is that or better: 1 to 5.
+    #[param(minimum = 1, maximum = 5, nullable = false)]
+    rating_min: Option<u8>,
+    /// Only where it is that or worse.
+    #[param(minimum = 1, maximum = 5, nullable = false)]
+    rating_max: Option<u8>,
     /// The `next` of the page before.
     #[param(max_length = 128, nullable = false)]
     after: Option<String>,
@@ -136,9 +143,24 @@ pub struct Filters {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub state: Option<SessionState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 5, nullable = false)]
+    pub rating_min: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 5, nullable = false)]
+    pub rating_max: Option<u8>,
 }
 
 impl Filters {
+    /// The lowest and the highest rating that is looked for; `None`: it does not matter, and need not be there.
+    fn ratings(&self) -> Result<Option<(u8, u8)>, Problem> {
+        let (low, high) = (self.rating_min.unwrap_or(1), self.rating_max.unwrap_or(SCORE_MAX));
+        if low < 1 || high > SCORE_MAX || low > high {
+            return Err(Problem::bad_request("rating_min and rating_max are 1 to 5, and the first is not the larger"));
+        }
+        Ok((self.rating_min.is_some() || self.rating_max.is_some()).then_some((low, high)))
+    }
+
     /// What a shard is asked.
     /// # Errors
     /// 400: something is not what it must be.
@@ -165,6 +187,7 @@ impl Filters {
             team: id_of("team", self.team.as_deref())?,
             label: self.label.clone(),
             standing: self.state.map(standing),
+            rating: self.ratings()?,
             after: None,
             limit: LIMIT_DEFAULT,
         })
@@ -172,7 +195,8 @@ impl Filters {
 }
 
 pub async fn search(app: Data<App>, Tenant(site): Tenant, query: Query<SearchQuery>) -> Answer<SearchView> {
-    let SearchQuery { q, by, from, to, agent, team, label, state, after, limit } = query.into_inner();
+    let SearchQuery { q, by, from, to, agent, team, label, state, rating_min, rating_max, after, limit } =
+        query.into_inner();
     let limit = limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Problem::bad_request("limit is 1 to 100"));
@@ -181,7 +205,7 @@ pub async fn search(app: Data<App>, Tenant(site): Tenant, query: Query<SearchQue
         None => None,
         Some(text) => Some(place_of(&text).ok_or_else(|| Problem::bad_request("after is not the next of a page"))?),
     };
-    let asked = Filters { q, by, from, to, agent, team, label, state }.ask(&app, site).await?;
+    let asked = Filters { q, by, from, to, agent, team, label, state, rating_min, rating_max }.ask(&app, site).await?;
     let asked = SearchAsk { after, limit, ..asked };
     let pages = app.cluster.router.shards().into_iter().map(|shard| {
         let (app, call) = (app.clone(), ShardCall::Search(Box::new(asked.clone())));

@@ -23,6 +23,7 @@ pub fn call() -> (&'static str, ShardCall) {
         team: Some(TeamId(2)),
         label: Some("vip".into()),
         standing: Some(Standing::Waiting),
+        rating: Some((1, 2)),
         after: Some(PLACE),
         limit: 50,
     };
@@ -58,11 +59,12 @@ fn place() -> impl Strategy<Value = SearchPlace> {
 pub fn shard_call() -> impl Strategy<Value = ShardCall> {
     let words = (site(), text(), option::of(by()), any::<(Option<u64>, Option<u64>)>());
     let facts = (option::of(agent()), any::<Option<u32>>(), option::of(text()), option::of(standing()));
+    let facts = (facts, any::<Option<(u8, u8)>>());
     (words, facts, option::of(place()), any::<u32>()).prop_map(|(words, facts, after, limit)| {
         let (site, text, by, (from_ms, to_ms)) = words;
-        let (agent, team, label, standing) = facts;
+        let ((agent, team, label, standing), rating) = facts;
         let team = team.map(TeamId);
-        let ask = SearchAsk { site, text, by, from_ms, to_ms, agent, team, label, standing, after, limit };
+        let ask = SearchAsk { site, text, by, from_ms, to_ms, agent, team, label, standing, rating, after, limit };
         ShardCall::Search(Box::new(ask))
     })
 }

@@ -140,12 +140,27 @@ impl Sites {
         self.finds(0, &self.sues, "q=parcels&agent=a1", 0).await?;
         self.finds(0, &self.sues, "q=parcels&team=t2", 0).await?;
         self.finds(0, &self.sues, "q=parcels&to=1", 0).await?;
+        visitor.client.act(*session, Act::Rate { conversation: 1, score: 2, comment: String::new() }).await?;
+        self.finds(0, &self.sues, "q=parcels&rating_max=2", 1).await?;
+        self.finds(0, &self.sues, "q=parcels&rating_min=2&rating_max=2", 1).await?;
+        self.finds(0, &self.sues, "q=parcels&rating_min=3", 0).await?;
         Ok(())
     }
 
     async fn what_makes_no_sense_is_refused(&self) -> anyhow::Result<()> {
         let long = format!("q={}", "a".repeat(513));
-        for query in ["q=%3F%21", &long, "limit=0", "limit=101", "after=x", "agent=x", "state=x", "channel=web"] {
+        for query in [
+            "q=%3F%21",
+            &long,
+            "limit=0",
+            "limit=101",
+            "after=x",
+            "agent=x",
+            "state=x",
+            "channel=web",
+            "rating_min=6",
+            "rating_min=3&rating_max=2",
+        ] {
             let answer = ask(&self.addrs[0], &self.sues, "GET", &format!("/v1/search?{query}"), None).await?;
             ensure!(answer.status == 400, "{query}: {} {}", answer.status, answer.text());
         }
