@@ -109,8 +109,12 @@ impl Shard {
                     self.attachments.remove(rows, work, dues, (id, gone))?;
                 }
             }
-            None if from == Party::Visitor && session.open.is_none() => session.begin(id, work, sent.seq),
-            None => {}
+            None => {
+                if from == Party::Visitor && session.open.is_none() {
+                    session.begin(id, work, sent.seq);
+                }
+                session.count_message(work, from);
+            }
         }
         Ok(Reply::Sent { seq: sent.seq, ts_ms: sent.ts_ms, dup: false })
     }
@@ -133,6 +137,7 @@ impl Session {
             team: None,
         };
         self.open = Some(open);
+        self.count_begun(work);
         let last = self.last_agent.map(|agent| (agent, self.closed_ms));
         let ask = Box::new(self.ask(last));
         work.mail(Mail::Want { site: self.site, session: id, conversation, ask });

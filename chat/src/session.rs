@@ -9,6 +9,7 @@ use crate::keys;
 use crate::limits::{FACT_BYTES_MAX, FACT_NAME_BYTES_MAX, FACTS_MAX, REASON_BYTES_MAX, TOKENS_MAX};
 use crate::log::Log;
 use crate::outcome::{ApplyError, Effect, Refusal, Reply};
+use crate::talk::Talk;
 use crate::rows::{self, AttributeRow, Changes, CursorRow, OpenRow, ProofRow, RatingRow, Rows, SessionRow};
 use proto::act::Whose;
 use proto::command::{Command, EventBody, Mail, Party, TokenHash};
@@ -44,6 +45,8 @@ pub(crate) struct Session {
     pub erased: u64,
     /// Proofs of who the visitor is, oldest first.
     pub proofs: Vec<ProofRow>,
+    /// What is to be counted of the last conversation.
+    pub talk: Talk,
     #[cfg(feature = "next")]
     pub tally: u64,
 }
@@ -70,6 +73,7 @@ impl Weight for Session {
 impl Session {
     /// The open conversation is the agent's from now on, and in that part.
     fn give(&mut self, work: &mut Work, id: SessionId, open: OpenRow, agent: AgentId, part: u64) {
+        self.count_given(work, &open, agent);
         let event = self.log.append(work.clock_ms, EventBody::Assigned { agent, conversation: open.number });
         self.open = Some(OpenRow { part, ..open.given_to(agent, event.seq) });
         self.last_agent = Some(agent);
@@ -83,7 +87,7 @@ impl Session {
 
 impl OpenRow {
     /// Whose it is, or was when it was put off.
-    fn had_by(&self) -> Option<AgentId> {
+    pub(crate) fn had_by(&self) -> Option<AgentId> {
         self.agent.or(self.snoozed.map(|snoozed| snoozed.agent))
     }
 
@@ -120,6 +124,7 @@ impl Session {
             blocked_ms: None,
             erased: 0,
             proofs: Vec::new(),
+            talk: Talk::default(),
             #[cfg(feature = "next")]
             tally: 0,
         }
@@ -170,6 +175,7 @@ impl Session {
             blocked_ms: row.blocked_ms,
             erased: row.erased,
             proofs: row.proofs,
+            talk: Talk::load(rows, id)?,
             #[cfg(feature = "next")]
             tally: 0,
         })
@@ -178,6 +184,7 @@ impl Session {
     pub(crate) fn save(&mut self, id: SessionId, out: &mut Changes) {
         self.log.save(id, out);
         self.devices.save(id, out);
+        self.talk.save(id, out);
         let row = SessionRow {
             site: self.site,
             visitor: self.visitor,
@@ -211,6 +218,7 @@ impl Session {
     pub(crate) fn saved(&mut self, written: bool) {
         self.log.saved(written);
         self.devices.saved(written);
+        self.talk.saved(written);
     }
 
     /// Whether what a send looks at in the session is in memory.
@@ -384,6 +392,7 @@ impl Shard {
         }
         let session = session.change();
         session.unsnooze(id, work, &mut self.dues);
+        session.count_closed(work, &open, had_it);
         session.open = None;
         session.last_part = open.part;
         if had_it.is_some() {
@@ -430,8 +439,7 @@ impl Shard {
         id: SessionId,
         (conversation, part): (u64, u64),
         from: Option<AgentId>,
-        agent: AgentId,
-        turn: u64,
+        (agent, turn, team): (AgentId, u64, Option<TeamId>),
     ) -> Result<(), ApplyError> {
         let work = &mut self.work;
         let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else { return Ok(()) };
@@ -440,7 +448,11 @@ impl Shard {
             (open.number, open.part + u64::from(from.is_some()), open.agent) == (conversation, part, from)
         };
         match session.open.filter(is_it) {
-            Some(open) => session.change().give(work, id, open, agent, part),
+            Some(open) => {
+                let session = session.change();
+                team.into_iter().for_each(|team| session.note_team(team));
+                session.give(work, id, open, agent, part);
+            }
             None => work.mail(Mail::Returned { site: session.site, session: id, turn }),
         }
         Ok(())
@@ -467,6 +479,7 @@ impl Shard {
         };
         let (site, conversation) = (session.site, open.number);
         let session = session.change();
+        session.count_requeued(work, before);
         let event = session.log.append(work.clock_ms, EventBody::Queued { by, conversation });
         let part = open.part + 1;
         let named = team.or(open.team);

@@ -45,6 +45,7 @@ impl Session {
         let (conversation, by) = (open.number, Party::System);
         let event = self.log.append(work.clock_ms, EventBody::Queued { by, conversation });
         let first_seq = event.seq;
+        self.count_waits(work);
         work.event(self.site, id, event);
         self.wait_again(id, work, OpenRow { first_seq, part: open.part + 1, ..open }, agent);
     }
@@ -52,6 +53,7 @@ impl Session {
     /// The last conversation is open again, by the event at `first_seq`.
     pub(crate) fn reopen(&mut self, id: SessionId, work: &mut Work, (number, first_seq): (u64, u64), agent: AgentId) {
         let part = self.last_part + 1;
+        self.count_reopened(work, agent);
         self.wait_again(
             id,
             work,

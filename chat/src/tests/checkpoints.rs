@@ -244,7 +244,7 @@ impl Pair {
             1 => Mail::Done { site: SITE, session: SessionId(99 + id), conversation, agent: None },
             _ => {
                 let (session, agent) = (SessionId(id % SESSIONS), AgentId(conversation));
-                Mail::Assign { session, conversation, part: 0, agent, turn: 1 }
+                Mail::Assign { session, conversation, part: 0, agent, turn: 1, team: TeamId(1) }
             }
         };
         let seq = self.model.shard.inbox_seen(ShardId(9)) + 1;

@@ -121,8 +121,11 @@ pub fn mail() -> impl Strategy<Value = Mail> {
         (site(), session(), conversation(), option::of(agent()))
             .prop_map(|(site, session, conversation, agent)| Mail::Done { site, session, conversation, agent }),
         (site(), agent(), desk::seat_state()).prop_map(|(site, agent, state)| Mail::AgentState { site, agent, state }),
-        (session(), conversation(), agent(), any::<(u64, u64)>()).prop_map(
-            |(session, conversation, agent, (part, turn))| Mail::Assign { session, conversation, part, agent, turn }
+        (session(), conversation(), agent(), any::<(u64, u64, u32)>()).prop_map(
+            |(session, conversation, agent, (part, turn, team))| {
+                let team = proto::ids::TeamId(team);
+                Mail::Assign { session, conversation, part, agent, turn, team }
+            }
         ),
         desk::mail(),
         (agent(), session(), conversation()).prop_map(|(agent, session, conversation)| Mail::Assigned {

@@ -188,7 +188,7 @@ pub fn mails() -> Vec<(&'static str, Mail)> {
         ("want", Mail::Want { site, session, conversation, ask: ask() }),
         ("done", Mail::Done { site, session, conversation, agent: Some(agent) }),
         ("agent state", Mail::AgentState { site, agent, state: SeatState::Busy }),
-        ("assign", Mail::Assign { session, conversation, part: 1, agent, turn: 41 }),
+        ("assign", Mail::Assign { session, conversation, part: 1, agent, turn: 41, team: proto::ids::TeamId(2) }),
         ("assigned", Mail::Assigned { agent, session, conversation }),
         ("unassigned", Mail::Unassigned { agent, session, conversation }),
         ("reassigned", Mail::Reassigned { site, session, conversation, part: 1, agent }),
