@@ -2,6 +2,7 @@
 //! writes is the model. Does not look into rows.
 
 use super::attachments;
+use super::reports;
 use super::world::*;
 use crate::desk::SEAT_DEFAULT;
 use crate::limits::ATTACHMENT_UNSENT_MS;
@@ -11,6 +12,7 @@ use proto::act::{Act, Whose};
 use proto::attachment::Variant;
 use proto::command::{Command, Mail, Party};
 use proto::desk::{SeatRules, SeatState, TeamRules};
+use proto::report::ReportKind;
 use proto::ids::{AgentId, AttachmentId, SessionId, ShardId, TeamId, VisitorId};
 
 const SESSIONS: u128 = 4;
@@ -351,6 +353,10 @@ impl Pair {
             assert_eq!(real.shard.agent(&real.rows, id).unwrap(), model.shard.agent(&model.rows, id).unwrap());
         }
         assert_eq!(real.shard.desk(&real.rows, SITE).unwrap(), model.shard.desk(&model.rows, SITE).unwrap());
+        for kind in [ReportKind::Site, ReportKind::Team, ReportKind::Agent, ReportKind::Label] {
+            let report = |world: &World| reports::of_hours(world, kind);
+            assert_eq!(report(real), report(model));
+        }
         let feed = |world: &World, after| world.shard.feed(&world.rows, SITE, after, 300, 90_000).unwrap();
         for after in [0, 100, 256, model.shard.feed_head()] {
             assert_eq!(feed(real, after), feed(model, after));

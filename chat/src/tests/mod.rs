@@ -13,6 +13,8 @@ mod mails;
 mod messages;
 mod places;
 mod reconcile;
+mod reports;
+mod reports_by_hand;
 mod routing;
 mod sessions;
 mod shelf;

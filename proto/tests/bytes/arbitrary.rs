@@ -3,7 +3,7 @@
 use super::desk;
 pub use super::meta::meta_batch;
 use super::meta::{meta_command, once_state};
-use super::{attachments, audit, search, shelf, visitors, webhooks};
+use super::{attachments, audit, report, search, shelf, visitors, webhooks};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -355,6 +355,7 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
         audit::shard_call(),
         attachments::shard_call(),
         search::shard_call(),
+        report::shard_call(),
     ]
 }
 
@@ -435,6 +436,7 @@ pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
         audit::shard_reply(),
         attachments::shard_reply(),
         search::shard_reply(),
+        report::shard_reply(),
     ]
 }
 
