@@ -13,7 +13,9 @@ impl Shard {
     pub(crate) fn is_count_warm(&self, command: &Command) -> bool {
         match command {
             Command::Send { session, from, .. } => self.of_session(session, |known| self.is_message_warm(known, *from)),
-            Command::Act { session, from, act, .. } => self.of_session(session, |known| self.is_act_warm(known, *from, act)),
+            Command::Act { session, from, act, .. } => {
+                self.of_session(session, |known| self.is_act_warm(known, *from, act))
+            }
             Command::Close { session, .. } | Command::CloseSeen { session, .. } => {
                 self.of_session(session, |known| self.is_close_warm(known))
             }
@@ -37,9 +39,7 @@ impl Shard {
         match from {
             Party::Visitor => self.is_rollup_warm(known.scope(known.holder()), []),
             // Who does not have the conversation is refused.
-            Party::Agent(agent) => {
-                known.holder() != Some(agent) || self.is_rollup_warm(known.scope(Some(agent)), [])
-            }
+            Party::Agent(agent) => known.holder() != Some(agent) || self.is_rollup_warm(known.scope(Some(agent)), []),
             Party::System => self.is_rollup_warm(known.scope(None), []),
         }
     }
@@ -78,9 +78,10 @@ impl Shard {
             Mail::Release { session, .. } => {
                 self.of_session(session, |known| self.is_rollup_warm(known.scope(known.holder()), []))
             }
-            Mail::Want { site, session, ask, .. } => self.desks.peek(site).is_some_and(|desk| {
-                self.is_rollup_warm(Scope::of_team(*site, desk.need(ask, *session).team), [])
-            }),
+            Mail::Want { site, session, ask, .. } => self
+                .desks
+                .peek(site)
+                .is_some_and(|desk| self.is_rollup_warm(Scope::of_team(*site, desk.need(ask, *session).team), [])),
             Mail::Done { site, session, .. } => match self.wants.peek(&(*site, *session)) {
                 Some(Some(want)) => self.is_rollup_warm(Scope::of_team(*site, want.need.team), []),
                 Some(None) => true,

@@ -109,18 +109,21 @@ impl Shard {
                     self.attachments.remove(rows, work, dues, (id, gone))?;
                 }
             }
-            None => {
-                if from == Party::Visitor && session.open.is_none() {
-                    session.begin(id, work, sent.seq);
-                }
-                session.count_message(work, from);
-            }
+            None => session.said(id, work, from, sent.seq),
         }
         Ok(Reply::Sent { seq: sent.seq, ts_ms: sent.ts_ms, dup: false })
     }
 }
 
 impl Session {
+    /// A message has its place: a visitor's may open a conversation.
+    fn said(&mut self, id: SessionId, work: &mut Work, from: Party, seq: u64) {
+        if from == Party::Visitor && self.open.is_none() {
+            self.begin(id, work, seq);
+        }
+        self.count_message(work, from);
+    }
+
     /// The visitor's message at `first_seq` opens a conversation.
     fn begin(&mut self, id: SessionId, work: &mut Work, first_seq: u64) {
         self.conversations += 1;

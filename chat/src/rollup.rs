@@ -210,13 +210,7 @@ impl Shard {
     }
 
     /// The row of a label, or that of all further ones.
-    fn label_key(
-        &mut self,
-        rows: &dyn Rows,
-        site: SiteId,
-        hour: u32,
-        label: &str,
-    ) -> Result<RollupKey, ApplyError> {
+    fn label_key(&mut self, rows: &dyn Rows, site: SiteId, hour: u32, label: &str) -> Result<RollupKey, ApplyError> {
         let key = RollupKey { site, kind: ReportKind::Label, hour, id: label_id(label) };
         let of_site = RollupKey { site, kind: ReportKind::Site, hour, id: 0 };
         let is_known = self.hold_rollup(rows, key)?.as_ref().is_some_and(|row| !row.label.is_empty());
@@ -233,11 +227,7 @@ impl Shard {
     }
 
     /// Whether what is counted there now is in memory.
-    pub(crate) fn is_rollup_warm<'a>(
-        &self,
-        scope: Scope,
-        labels: impl IntoIterator<Item = &'a String>,
-    ) -> bool {
+    pub(crate) fn is_rollup_warm<'a>(&self, scope: Scope, labels: impl IntoIterator<Item = &'a String>) -> bool {
         let hour = hour_of(self.work.clock_ms);
         let of_label = |label: &String| {
             let key = RollupKey { site: scope.site, kind: ReportKind::Label, hour, id: label_id(label) };
@@ -288,7 +278,11 @@ impl Shard {
         })?;
         let of_kind = self.rollups.range(RollupKey { site, kind, hour: 0, id: 0 });
         let of_kind = of_kind.take_while(|(key, _)| (key.site, key.kind) == (site, kind) && key.hour < first_kept);
-        found.extend(of_kind.filter(|(_, row)| row.as_ref().is_some_and(|row| *row != RollupRow::default())).map(|(key, _)| *key));
+        found.extend(
+            of_kind
+                .filter(|(_, row)| row.as_ref().is_some_and(|row| *row != RollupRow::default()))
+                .map(|(key, _)| *key),
+        );
         Ok(found.into_iter().take(room).collect())
     }
 }

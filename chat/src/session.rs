@@ -9,8 +9,8 @@ use crate::keys;
 use crate::limits::{FACT_BYTES_MAX, FACT_NAME_BYTES_MAX, FACTS_MAX, REASON_BYTES_MAX, TOKENS_MAX};
 use crate::log::Log;
 use crate::outcome::{ApplyError, Effect, Refusal, Reply};
-use crate::talk::Talk;
 use crate::rows::{self, AttributeRow, Changes, CursorRow, OpenRow, ProofRow, RatingRow, Rows, SessionRow};
+use crate::talk::Talk;
 use proto::act::Whose;
 use proto::command::{Command, EventBody, Mail, Party, TokenHash};
 use proto::desk::{About, Ask};
@@ -490,22 +490,5 @@ impl Shard {
         work.mail(Mail::Unassigned { agent: before, session: id, conversation });
         work.mail(Mail::Requeued { site, session: id, conversation, part, ask });
         Ok(Reply::Done)
-    }
-
-    /// The agent who has the conversation has been away for too long.
-    pub(crate) fn release_absent(
-        &mut self,
-        rows: &dyn Rows,
-        id: SessionId,
-        conversation: u64,
-        agent: AgentId,
-    ) -> Result<(), ApplyError> {
-        let has_it = |session: &Session| {
-            session.open.is_some_and(|open| (open.number, open.agent) == (conversation, Some(agent)))
-        };
-        if self.with_session(rows, id, has_it)? == Some(true) {
-            self.release(rows, id, Party::System, None)?;
-        }
-        Ok(())
     }
 }

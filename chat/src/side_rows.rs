@@ -156,4 +156,14 @@ pub(crate) struct RatedRow {
     pub agent: Option<AgentId>,
 }
 
-proto::frozen!(AuditRow = 121, ChainRow = 122, AttachmentRow = 124, ChunkRow = 125, DayRow = 126, UsageRow = 127, RollupRow = 130, StintRow = 131, TalkRow = 132,);
+proto::frozen!(
+    AuditRow = 121,
+    ChainRow = 122,
+    AttachmentRow = 124,
+    ChunkRow = 125,
+    DayRow = 126,
+    UsageRow = 127,
+    RollupRow = 130,
+    StintRow = 131,
+    TalkRow = 132,
+);

@@ -92,4 +92,21 @@ impl Shard {
         }
         Ok(())
     }
+
+    /// The agent who has the conversation has been away for too long.
+    pub(crate) fn release_absent(
+        &mut self,
+        rows: &dyn Rows,
+        id: SessionId,
+        conversation: u64,
+        agent: AgentId,
+    ) -> Result<(), ApplyError> {
+        let has_it = |session: &Session| {
+            session.open.is_some_and(|open| (open.number, open.agent) == (conversation, Some(agent)))
+        };
+        if self.with_session(rows, id, has_it)? == Some(true) {
+            self.release(rows, id, Party::System, None)?;
+        }
+        Ok(())
+    }
 }

@@ -60,7 +60,9 @@ fn place_ms(place: u8) -> u64 {
 impl Times {
     fn is_sound(&self) -> bool {
         let is_place = |(place, count): &(u8, u64)| *place <= SPREAD_PLACE_MAX && *count <= COUNT_MAX;
-        self.count <= COUNT_MAX && self.spread.iter().all(is_place) && self.spread.is_sorted_by(|one, other| one.0 < other.0)
+        self.count <= COUNT_MAX
+            && self.spread.iter().all(is_place)
+            && self.spread.is_sorted_by(|one, other| one.0 < other.0)
     }
 
     /// One more.

@@ -1,13 +1,15 @@
 //! Owns the tests of what people do beside writing: notes, edits, recalls, reactions, labels, snoozes. Does not test queues.
 
 use super::world::*;
-use crate::limits::{EDIT_WITHIN_MS, LABELS_MAX, MENTIONS_PER_AGENT_MAX, RECALL_WITHIN_MS, SNOOZE_MS_MAX, ROLLUP_SWEEP_AFTER_MS};
+use crate::limits::{
+    EDIT_WITHIN_MS, LABELS_MAX, MENTIONS_PER_AGENT_MAX, RECALL_WITHIN_MS, ROLLUP_SWEEP_AFTER_MS, SNOOZE_MS_MAX,
+};
 use crate::{HistoryRange, Outcome, Refusal, Reply};
 use proto::act::Act;
 use proto::command::{Command, Event, EventBody, Mail, Party};
 use proto::desk::{SeatRules, TeamRules};
-use proto::report::HOUR_MS;
 use proto::ids::{AgentId, SiteId, TeamId};
+use proto::report::HOUR_MS;
 use std::sync::Arc;
 
 const ADA: Party = Party::Agent(AgentId(4));

@@ -12,8 +12,8 @@ use proto::act::{Act, Whose};
 use proto::attachment::Variant;
 use proto::command::{Command, Mail, Party};
 use proto::desk::{SeatRules, SeatState, TeamRules};
-use proto::report::ReportKind;
 use proto::ids::{AgentId, AttachmentId, SessionId, ShardId, TeamId, VisitorId};
+use proto::report::ReportKind;
 
 const SESSIONS: u128 = 4;
 const AGENTS: u64 = 3;

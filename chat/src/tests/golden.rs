@@ -154,6 +154,20 @@ fn attachment_lines() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// Those of what reports are made of.
+fn report_lines() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("due sweep", encode(&DueRow::Sweep)),
+        ("due stint", encode(&DueRow::Stint)),
+        ("rollup key", keys::rollup(RollupKey { site: SiteId(7), kind: ReportKind::Agent, hour: 489_916, id: 300 })),
+        ("rollup", encode(&rollup_row())),
+        ("stint key", keys::stint(AGENT)),
+        ("stint", encode(&stint_row())),
+        ("talk key", keys::talk(SESSION)),
+        ("talk", encode(&talk_row())),
+    ]
+}
+
 fn block_row() -> BlockRow {
     let message = EventBody::Message {
         from: AGENT_PARTY,
@@ -275,18 +289,10 @@ fn golden_text() -> String {
         ("audit", encode(&audit_row())),
         ("webhook key", keys::webhook(WebhookId(300))),
         ("webhook", encode(&WebhookRow { state: webhook_state() })),
-        ("due sweep", encode(&DueRow::Sweep)),
-        ("due stint", encode(&DueRow::Stint)),
-        ("rollup key", keys::rollup(RollupKey { site: SiteId(7), kind: ReportKind::Agent, hour: 489_916, id: 300 })),
-        ("rollup", encode(&rollup_row())),
-        ("stint key", keys::stint(AGENT)),
-        ("stint", encode(&stint_row())),
-        ("talk key", keys::talk(SESSION)),
-        ("talk", encode(&talk_row())),
         ("version key", keys::VERSION.to_vec()),
         ("version", encode(&VersionRow { version: 300 })),
     ];
-    let lines = lines.into_iter().chain(attachment_lines());
+    let lines = lines.into_iter().chain(attachment_lines()).chain(report_lines());
     lines.map(|(name, bytes)| format!("{name}: {}\n", hex(&bytes))).collect()
 }
 

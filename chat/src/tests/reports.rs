@@ -55,7 +55,16 @@ fn all(world: &World, kind: ReportKind, id: u64) -> Figures {
 
 fn of_label(world: &World, label: &str) -> Figures {
     let (starts, from, end, now_ms) = (vec![0], 0, 10_000_000, world.now_ms);
-    let ask = ReportAsk { site: SITE, kind: ReportKind::Label, id: None, label: Some(label.into()), starts, end, from, now_ms };
+    let ask = ReportAsk {
+        site: SITE,
+        kind: ReportKind::Label,
+        id: None,
+        label: Some(label.into()),
+        starts,
+        end,
+        from,
+        now_ms,
+    };
     world.shard.report(&world.rows, &ask, usize::MAX).unwrap().sums.pop().map(|sum| sum.figures).unwrap_or_default()
 }
 
@@ -373,7 +382,8 @@ fn pages_of_a_report_add_up_to_the_whole() {
 #[test]
 fn a_corrupt_roll_up_stops_the_replica() {
     let mut world = morning(true);
-    let keys: Vec<Vec<u8>> = world.rows.map.keys().filter(|key| [b'a', b'b', b'c'].contains(&key[0])).cloned().collect();
+    let keys: Vec<Vec<u8>> =
+        world.rows.map.keys().filter(|key| [b'a', b'b', b'c'].contains(&key[0])).cloned().collect();
     keys.into_iter().for_each(|key| drop(world.rows.map.insert(key, vec![0xff; 9])));
     world.shard = Shard::open(ONE, 1, &world.rows).unwrap();
     assert!(world.try_apply(say(1, VISITOR, 4, "hello")).is_err());

@@ -103,9 +103,8 @@ impl CsatView {
         let scores = scores.map(|score| u64::try_from(score).unwrap_or(0));
         let ratings: u64 = scores.iter().sum();
         let sum: u64 = scores.iter().zip(1..).map(|(count, score)| count * score).sum();
-        let share = |part: u64, digits: f64| {
-            (ratings > 0).then(|| (part as f64 / ratings as f64 * digits).round() / digits)
-        };
+        let share =
+            |part: u64, digits: f64| (ratings > 0).then(|| (part as f64 / ratings as f64 * digits).round() / digits);
         CsatView { ratings, scores, satisfied: share(100 * (scores[3] + scores[4]), 10.0), mean: share(sum, 100.0) }
     }
 }
@@ -284,7 +283,10 @@ mod tests {
     #[test]
     fn ratings_taken_back_leave_no_negative_figures() {
         let csat = CsatView::of(&[-1, 0, 0, 1, 0]);
-        assert_eq!((csat.ratings, csat.scores, csat.satisfied, csat.mean), (1, [0, 0, 0, 1, 0], Some(100.0), Some(4.0)));
+        assert_eq!(
+            (csat.ratings, csat.scores, csat.satisfied, csat.mean),
+            (1, [0, 0, 0, 1, 0], Some(100.0), Some(4.0))
+        );
         assert_eq!(CsatView::of(&[0; 5]).mean, None);
     }
 }

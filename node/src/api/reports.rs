@@ -112,7 +112,9 @@ impl ReportQuery {
             (None, _, apart) => (apart.unwrap_or(ReportKind::Site), None),
             (Some((kind, id)), None, apart) if apart.is_none_or(|apart| apart == kind) => (kind, id),
             // What both had in common was not counted.
-            _ => return Err(Problem::bad_request("figures are kept by team, by agent or by label, not by two of them")),
+            _ => {
+                return Err(Problem::bad_request("figures are kept by team, by agent or by label, not by two of them"));
+            }
         };
         let is_apart = id.is_none() && self.label.is_none() && kind != ReportKind::Site;
         Ok(Asked { by: by.unwrap_or(By::All), kind, id, label: self.label.clone(), is_apart })
@@ -287,7 +289,10 @@ fn rows_of(
         match asked.by {
             By::All => None,
             By::Day => date_of(hour, zone).map(|date| date.to_string()),
-            By::Hour => i64::try_from(hour_ms(hour)).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(|at| at.to_string()),
+            By::Hour => i64::try_from(hour_ms(hour))
+                .ok()
+                .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+                .map(|at| at.to_string()),
         }
     };
     read_meta(app, |state| {

@@ -2,7 +2,9 @@
 //! docs/REST.md follow from it. Invariant: a route that is not here does not exist.
 
 use super::access::{Access, Scope};
-use super::{canned, conversations, deeds, keys, macros, people, search, table_of_reports, table_of_visitors, transcript, views};
+use super::{
+    canned, conversations, deeds, keys, macros, people, search, table_of_reports, table_of_visitors, transcript, views,
+};
 use crate::admin::{Route, audit, desk, events, webhooks};
 use actix_web::web;
 use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};

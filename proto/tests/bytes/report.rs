@@ -34,8 +34,12 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
 }
 
 fn times() -> impl Strategy<Value = Times> {
-    (any::<(u64, u64, u64)>(), vec(any::<(u8, u64)>(), 0..9))
-        .prop_map(|((count, sum_ms, max_ms), spread)| Times { count, sum_ms, max_ms, spread })
+    (any::<(u64, u64, u64)>(), vec(any::<(u8, u64)>(), 0..9)).prop_map(|((count, sum_ms, max_ms), spread)| Times {
+        count,
+        sum_ms,
+        max_ms,
+        spread,
+    })
 }
 
 fn figures() -> impl Strategy<Value = Figures> {
@@ -74,7 +78,11 @@ fn figures() -> impl Strategy<Value = Figures> {
 }
 
 pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
-    let sum = (any::<(u32, u128)>(), text(), figures())
-        .prop_map(|((stretch, id), label, figures)| ReportSum { stretch, id, label, figures });
+    let sum = (any::<(u32, u128)>(), text(), figures()).prop_map(|((stretch, id), label, figures)| ReportSum {
+        stretch,
+        id,
+        label,
+        figures,
+    });
     (vec(sum, 0..4), any::<Option<u32>>()).prop_map(|(sums, next)| ShardReply::Report(ReportPage { sums, next }))
 }
