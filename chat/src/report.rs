@@ -4,7 +4,7 @@
 use crate::apply::Shard;
 use crate::keys;
 use crate::outcome::ApplyError;
-use crate::rollup::{self, RollupKey, label_id};
+use crate::rollup::{self, OTHER_LABELS, RollupKey, label_id};
 use crate::rows::{self, RollupRow, Rows, StintRow};
 use crate::stint;
 use proto::ids::AgentId;
@@ -26,7 +26,8 @@ impl Shard {
     /// `ApplyError` when rows cannot be read.
     pub fn report(&self, rows: &dyn Rows, ask: &ReportAsk, rows_max: usize) -> Result<ReportPage, ApplyError> {
         let (found, next) = self.rollups_between(rows, ask, rows_max)?;
-        let only = ask.id.map(u128::from).or(ask.label.as_ref().map(|label| label_id(label)));
+        let of_label = ask.label.as_deref().map(|label| if label.is_empty() { OTHER_LABELS } else { label_id(label) });
+        let only = ask.id.map(u128::from).or(of_label);
         let is_asked = |id: u128| only.is_none_or(|only| only == id);
         let mut sums = Sums::new();
         let mut sum = |hour, id, label: &str, add: &dyn Fn(&mut Figures)| {

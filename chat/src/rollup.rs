@@ -29,7 +29,7 @@ pub(crate) struct RollupKey {
 pub(crate) type Rollups = Table<RollupKey, Option<RollupRow>>;
 
 /// Labels that were too many to have rows of their own.
-const OTHER_LABELS: u128 = 0;
+pub(crate) const OTHER_LABELS: u128 = 0;
 /// No session has this number: what is due about a site's roll-ups stands in its place.
 const SWEEP: SessionId = SessionId(u128::MAX);
 
