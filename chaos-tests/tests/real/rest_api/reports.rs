@@ -111,7 +111,7 @@ async fn a_table_reads_back(desk: &Desk, token: &str, range: &str) -> anyhow::Re
     let path = format!("/v1/reports/summary?{range}&group_by=label&format=csv");
     let answer = desk.get(0, token, &path).await?;
     ensure!(answer.status == 200 && answer.head.contains("text/csv"), "{}", answer.head);
-    let mut reader = csv::Reader::from_reader(answer.body.as_ref());
+    let mut reader = csv::Reader::from_reader(&answer.body[..]);
     let names = reader.headers()?.clone();
     let rows: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>()?;
     let cell = |name: &str| names.iter().position(|known| known == name).and_then(|at| rows.first()?.get(at));
