@@ -218,11 +218,9 @@ impl Told {
 
     fn act(&mut self, hand: &mut ByHand, now: u64, from: Party, act: &Act) {
         match act {
-            Act::Label { label, on: true } => {
-                if self.labels.insert(label.clone()) {
-                    hand.add(now, None, |figures| figures.labelled += 1);
-                    hand.under(now, &BTreeSet::from([label.clone()]), |figures| figures.labelled += 1);
-                }
+            Act::Label { label, on: true } if self.labels.insert(label.clone()) => {
+                hand.add(now, None, |figures| figures.labelled += 1);
+                hand.under(now, &BTreeSet::from([label.clone()]), |figures| figures.labelled += 1);
             }
             Act::Label { label, on: false } => drop(self.labels.remove(label)),
             Act::Snooze { .. } => self.snoozed = self.holder.take(),
