@@ -316,7 +316,8 @@ fn what_is_older_than_four_hundred_days_is_swept_in_bounded_steps() {
         let rows = |world: &World| of_hours(world, ReportKind::Agent).len() as u64;
         assert_eq!(rows(&world), many);
         world.now_ms = u64::from(ROLLUP_HOURS_KEPT) * HOUR_MS;
-        world.apply(Command::Tick);
+        // Other things are due by then, too.
+        (0..5).for_each(|_| drop(world.apply(Command::Tick)));
         assert_eq!(rows(&world), many, "it is as old as may be");
         world.now_ms += HOUR_MS;
         world.apply(say(1, VISITOR, 2, "there again"));
@@ -333,7 +334,8 @@ fn what_is_older_than_four_hundred_days_is_swept_in_bounded_steps() {
                 world.chill();
             }
         }
-        assert_eq!(left, [many + 1 - ROLLUP_SWEEP_MAX as u64, 0]);
+        // A row of the site and one of its team go first.
+        assert_eq!(left, [many + 2 - ROLLUP_SWEEP_MAX as u64, 0]);
         let from_now_on = all(&world, ReportKind::Site, 0);
         assert_eq!((from_now_on.from_visitors, from_now_on.opened), (1, 1));
         world.chill();
