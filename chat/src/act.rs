@@ -227,7 +227,10 @@ impl Session {
                 }
             }
             Act::Label { label, on } => match (self.labels.binary_search(&label), on) {
-                (Err(at), true) => self.labels.insert(at, label),
+                (Err(at), true) => {
+                    self.count_labelled(work, &label);
+                    self.labels.insert(at, label);
+                }
                 (Ok(at), false) => drop(self.labels.remove(at)),
                 _ => {}
             },
@@ -238,7 +241,10 @@ impl Session {
                     self.reopen(id, work, (conversation, seq), agent);
                 }
             }
-            Act::Rate { conversation, score, .. } => self.rating = Some(RatingRow { conversation, score }),
+            Act::Rate { conversation, score, .. } => {
+                self.count_rated(work, score);
+                self.rating = Some(RatingRow { conversation, score });
+            }
             Act::Attribute { whose, name, value } => self.set_attribute(whose, name, value),
             Act::Edit { .. } | Act::React { .. } | Act::Merge { .. } => {}
         }

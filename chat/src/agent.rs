@@ -90,6 +90,7 @@ impl Shard {
             agent.change().online = online;
             let (site, state) = (agent.site, seat_state(&agent));
             drop(agent);
+            self.agent_does(rows, id)?;
             self.work.journal.note(Note::Presence, &[id.0, u64::from(online)]);
             self.work.effect(Effect::AgentPresence { agent: id, site, online });
             self.work.mail(Mail::AgentState { site, agent: id, state });
@@ -110,6 +111,7 @@ impl Shard {
         agent.change().version += u64::from(is_new);
         let (site, state, version) = (agent.site, seat_state(&agent), agent.version);
         drop(agent);
+        self.agent_does(rows, id)?;
         self.work.journal.note(Note::Presence, &[id.0, 2 + state as u64]);
         if is_new {
             self.work.effect(Effect::AgentSessions { agent: id, version });
@@ -155,6 +157,7 @@ impl Shard {
             let (site, state) = (agent.site, seat_state(&agent));
             drop(agent);
             if missed {
+                self.agent_does(rows, id)?;
                 // The person may have said something else in between, which the desk has heard by now.
                 self.work.mail(Mail::AgentState { site, agent: id, state });
             }
@@ -255,6 +258,7 @@ impl Shard {
             }
         }
         drop(held);
+        self.agent_does(rows, id)?;
         self.set_changed(rows, id, session, [conversation, u64::from(theirs)])
     }
 }

@@ -10,16 +10,18 @@ use crate::due::Dues;
 use crate::feed::Feed;
 use crate::journal::{Journal, Note};
 use crate::keys;
-use crate::limits::{DUE_PER_COMMAND_MAX, UNSENT_PER_COMMAND_MAX};
+use crate::limits::{DUE_PER_COMMAND_MAX, SWEEPS_PER_COMMAND_MAX, UNSENT_PER_COMMAND_MAX};
 use crate::message::{Said, Sender};
 use crate::outbox::Outbox;
 use crate::outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
-use crate::rows::{self, ChainRow, DueRow, HeaderRow, ItemRow, Rows, ShelfRow, VersionRow, WebhookRow};
+use crate::rollup::{Rollups, Tallies};
+use crate::rows::{self, ChainRow, DueRow, HeaderRow, ItemRow, Rows, ShelfRow, StintRow, VersionRow, WebhookRow};
 use crate::session::Session;
 use crate::shelf::ItemKey;
 use proto::command::{Command, Event, Mail, Target};
 use proto::ids::{AgentId, AttachmentId, SessionId, ShardId, SiteId, WebhookId};
 use proto::mutants::Mutant;
+use proto::report::hour_of;
 use proto::shelf::ItemKind;
 use proto::version::Versions;
 use std::collections::BTreeMap;
@@ -50,6 +52,9 @@ pub struct Shard {
     pub(crate) audits: Entries,
     /// Files that go with messages.
     pub(crate) attachments: Attachments,
+    /// What reports are made of, and what agents are doing since when; `None`: nothing.
+    pub(crate) rollups: Rollups,
+    pub(crate) stints: Table<AgentId, Option<StintRow>>,
     /// The last mail applied of each shard.
     pub(crate) inbox: BTreeMap<ShardId, u64>,
     pub(crate) work: Work,
@@ -68,6 +73,10 @@ pub(crate) struct Work {
     pub journal: Journal,
     pub outbox: Outbox,
     pub feed: Feed,
+    /// What this command counts.
+    pub tallies: Tallies,
+    /// From this hour on there were no roll-ups before this command.
+    pub fresh_hour: u32,
     effects: Vec<Effect>,
 }
 
@@ -134,6 +143,8 @@ impl Shard {
             chains: Table::new(),
             audits: Table::new(),
             attachments: Attachments::new(),
+            rollups: Table::new(),
+            stints: Table::new(),
             inbox: header.inbox.iter().copied().collect(),
             work: Work {
                 shards,
@@ -143,6 +154,8 @@ impl Shard {
                 journal: Journal::new(header.state_hash),
                 outbox: Outbox::load(&header.outbox)?,
                 feed: Feed::load(rows, header.feed)?,
+                tallies: Tallies::default(),
+                fresh_hour: 0,
                 effects: Vec::new(),
             },
             writing: false,
@@ -155,6 +168,7 @@ impl Shard {
     /// merely not allowed is answered with `Reply::Rejected`.
     pub fn apply(&mut self, rows: &dyn Rows, now_ms: u64, command: Command) -> Result<Outcome, ApplyError> {
         self.check_target(&command)?;
+        self.work.fresh_hour = hour_of(self.work.clock_ms).saturating_add(1);
         self.work.clock_ms = self.work.clock_ms.max(now_ms);
         self.work.tick += 1;
         self.work.journal.begin(self.work.clock_ms);
@@ -223,6 +237,7 @@ impl Shard {
             #[cfg(feature = "next")]
             Command::Tally { session } => self.tally(rows, session)?,
         };
+        self.roll_up(rows)?;
         self.work.note_refusal(&reply);
         self.work.journal.end();
         Ok(Outcome { reply, effects: std::mem::take(&mut self.work.effects) })
@@ -242,6 +257,11 @@ impl Shard {
 
     /// Whether apply would read no row. A hint for the caller that must not block; apply is right either way.
     pub fn is_warm(&self, command: &Command) -> bool {
+        self.is_known(command) && self.is_count_warm(command)
+    }
+
+    /// The same of everything but roll-ups.
+    fn is_known(&self, command: &Command) -> bool {
         match command {
             Command::Send { session, .. } | Command::Act { session, .. } | Command::Bar { session, .. } => self
                 .sessions
@@ -326,7 +346,7 @@ impl Shard {
     fn do_what_is_due(&mut self, rows: &dyn Rows) -> Result<Reply, ApplyError> {
         let mut unsent = 0;
         for _ in 0..DUE_PER_COMMAND_MAX {
-            if unsent == UNSENT_PER_COMMAND_MAX {
+            if unsent >= UNSENT_PER_COMMAND_MAX {
                 break;
             }
             let Some((due, what)) = self.dues.pop(rows, self.work.clock_ms, self.work.tick)? else { break };
@@ -337,6 +357,11 @@ impl Shard {
                     unsent += 1;
                     self.attachments.unsent_due(rows, &mut self.work, &mut self.dues, due, session)?;
                 }
+                DueRow::Sweep => {
+                    unsent += UNSENT_PER_COMMAND_MAX / SWEEPS_PER_COMMAND_MAX;
+                    self.sweep(rows, due.site)?;
+                }
+                DueRow::Stint => self.stint_due(rows, due)?,
                 DueRow::Missed { .. } | DueRow::Again | DueRow::Absent { .. } => self.desk_due(rows, due, what)?,
             }
         }
@@ -363,7 +388,9 @@ impl Shard {
             Mail::Want { site, session, conversation, ask } => {
                 self.desk_want(rows, site, session, conversation, &ask)?;
             }
-            Mail::Done { site, session, conversation, .. } => self.desk_done(rows, site, session, conversation)?,
+            Mail::Done { site, session, conversation, agent } => {
+                self.desk_done(rows, site, session, conversation, agent)?;
+            }
             Mail::Reassigned { site, session, conversation, part, agent } => {
                 self.desk_reassigned(rows, site, session, (conversation, part), agent)?;
             }
@@ -384,10 +411,10 @@ impl Shard {
                 self.release_absent(rows, session, conversation, agent)?;
             }
             Mail::Handed { session, conversation, part, from, agent, turn } => {
-                self.assign(rows, session, (conversation, part), Some(from), agent, turn)?;
+                self.assign(rows, session, (conversation, part), Some(from), (agent, turn, None))?;
             }
-            Mail::Assign { session, conversation, part, agent, turn } => {
-                self.assign(rows, session, (conversation, part), None, agent, turn)?;
+            Mail::Assign { session, conversation, part, agent, turn, team } => {
+                self.assign(rows, session, (conversation, part), None, (agent, turn, Some(team)))?;
             }
             Mail::Mentioned { agent, site, session, seq } => {
                 self.agent_mentioned(rows, agent, site, session, seq)?;

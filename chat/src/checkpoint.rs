@@ -34,6 +34,8 @@ impl Shard {
             out.push((keys::audit(site, seq), row.as_ref().map(proto::codec::encode)));
         });
         self.attachments.save(&mut out);
+        self.rollups.begin_checkpoint(|key, row| out.push((keys::rollup(key), row.as_ref().map(proto::codec::encode))));
+        self.stints.begin_checkpoint(|id, row| out.push((keys::stint(id), row.as_ref().map(proto::codec::encode))));
         self.work.outbox.save(&mut out);
         self.work.feed.save(&mut out);
         let header = HeaderRow {
@@ -68,6 +70,8 @@ impl Shard {
         self.chains.end_checkpoint(written, |_| ());
         self.audits.end_checkpoint(written, |_| ());
         self.attachments.saved(written);
+        self.rollups.end_checkpoint(written, |_| ());
+        self.stints.end_checkpoint(written, |_| ());
         self.work.outbox.saved(written);
         self.work.feed.saved(written);
     }
@@ -90,6 +94,8 @@ impl Shard {
         self.chains.droppable(&mut uses);
         self.audits.droppable(&mut uses);
         self.attachments.droppable(&mut uses);
+        self.rollups.droppable(&mut uses);
+        self.stints.droppable(&mut uses);
         uses.sort_unstable();
         let excess = self.cached_bytes() - (bytes_max - bytes_max / 8);
         let mut freed = 0;
@@ -123,6 +129,8 @@ impl Shard {
         self.chains.drop_unused(used, |_| ());
         self.audits.drop_unused(used, |_| ());
         self.attachments.drop_unused(used);
+        self.rollups.drop_unused(used, |_| ());
+        self.stints.drop_unused(used, |_| ());
         let desks = &mut self.desks;
         self.queue.drop_unused(used, |(site, lane, ticket)| {
             if let Some(lane) = desks.peek_mut(&site).and_then(|desk| desk.lanes.get_mut(&lane)) {
@@ -143,6 +151,8 @@ impl Shard {
             + self.chains.dirty_bytes()
             + self.audits.dirty_bytes()
             + self.attachments.dirty_bytes()
+            + self.rollups.dirty_bytes()
+            + self.stints.dirty_bytes()
             + self.work.outbox.dirty_bytes()
             + self.work.feed.dirty_bytes()
     }
@@ -160,6 +170,8 @@ impl Shard {
             + self.chains.bytes()
             + self.audits.bytes()
             + self.attachments.bytes()
+            + self.rollups.bytes()
+            + self.stints.bytes()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }
@@ -177,6 +189,8 @@ impl Shard {
             + self.chains.recount()
             + self.audits.recount()
             + self.attachments.recount()
+            + self.rollups.recount()
+            + self.stints.recount()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }

@@ -51,5 +51,6 @@ pub fn row(bytes: &[u8]) -> Result<(), CodecError> {
         HeaderRow, FeedBlockRow, SessionRow, BlockRow, DeviceRow, PageRow, SentRow, AgentRow, DeskRow, QueuedRow, WantRow, VersionRow, DueRow, TeamRow, SeatRow, LaneRow,
         WebhookRow, ItemRow, ShelfRow, AuditRow, ChainRow,
         WebhookRow, ItemRow, ShelfRow, AttachmentRow, ChunkRow, DayRow, UsageRow,
+        RollupRow, StintRow, TalkRow,
     )
 }

@@ -156,10 +156,13 @@ impl Journal {
                 self.number(agent.0);
                 self.bytes.push(*state as u8);
             }
-            Mail::Assign { session, conversation, part, agent, turn } => {
+            Mail::Assign { session, conversation, part, agent, turn, team } => {
                 self.about_agent(3, *session, *conversation, *agent);
                 self.number(*part);
                 self.number(*turn);
+                if team.0 > 0 {
+                    self.number(u64::from(team.0));
+                }
             }
             Mail::Assigned { agent, session, conversation } => self.about_agent(4, *session, *conversation, *agent),
             Mail::Unassigned { agent, session, conversation } => self.about_agent(5, *session, *conversation, *agent),

@@ -2,8 +2,10 @@
 //! and no key is the beginning of another one of its scan.
 
 use crate::attachment::{AttachmentKey, ChunkKey};
+use crate::rollup::RollupKey;
 use proto::command::Party;
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, WebhookId};
+use proto::report::ReportKind;
 use proto::shelf::ItemKind;
 
 pub(crate) const HEADER: &[u8] = b"H";
@@ -91,6 +93,35 @@ pub(crate) fn attachment_day(session: SessionId) -> Vec<u8> {
 /// What the shard keeps of a site's attachments: `UsageRow`.
 pub(crate) fn attachment_usage(site: SiteId) -> Vec<u8> {
     key(b'Y', &[&site.0.to_be_bytes()])
+}
+
+/// What happened in an hour: `RollupRow`.
+pub(crate) fn rollup(RollupKey { site, kind, hour, id }: RollupKey) -> Vec<u8> {
+    key(b'a', &[&site.0.to_be_bytes(), &[kind as u8], &hour.to_be_bytes(), &id.to_be_bytes()])
+}
+
+/// What happened, by one kind of division.
+pub(crate) fn rollups(site: SiteId, kind: ReportKind) -> Vec<u8> {
+    key(b'a', &[&site.0.to_be_bytes(), &[kind as u8]])
+}
+
+/// Hour and number at the end of a roll-up's key.
+pub(crate) fn last_hour(key: &[u8]) -> Option<(u32, u128)> {
+    let (rest, id) = key.split_last_chunk::<16>()?;
+    Some((u32::from_be_bytes(*rest.last_chunk::<4>()?), u128::from_be_bytes(*id)))
+}
+
+/// What an agent is doing: `StintRow`.
+pub(crate) fn stint(agent: AgentId) -> Vec<u8> {
+    key(b'b', &[&agent.0.to_be_bytes()])
+}
+
+/// What every agent is doing.
+pub(crate) const STINTS: &[u8] = b"b";
+
+/// What is to be counted of a session's last conversation: `TalkRow`.
+pub(crate) fn talk(session: SessionId) -> Vec<u8> {
+    key(b'c', &[&session.0.to_be_bytes()])
 }
 
 /// The session's facts: `SessionRow`.

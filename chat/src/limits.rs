@@ -170,3 +170,16 @@ pub const SHELF_BYTES_MAX: u64 = 1 << 20;
 pub const SHELF_ITEM_BYTES_MAX: usize = 16 << 10;
 /// The name of one, bytes of UTF-8.
 pub const SHELF_NAME_BYTES_MAX: usize = 128;
+
+/// Hours that roll-ups are kept: 400 days.
+pub const ROLLUP_HOURS_KEPT: u32 = 400 * 24;
+/// Labels of a site that have figures of their own in one hour of one shard; further ones are counted together.
+pub const ROLLUP_LABELS_MAX: u64 = 256;
+/// Roll-ups that one command removes; the rest waits for the next.
+pub const ROLLUP_SWEEP_MAX: usize = 512;
+/// Sites whose roll-ups are swept by one command.
+pub const SWEEPS_PER_COMMAND_MAX: usize = 2;
+/// So long after an hour are old roll-ups looked for, in milliseconds.
+pub const ROLLUP_SWEEP_AFTER_MS: u64 = 60_000;
+/// An agent's time is counted after so long at the latest, in milliseconds, so that no command counts more than that.
+pub const STINT_MS_MAX: u64 = 7 * 86_400_000;

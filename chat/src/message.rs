@@ -109,16 +109,28 @@ impl Shard {
                     self.attachments.remove(rows, work, dues, (id, gone))?;
                 }
             }
-            None if from == Party::Visitor && session.open.is_none() => session.begin(id, work, sent.seq),
-            None => {}
+            None => session.said(id, work, from, sent.seq),
         }
         Ok(Reply::Sent { seq: sent.seq, ts_ms: sent.ts_ms, dup: false })
     }
 }
 
 impl Session {
+<<<<<<< HEAD
     /// The event at `first_seq`, the visitor's message as a rule, opens a conversation.
     pub(crate) fn begin(&mut self, id: SessionId, work: &mut Work, first_seq: u64) {
+=======
+    /// A message has its place: a visitor's may open a conversation.
+    fn said(&mut self, id: SessionId, work: &mut Work, from: Party, seq: u64) {
+        if from == Party::Visitor && self.open.is_none() {
+            self.begin(id, work, seq);
+        }
+        self.count_message(work, from);
+    }
+
+    /// The visitor's message at `first_seq` opens a conversation.
+    fn begin(&mut self, id: SessionId, work: &mut Work, first_seq: u64) {
+>>>>>>> hR
         self.conversations += 1;
         self.labels.clear();
         self.attributes.retain(|row| row.whose == Whose::Visitor);
@@ -133,6 +145,7 @@ impl Session {
             team: None,
         };
         self.open = Some(open);
+        self.count_begun(work);
         let last = self.last_agent.map(|agent| (agent, self.closed_ms));
         let ask = Box::new(self.ask(last));
         work.mail(Mail::Want { site: self.site, session: id, conversation, ask });

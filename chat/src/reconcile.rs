@@ -172,7 +172,8 @@ impl Reconciliation {
     ) -> Result<(Changes, Reconciled), ApplyError> {
         let mut out = BTreeMap::new();
         let mut told = Reconciled::default();
-        for kind in [keys::QUEUES, keys::WANTS, keys::DUES, keys::OUTBOX] {
+        // What agents were doing at the cut nobody was there to count.
+        for kind in [keys::QUEUES, keys::WANTS, keys::DUES, keys::OUTBOX, keys::STINTS] {
             each(rows, kind, &mut |key, value| {
                 // What becomes of uploads, their own shard knows alone.
                 if kind == keys::DUES && keys::read_due(key).is_some_and(|(_, site, _)| site == OF_ATTACHMENTS) {

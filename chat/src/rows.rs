@@ -342,6 +342,10 @@ pub(crate) enum DueRow {
     Wake { conversation: u64, part: u64 },
     /// No message has named the upload. It stands under the number of the attachment in the place of a session's.
     Unsent { session: SessionId },
+    /// Old roll-ups of the site go.
+    Sweep,
+    /// An agent has been doing the same for long: it is counted. It stands under the agent's number, and a number that no session has.
+    Stint,
 }
 
 /// Something that a site keeps for its people.

@@ -10,6 +10,7 @@ use crate::limits::{REASON_BYTES_MAX, TOKENS_MAX};
 use crate::log::Log;
 use crate::outcome::{ApplyError, Effect, Refusal, Reply};
 use crate::rows::{self, AttributeRow, Changes, CursorRow, OpenRow, ProofRow, RatingRow, Rows, SessionRow};
+use crate::talk::Talk;
 use proto::act::Whose;
 use proto::command::{Command, EventBody, Mail, Party, TokenHash};
 use proto::desk::{About, Ask};
@@ -44,10 +45,15 @@ pub(crate) struct Session {
     pub erased: u64,
     /// Proofs of who the visitor is, oldest first.
     pub proofs: Vec<ProofRow>,
+<<<<<<< HEAD
     /// Sessions that the visitor had before they said who they are, oldest first.
     pub merged: Vec<SessionId>,
     /// It is the visitor's no longer: they have that one.
     pub merged_into: Option<SessionId>,
+=======
+    /// What is to be counted of the last conversation.
+    pub talk: Talk,
+>>>>>>> hR
     #[cfg(feature = "next")]
     pub tally: u64,
 }
@@ -75,6 +81,7 @@ impl Weight for Session {
 impl Session {
     /// The open conversation is the agent's from now on, and in that part.
     fn give(&mut self, work: &mut Work, id: SessionId, open: OpenRow, agent: AgentId, part: u64) {
+        self.count_given(work, &open, agent);
         let event = self.log.append(work.clock_ms, EventBody::Assigned { agent, conversation: open.number });
         self.open = Some(OpenRow { part, ..open.given_to(agent, event.seq) });
         self.last_agent = Some(agent);
@@ -88,7 +95,7 @@ impl Session {
 
 impl OpenRow {
     /// Whose it is, or was when it was put off.
-    fn had_by(&self) -> Option<AgentId> {
+    pub(crate) fn had_by(&self) -> Option<AgentId> {
         self.agent.or(self.snoozed.map(|snoozed| snoozed.agent))
     }
 
@@ -125,8 +132,12 @@ impl Session {
             blocked_ms: None,
             erased: 0,
             proofs: Vec::new(),
+<<<<<<< HEAD
             merged: Vec::new(),
             merged_into: None,
+=======
+            talk: Talk::default(),
+>>>>>>> hR
             #[cfg(feature = "next")]
             tally: 0,
         }
@@ -177,8 +188,12 @@ impl Session {
             blocked_ms: row.blocked_ms,
             erased: row.erased,
             proofs: row.proofs,
+<<<<<<< HEAD
             merged: row.merged,
             merged_into: row.merged_into,
+=======
+            talk: Talk::load(rows, id)?,
+>>>>>>> hR
             #[cfg(feature = "next")]
             tally: 0,
         })
@@ -187,6 +202,7 @@ impl Session {
     pub(crate) fn save(&mut self, id: SessionId, out: &mut Changes) {
         self.log.save(id, out);
         self.devices.save(id, out);
+        self.talk.save(id, out);
         let row = SessionRow {
             site: self.site,
             visitor: self.visitor,
@@ -222,6 +238,7 @@ impl Session {
     pub(crate) fn saved(&mut self, written: bool) {
         self.log.saved(written);
         self.devices.saved(written);
+        self.talk.saved(written);
     }
 
     /// Whether what a send looks at in the session is in memory.
@@ -366,6 +383,7 @@ impl Shard {
         }
         let session = session.change();
         session.unsnooze(id, work, &mut self.dues);
+        session.count_closed(work, &open, had_it);
         session.open = None;
         session.last_part = open.part;
         if had_it.is_some() {
@@ -412,8 +430,7 @@ impl Shard {
         id: SessionId,
         (conversation, part): (u64, u64),
         from: Option<AgentId>,
-        agent: AgentId,
-        turn: u64,
+        (agent, turn, team): (AgentId, u64, Option<TeamId>),
     ) -> Result<(), ApplyError> {
         let work = &mut self.work;
         let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else { return Ok(()) };
@@ -422,7 +439,11 @@ impl Shard {
             (open.number, open.part + u64::from(from.is_some()), open.agent) == (conversation, part, from)
         };
         match session.open.filter(is_it) {
-            Some(open) => session.change().give(work, id, open, agent, part),
+            Some(open) => {
+                let session = session.change();
+                team.into_iter().for_each(|team| session.note_team(team));
+                session.give(work, id, open, agent, part);
+            }
             None => work.mail(Mail::Returned { site: session.site, session: id, turn }),
         }
         Ok(())
@@ -449,6 +470,7 @@ impl Shard {
         };
         let (site, conversation) = (session.site, open.number);
         let session = session.change();
+        session.count_requeued(work, before);
         let event = session.log.append(work.clock_ms, EventBody::Queued { by, conversation });
         let part = open.part + 1;
         let named = team.or(open.team);
@@ -459,22 +481,5 @@ impl Shard {
         work.mail(Mail::Unassigned { agent: before, session: id, conversation });
         work.mail(Mail::Requeued { site, session: id, conversation, part, ask });
         Ok(Reply::Done)
-    }
-
-    /// The agent who has the conversation has been away for too long.
-    pub(crate) fn release_absent(
-        &mut self,
-        rows: &dyn Rows,
-        id: SessionId,
-        conversation: u64,
-        agent: AgentId,
-    ) -> Result<(), ApplyError> {
-        let has_it = |session: &Session| {
-            session.open.is_some_and(|open| (open.number, open.agent) == (conversation, Some(agent)))
-        };
-        if self.with_session(rows, id, has_it)? == Some(true) {
-            self.release(rows, id, Party::System, None)?;
-        }
-        Ok(())
     }
 }

@@ -1,10 +1,13 @@
-//! Owns the stored forms of what a shard keeps beside conversations: files that go with messages, and audit chains. See `rows`.
+//! Owns the stored forms of what a shard keeps beside conversations: files that go with messages, and audit chains, and
+//! what reports are made of. See `rows`.
 
 use bincode::{Decode, Encode};
 use proto::attachment::{Attachment, Variant};
 use proto::audit::{AuditLine, ChainPoint};
 use proto::command::{Party, TokenHash};
-use proto::ids::SiteId;
+use proto::desk::SeatState;
+use proto::ids::{AgentId, SiteId, TeamId};
+use proto::report::Figures;
 
 /// A file that goes with a message, or is being uploaded.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -90,4 +93,77 @@ pub(crate) struct SeenRow {
     pub seq: u64,
 }
 
-proto::frozen!(AuditRow = 121, ChainRow = 122, AttachmentRow = 124, ChunkRow = 125, DayRow = 126, UsageRow = 127,);
+/// What happened in an hour at a site, with a team, to an agent or under a label.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct RollupRow {
+    pub figures: Figures,
+    /// Of a label's row.
+    pub label: String,
+    /// Of a site's row: labels that have rows of their own in this hour.
+    pub labels: u64,
+}
+
+/// What an agent has been doing since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct StintRow {
+    pub site: SiteId,
+    /// Milliseconds since 1970, as all times here.
+    pub since_ms: u64,
+    /// When it is counted at the latest.
+    pub due_ms: u64,
+    pub state: SeatState,
+    /// Conversations that the agent has.
+    pub held: u64,
+}
+
+/// What is still to be counted of a session's last conversation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct TalkRow {
+    /// When it was opened, or opened again, milliseconds since 1970, as all times here; 0: nobody counted it.
+    pub opened_ms: u64,
+    /// When it was opened, until an agent has written.
+    pub first_ms: u64,
+    /// The first message of the visitor that nobody has answered; 0: there is none.
+    pub asked_ms: u64,
+    /// Since when it waits; 0: it does not.
+    pub waits_ms: u64,
+    /// For whom it waited when it was given to an agent.
+    pub team: Option<TeamId>,
+    /// Who has or had it last.
+    pub agent: Option<AgentId>,
+    /// What its labels are told when it is closed.
+    pub first_response_ms: Option<u64>,
+    pub waits: SomeRow,
+    pub responses: SomeRow,
+    pub from_visitors: u64,
+    pub from_agents: u64,
+    pub rated: Option<RatedRow>,
+}
+
+/// How long several things took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct SomeRow {
+    pub count: u64,
+    pub sum_ms: u64,
+    pub max_ms: u64,
+}
+
+/// A rating as it was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct RatedRow {
+    pub score: u8,
+    pub team: Option<TeamId>,
+    pub agent: Option<AgentId>,
+}
+
+proto::frozen!(
+    AuditRow = 121,
+    ChainRow = 122,
+    AttachmentRow = 124,
+    ChunkRow = 125,
+    DayRow = 126,
+    UsageRow = 127,
+    RollupRow = 130,
+    StintRow = 131,
+    TalkRow = 132,
+);

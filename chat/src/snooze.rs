@@ -45,6 +45,7 @@ impl Session {
         let (conversation, by) = (open.number, Party::System);
         let event = self.log.append(work.clock_ms, EventBody::Queued { by, conversation });
         let first_seq = event.seq;
+        self.count_waits(work);
         work.event(self.site, id, event);
         self.wait_again(id, work, OpenRow { first_seq, part: open.part + 1, ..open }, agent);
     }
@@ -52,6 +53,7 @@ impl Session {
     /// The last conversation is open again, by the event at `first_seq`.
     pub(crate) fn reopen(&mut self, id: SessionId, work: &mut Work, (number, first_seq): (u64, u64), agent: AgentId) {
         let part = self.last_part + 1;
+        self.count_reopened(work, agent);
         self.wait_again(
             id,
             work,
@@ -87,6 +89,23 @@ impl Shard {
         let is_it = |open: &OpenRow| (open.number, open.part) == (conversation, part) && open.snoozed.is_some();
         if session.open.is_some_and(|open| is_it(&open)) {
             session.change().wake(id, work, &mut self.dues);
+        }
+        Ok(())
+    }
+
+    /// The agent who has the conversation has been away for too long.
+    pub(crate) fn release_absent(
+        &mut self,
+        rows: &dyn Rows,
+        id: SessionId,
+        conversation: u64,
+        agent: AgentId,
+    ) -> Result<(), ApplyError> {
+        let has_it = |session: &Session| {
+            session.open.is_some_and(|open| (open.number, open.agent) == (conversation, Some(agent)))
+        };
+        if self.with_session(rows, id, has_it)? == Some(true) {
+            self.release(rows, id, Party::System, None)?;
         }
         Ok(())
     }

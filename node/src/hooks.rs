@@ -121,7 +121,8 @@ fn target(call: &ShardCall) -> Option<Target> {
         | ShardCall::Audit { .. }
         | ShardCall::Attachment { .. }
         | ShardCall::AttachmentChunk { .. }
-        | ShardCall::Search(_) => None,
+        | ShardCall::Search(_)
+        | ShardCall::Report(_) => None,
     }
 }
 
@@ -172,6 +173,10 @@ impl Hooks for NodeHooks {
                 ShardCall::Search(ask) => {
                     let (shard, ask, indexes) = (shard.clone(), ask.clone(), self.indexes.clone());
                     self.hub.spawn(async move { indexes.search(&shard, &ask, reply).await });
+                }
+                ShardCall::Report(ask) => {
+                    let (shard, ask) = (shard.clone(), ask.clone());
+                    self.hub.spawn(async move { reply.send(crate::reports::report(&shard, &ask).await) });
                 }
                 ShardCall::AgentToken { agent, token } => reply.send(crate::agent::has_token(shard, *agent, token)),
                 ShardCall::Hours { site } => reply.send(crate::desk::hours(shard, *site)),

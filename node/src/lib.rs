@@ -28,6 +28,7 @@ mod hours;
 mod identity;
 pub mod metrics;
 pub mod push;
+mod reports;
 mod retention;
 pub mod run;
 pub mod search;

@@ -160,8 +160,8 @@ pub enum Mail {
     /// Agent to desk: whether the agent takes conversations.
     AgentState { site: SiteId, agent: AgentId, state: SeatState },
     /// Desk to session: this agent takes the conversation, if it is still in that part: parts count each time that it goes from one
-    /// agent to another or back to the desk. `turn` counts what the desk gives.
-    Assign { session: SessionId, conversation: u64, part: u64, agent: AgentId, turn: u64 },
+    /// agent to another or back to the desk. `turn` counts what the desk gives. `team`: for which it waited.
+    Assign { session: SessionId, conversation: u64, part: u64, agent: AgentId, turn: u64, team: TeamId },
     /// Session to agent: the conversation is now yours.
     Assigned { agent: AgentId, session: SessionId, conversation: u64 },
     /// Session to agent: the conversation is over.

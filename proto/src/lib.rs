@@ -18,6 +18,7 @@ pub mod ids;
 pub mod meta;
 pub mod mutants;
 pub mod peer;
+pub mod report;
 pub mod search;
 pub mod shelf;
 pub mod target;

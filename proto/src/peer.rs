@@ -7,6 +7,7 @@ use crate::command::{Command, Event, OnceState, Party, SecretBytes, TokenHash};
 use crate::desk::SeatState;
 use crate::feed::FeedPage;
 use crate::ids::{AgentId, AttachmentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
+use crate::report::{ReportAsk, ReportPage};
 use crate::search::{SearchAsk, SearchPage};
 use crate::shelf::{Item, ItemKind};
 use crate::webhook::WebhookState;
@@ -218,6 +219,8 @@ pub enum ShardCall {
     },
     /// Looks for what was said in the shard's sessions. What is found is committed; the newest may be missing.
     Search(Box<SearchAsk>),
+    /// Sums of figures, with everything acknowledged before.
+    Report(Box<ReportAsk>),
 }
 
 /// A conversation that waits for an agent.
@@ -327,6 +330,7 @@ pub enum ShardReply {
     Attachment(Box<AttachmentState>),
     AttachmentChunk(SecretBytes),
     Found(SearchPage),
+    Report(ReportPage),
 }
 
 /// Where an agent stands.

@@ -11,6 +11,7 @@ use crate::journal::Note;
 use crate::keys;
 use crate::limits::LANES_PER_SITE_MAX;
 use crate::outcome::{ApplyError, Refusal, Reply};
+use crate::rollup::{Scope, Tally};
 use crate::rows::{self, NeedRow, PlaceRow, QueuedRow, Rows, WantRow, corrupt};
 use proto::command::Mail;
 use proto::desk::{Ask, SeatState};
@@ -80,6 +81,7 @@ impl Shard {
         }
         let ticket = at.desk.change().draw_ticket();
         let need = at.desk.need(ask, session);
+        at.work.tally(Scope::of_team(site, need.team), Tally::Opened);
         at.begin(session, WantRow::new(conversation, 0, need, ticket), ask);
         before.map_or(Ok(()), |want| at.serve_freed(&want))
     }
@@ -163,9 +165,16 @@ impl Shard {
         site: SiteId,
         session: SessionId,
         conversation: u64,
+        was_with: Option<AgentId>,
     ) -> Result<(), ApplyError> {
         let mut at = self.at_desk(rows, site)?;
         let Some(want) = at.find(session)?.filter(|want| want.conversation == conversation) else { return Ok(()) };
+        if was_with.is_none() && want.part == 0 {
+            let (scope, waited_ms) =
+                (Scope::of_team(site, want.need.team), at.work.clock_ms.saturating_sub(want.since_ms));
+            at.work.tally(scope, Tally::Closed);
+            at.work.tally(scope, Tally::Abandoned(waited_ms));
+        }
         // Whatever is under way to the session comes back, to nothing.
         at.forget(session, &want)?;
         at.serve_freed(&want)
@@ -304,10 +313,10 @@ impl At<'_> {
 
     /// Assigns a conversation, and tells its session. `offer`: the one that was accepted, or 0.
     pub(super) fn assign(&mut self, session: SessionId, want: WantRow, agent: AgentId, offer: u64) {
-        let (conversation, part) = (want.conversation, want.part);
+        let (conversation, part, team) = (want.conversation, want.part, want.need.team);
         let turn = self.desk.turn + 1;
         self.seat(session, WantRow { place: PlaceRow::Assigned { agent, offer, turn }, ..want }, agent);
-        self.work.mail(Mail::Assign { session, conversation, part, agent, turn });
+        self.work.mail(Mail::Assign { session, conversation, part, agent, turn, team });
     }
 
     /// A conversation that nobody has is given to whom the desk chooses, or waits.

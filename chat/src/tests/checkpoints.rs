@@ -2,6 +2,7 @@
 //! writes is the model. Does not look into rows.
 
 use super::attachments;
+use super::reports;
 use super::world::*;
 use crate::desk::SEAT_DEFAULT;
 use crate::limits::ATTACHMENT_UNSENT_MS;
@@ -12,6 +13,7 @@ use proto::attachment::Variant;
 use proto::command::{Command, Mail, Party};
 use proto::desk::{SeatRules, SeatState, TeamRules};
 use proto::ids::{AgentId, AttachmentId, SessionId, ShardId, TeamId, VisitorId};
+use proto::report::ReportKind;
 
 const SESSIONS: u128 = 4;
 const AGENTS: u64 = 3;
@@ -246,7 +248,7 @@ impl Pair {
             1 => Mail::Done { site: SITE, session: SessionId(99 + id), conversation, agent: None },
             _ => {
                 let (session, agent) = (SessionId(id % SESSIONS), AgentId(conversation));
-                Mail::Assign { session, conversation, part: 0, agent, turn: 1 }
+                Mail::Assign { session, conversation, part: 0, agent, turn: 1, team: TeamId(1) }
             }
         };
         let seq = self.model.shard.inbox_seen(ShardId(9)) + 1;
@@ -353,6 +355,10 @@ impl Pair {
             assert_eq!(real.shard.agent(&real.rows, id).unwrap(), model.shard.agent(&model.rows, id).unwrap());
         }
         assert_eq!(real.shard.desk(&real.rows, SITE).unwrap(), model.shard.desk(&model.rows, SITE).unwrap());
+        for kind in [ReportKind::Site, ReportKind::Team, ReportKind::Agent, ReportKind::Label] {
+            let report = |world: &World| reports::of_hours(world, kind);
+            assert_eq!(report(real), report(model));
+        }
         let feed = |world: &World, after| world.shard.feed(&world.rows, SITE, after, 300, 90_000).unwrap();
         for after in [0, 100, 256, model.shard.feed_head()] {
             assert_eq!(feed(real, after), feed(model, after));

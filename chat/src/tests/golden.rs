@@ -2,6 +2,7 @@
 //! A changed line here means data of running clusters becomes unreadable: add a form, don't edit one.
 
 use super::world::*;
+use crate::rollup::RollupKey;
 use crate::rows::*;
 use crate::{Reply, keys};
 use proptest::collection::vec;
@@ -15,6 +16,7 @@ use proto::desk::{
     About, Channel, Condition, Hours, Route, SeatRules, SeatState, SiteRules, Stretch, TeamRules, Test, Weekday,
 };
 use proto::ids::{AgentId, AttachmentId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
+use proto::report::{Figures, ReportKind};
 use proto::shelf::{Item, ItemKind};
 use proto::webhook::{DeadLetter, Lag, WebhookState};
 use std::fmt::Debug;
@@ -26,6 +28,36 @@ fn hex(bytes: &[u8]) -> String {
         write!(out, "{byte:02x}").expect("a String takes every text");
         out
     })
+}
+
+fn rollup_row() -> RollupRow {
+    let mut figures = Figures { opened: 3, scores: [0, 0, -1, 0, 300], online_ms: 3_600_000, ..Figures::default() };
+    (figures.held_max, figures.from_system) = (4, 2);
+    [250, 90_000, 90_001].into_iter().for_each(|ms| figures.wait.add(ms));
+    RollupRow { figures, label: "refund".into(), labels: 2 }
+}
+
+fn stint_row() -> StintRow {
+    let (since_ms, due_ms) = (1_763_700_000_000, 1_764_304_800_000);
+    StintRow { site: SiteId(7), since_ms, due_ms, state: SeatState::Busy, held: 3 }
+}
+
+fn talk_row() -> TalkRow {
+    let (team, agent) = (Some(TeamId(2)), Some(AGENT));
+    TalkRow {
+        opened_ms: 1_763_700_000_000,
+        first_ms: 1_763_700_000_000,
+        asked_ms: 1_763_700_000_001,
+        waits_ms: 1_763_700_000_002,
+        team,
+        agent,
+        first_response_ms: Some(9_000),
+        waits: SomeRow { count: 1, sum_ms: 9_000, max_ms: 9_000 },
+        responses: SomeRow { count: 2, sum_ms: 300, max_ms: 251 },
+        from_visitors: 3,
+        from_agents: 2,
+        rated: Some(RatedRow { score: 4, team, agent }),
+    }
 }
 
 fn chain_row() -> ChainRow {
@@ -121,6 +153,20 @@ fn attachment_lines() -> Vec<(&'static str, Vec<u8>)> {
         ("attachment day", encode(&DayRow { day: 20_413, files: 9, bytes: 300 })),
         ("attachment usage key", keys::attachment_usage(SiteId(7))),
         ("attachment usage", encode(&UsageRow { files: 9, bytes: 300 })),
+    ]
+}
+
+/// Those of what reports are made of.
+fn report_lines() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("due sweep", encode(&DueRow::Sweep)),
+        ("due stint", encode(&DueRow::Stint)),
+        ("rollup key", keys::rollup(RollupKey { site: SiteId(7), kind: ReportKind::Agent, hour: 489_916, id: 300 })),
+        ("rollup", encode(&rollup_row())),
+        ("stint key", keys::stint(AGENT)),
+        ("stint", encode(&stint_row())),
+        ("talk key", keys::talk(SESSION)),
+        ("talk", encode(&talk_row())),
     ]
 }
 
@@ -248,7 +294,7 @@ fn golden_text() -> String {
         ("version key", keys::VERSION.to_vec()),
         ("version", encode(&VersionRow { version: 300 })),
     ];
-    let lines = lines.into_iter().chain(attachment_lines());
+    let lines = lines.into_iter().chain(attachment_lines()).chain(report_lines());
     lines.map(|(name, bytes)| format!("{name}: {}\n", hex(&bytes))).collect()
 }
 
@@ -406,6 +452,9 @@ proptest! {
         round_trips(&ChunkRow { bytes: vec![7; turn as usize % 300] });
         round_trips(&DayRow { day: turn, files: front, bytes: queued });
         round_trips(&UsageRow { files: front, bytes: queued });
+        round_trips(&RollupRow { labels: turn, ..rollup_row() });
+        round_trips(&StintRow { since_ms: turn, held: front, ..stint_row() });
+        round_trips(&TalkRow { asked_ms: turn, waits_ms: front, team: None, ..talk_row() });
         round_trips(&WebhookRow { state: WebhookState { version: turn, after: front, ..webhook_state() } });
     }
 

@@ -14,6 +14,8 @@ mod merge;
 mod messages;
 mod places;
 mod reconcile;
+mod reports;
+mod reports_by_hand;
 mod routing;
 mod sessions;
 mod shelf;

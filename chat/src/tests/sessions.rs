@@ -136,8 +136,14 @@ fn a_mail_is_applied_once_and_in_order() {
     let mut world = World::alone();
     world.apply(open(1));
     world.apply(say(1, Party::Visitor, 1, "a"));
-    let assign =
-        |agent| Mail::Assign { session: session(1), conversation: 1, part: 0, agent: AgentId(agent), turn: agent };
+    let assign = |agent| Mail::Assign {
+        session: session(1),
+        conversation: 1,
+        part: 0,
+        agent: AgentId(agent),
+        turn: agent,
+        team: proto::ids::TeamId(0),
+    };
     let inbox = |seq, message| Command::Inbox { from: ShardId(9), seq, message };
     assert_eq!(world.reply(inbox(2, assign(4))), Reply::Rejected(Refusal::InboxGap { expected: 1 }));
     assert_eq!(event_count(&world.apply(inbox(1, assign(4))).effects), 1);

@@ -19,12 +19,13 @@ pub enum Scope {
     /// Erases what is known of visitors.
     ErasePeople,
     ReadAudit,
+    ReadReports,
     /// No key has it.
     Nothing,
 }
 
 /// Every scope that a key may have, by its name.
-pub const SCOPES: [(Scope, &str); 11] = [
+pub const SCOPES: [(Scope, &str); 12] = [
     (Scope::ReadConversations, "conversations:read"),
     (Scope::WriteConversations, "conversations:write"),
     (Scope::ReadDesk, "desk:read"),
@@ -36,6 +37,7 @@ pub const SCOPES: [(Scope, &str); 11] = [
     (Scope::WriteWebhooks, "webhooks:write"),
     (Scope::ErasePeople, "visitors:erase"),
     (Scope::ReadAudit, "audit:read"),
+    (Scope::ReadReports, "reports:read"),
 ];
 
 impl Scope {
@@ -52,24 +54,41 @@ pub struct Access {
     pub role: Option<AgentRole>,
     /// Of a key.
     pub scope: Scope,
+    /// Not of the role agent, though more than the least.
+    pub but_agents: bool,
 }
 
 impl Access {
     pub fn new(role: AgentRole, scope: Scope) -> Access {
-        Access { role: Some(role), scope }
+        Access { role: Some(role), scope, but_agents: false }
+    }
+
+    /// For whoever has conversations it is not, unless they also follow those of others.
+    pub fn but_agents(self) -> Access {
+        Access { but_agents: true, ..self }
+    }
+
+    /// The least role, for people.
+    pub fn role_text(self) -> String {
+        let but = if self.but_agents { ", not agent" } else { "" };
+        self.role.map_or("-".to_owned(), |role| format!("{}{but}", role_name(role)))
     }
 
     pub fn allows(self, who: &Who) -> bool {
         match who {
-            Who::Agent { role, .. } => self.role.is_some_and(|least| *role >= least),
+            Who::Agent { role, .. } => {
+                let is_out = self.but_agents && *role == AgentRole::Agent;
+                self.role.is_some_and(|least| *role >= least && !is_out)
+            }
             Who::Key { scopes, .. } => self.scope.name().is_some_and(|name| scopes.iter().any(|scope| scope == name)),
         }
     }
 
     /// For people.
     pub fn sentence(self) -> String {
-        let role =
-            self.role.map_or("no agent".to_owned(), |role| format!("an agent who is at least {}", role_name(role)));
+        let but = if self.but_agents { ", but not agent" } else { "" };
+        let least = |role| format!("an agent who is at least {}{but}", role_name(role));
+        let role = self.role.map_or("no agent".to_owned(), least);
         let key = self.scope.name().map_or("no key".to_owned(), |name| format!("a key with {name}"));
         format!("For {role}, and for {key}.")
     }
@@ -149,6 +168,6 @@ mod tests {
         let people = Access::new(AgentRole::Owner, Scope::Nothing);
         let all: Vec<&str> = SCOPES.iter().map(|(_, name)| *name).collect();
         assert!(!people.allows(&key(&all)) && people.allows(&agent(AgentRole::Owner)));
-        assert!(!Access { role: None, scope: Scope::ReadDesk }.allows(&agent(AgentRole::Owner)));
+        assert!(!Access { role: None, scope: Scope::ReadDesk, but_agents: false }.allows(&agent(AgentRole::Owner)));
     }
 }

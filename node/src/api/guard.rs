@@ -64,6 +64,9 @@ pub async fn guard<B: MessageBody + 'static>(
 
 fn denial(access: Access, who: &Who) -> String {
     match (who, access.role, access.scope.name()) {
+        (Who::Agent { role, .. }, Some(least), _) if *role >= least => {
+            format!("this is not for the role {}", role_name(*role))
+        }
         (Who::Agent { role, .. }, Some(least), _) => {
             format!("this needs the role {}; yours is {}", role_name(least), role_name(*role))
         }

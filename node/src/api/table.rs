@@ -2,7 +2,9 @@
 //! docs/REST.md follow from it. Invariant: a route that is not here does not exist.
 
 use super::access::{Access, Scope};
-use super::{canned, conversations, deeds, keys, macros, people, search, table_of_visitors, transcript, views};
+use super::{
+    canned, conversations, deeds, keys, macros, people, search, table_of_reports, table_of_visitors, transcript, views,
+};
 use crate::admin::{Route, audit, desk, events, webhooks};
 use actix_web::web;
 use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
@@ -19,6 +21,7 @@ pub fn table() -> Vec<Route<Access>> {
     table.extend(table_of_visitors::of_the_site());
     table.extend(table_of_visitors::of_settings());
     table.extend(of_webhooks());
+    table.extend(table_of_reports::of_reports());
     table
 }
 
@@ -368,7 +371,6 @@ fn of_webhooks() -> Vec<Route<Access>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::access::role_name;
     use super::*;
     use std::collections::BTreeSet;
 
@@ -390,7 +392,7 @@ mod tests {
                 route.method.name(),
                 route.path,
                 route.about,
-                route.access.role.map_or("-", role_name),
+                route.access.role_text(),
                 route.access.scope.name().map_or("-".to_owned(), |name| format!("`{name}`")),
                 route.success.0,
                 refusals.join(" ")

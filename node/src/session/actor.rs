@@ -123,7 +123,8 @@ impl SessionActorState {
             | ShardCall::Audit { .. }
             | ShardCall::Attachment { .. }
             | ShardCall::AttachmentChunk { .. }
-            | ShardCall::Search(_) => reply.send(ShardReply::Unknown),
+            | ShardCall::Search(_)
+            | ShardCall::Report(_) => reply.send(ShardReply::Unknown),
         }
     }
 

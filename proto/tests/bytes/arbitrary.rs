@@ -3,7 +3,7 @@
 use super::desk;
 pub use super::meta::meta_batch;
 use super::meta::{meta_command, once_state};
-use super::{attachments, audit, search, shelf, visitors, webhooks};
+use super::{attachments, audit, report, search, shelf, visitors, webhooks};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -121,8 +121,11 @@ pub fn mail() -> impl Strategy<Value = Mail> {
         (site(), session(), conversation(), option::of(agent()))
             .prop_map(|(site, session, conversation, agent)| Mail::Done { site, session, conversation, agent }),
         (site(), agent(), desk::seat_state()).prop_map(|(site, agent, state)| Mail::AgentState { site, agent, state }),
-        (session(), conversation(), agent(), any::<(u64, u64)>()).prop_map(
-            |(session, conversation, agent, (part, turn))| Mail::Assign { session, conversation, part, agent, turn }
+        (session(), conversation(), agent(), any::<(u64, u64, u32)>()).prop_map(
+            |(session, conversation, agent, (part, turn, team))| {
+                let team = proto::ids::TeamId(team);
+                Mail::Assign { session, conversation, part, agent, turn, team }
+            }
         ),
         desk::mail(),
         (agent(), session(), conversation()).prop_map(|(agent, session, conversation)| Mail::Assigned {
@@ -352,6 +355,7 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
         audit::shard_call(),
         attachments::shard_call(),
         search::shard_call(),
+        report::shard_call(),
     ]
 }
 
@@ -432,6 +436,7 @@ pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
         audit::shard_reply(),
         attachments::shard_reply(),
         search::shard_reply(),
+        report::shard_reply(),
     ]
 }
 

@@ -16,6 +16,7 @@ mod attachments;
 mod audit;
 mod desk;
 mod meta;
+mod report;
 mod round_trips;
 mod search;
 mod shelf;

@@ -1,7 +1,7 @@
 //! One value per variant of every frozen type of this crate. New variants are added at the end of their list.
 
 pub use super::visitors::refusals;
-use super::{attachments, audit, cuts, search, shelf, visitors, webhooks};
+use super::{attachments, audit, cuts, report, search, shelf, visitors, webhooks};
 use proto::act::{Act, Whose};
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
@@ -189,7 +189,7 @@ pub fn mails() -> Vec<(&'static str, Mail)> {
         ("want", Mail::Want { site, session, conversation, ask: ask() }),
         ("done", Mail::Done { site, session, conversation, agent: Some(agent) }),
         ("agent state", Mail::AgentState { site, agent, state: SeatState::Busy }),
-        ("assign", Mail::Assign { session, conversation, part: 1, agent, turn: 41 }),
+        ("assign", Mail::Assign { session, conversation, part: 1, agent, turn: 41, team: proto::ids::TeamId(2) }),
         ("assigned", Mail::Assigned { agent, session, conversation }),
         ("unassigned", Mail::Unassigned { agent, session, conversation }),
         ("reassigned", Mail::Reassigned { site, session, conversation, part: 1, agent }),
@@ -379,6 +379,7 @@ fn shard_calls() -> Vec<(&'static str, ShardCall)> {
     calls.push(audit::call());
     calls.extend(attachments::calls());
     calls.push(search::call());
+    calls.push(report::call());
     calls
 }
 
@@ -454,6 +455,7 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
     replies.extend(audit::replies());
     replies.extend(attachments::replies());
     replies.push(search::reply());
+    replies.push(report::reply());
     replies
 }
 

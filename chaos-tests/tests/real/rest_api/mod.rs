@@ -4,6 +4,8 @@
 /// Who may do what.
 mod access;
 
+/// What is said of it in figures.
+mod reports;
 /// What they find.
 mod search;
 /// What becomes of visitors.
