@@ -22,6 +22,7 @@ pub mod figures;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gateway;
+mod geo;
 pub mod health;
 pub mod hooks;
 mod hours;

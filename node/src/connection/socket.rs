@@ -3,6 +3,7 @@
 
 use super::outbox::{Frames, Item, Pumped, Subscription, WAITING_BYTES_MAX};
 use super::visited::Visited;
+use crate::geo::Place;
 use crate::push::Hub;
 use crate::trace::Step;
 use cluster::router::ReplySink;
@@ -107,13 +108,14 @@ pub struct Socket {
     pub address: Option<IpAddr>,
     /// What the client says it is; cut.
     pub user_agent: Option<Box<str>>,
+    pub place: Place,
     pub waker: AtomicWaker,
     state: Mutex<State>,
     me: Weak<Socket>,
 }
 
 impl Socket {
-    pub fn new(hub: Arc<Hub>, address: Option<IpAddr>, user_agent: Option<Box<str>>) -> Arc<Self> {
+    pub fn new(hub: Arc<Hub>, address: Option<IpAddr>, user_agent: Option<Box<str>>, place: Place) -> Arc<Self> {
         let (number, since) = (hub.next_socket(), SystemTime::now());
         let waker = AtomicWaker::new();
         Arc::new_cyclic(|me| Socket {
@@ -122,6 +124,7 @@ impl Socket {
             since,
             address,
             user_agent,
+            place,
             waker,
             state: Mutex::default(),
             me: me.clone(),
