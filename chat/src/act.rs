@@ -60,6 +60,12 @@ impl Session {
             Act::Attribute { whose, name, value } => {
                 self.check_site(doer).or_else(|| self.check_attribute(*whose, name, value.as_deref()))
             }
+            // The rules themselves say it: see `reach`.
+            Act::Prompt { .. } => Some(Refusal::ActInvalid),
+            Act::Invite { text, until_ms } => {
+                self.check_agent(doer).or_else(|| self.check_invite(doer.now_ms, text, *until_ms))
+            }
+            Act::Decline { seq } => self.check_decline(doer, *seq),
         })
     }
 
@@ -197,6 +203,9 @@ impl Session {
             | Act::Snooze { .. }
             | Act::Reopen { .. }
             | Act::Rate { .. }
+            | Act::Prompt { .. }
+            | Act::Invite { .. }
+            | Act::Decline { .. }
             | Act::Attribute { .. } => true,
         }
     }
@@ -237,7 +246,13 @@ impl Session {
             }
             Act::Rate { conversation, score, .. } => self.rating = Some(RatingRow { conversation, score }),
             Act::Attribute { whose, name, value } => self.set_attribute(whose, name, value),
-            Act::Edit { .. } | Act::React { .. } => {}
+            Act::Invite { until_ms, .. } => {
+                if let Party::Agent(agent) = party {
+                    self.invite(agent, seq, work.clock_ms, until_ms);
+                }
+            }
+            Act::Decline { .. } => self.decline(work.clock_ms),
+            Act::Edit { .. } | Act::React { .. } | Act::Prompt { .. } => {}
         }
         Ok(Vec::new())
     }

@@ -217,6 +217,7 @@ impl Shard {
                 self.identify(rows, session, (site, visitor, token), proof, until_ms)?
             }
             Command::Logout { session, token } => self.logout(rows, session, token)?,
+            Command::Prompt { session, site, prompt } => self.prompt(rows, session, site, *prompt)?,
             Command::Block { session, until_ms } => self.block(rows, session, until_ms)?,
             Command::Erase { session, upto, forget } => self.erase(rows, session, upto, forget)?,
             #[cfg(feature = "next")]
@@ -248,6 +249,7 @@ impl Shard {
                 .is_some_and(|known| known.is_warm(command) && self.attachments.is_warm(*session, named_by(command))),
             Command::OpenSession { session, .. }
             | Command::Block { session, .. }
+            | Command::Prompt { session, .. }
             | Command::Identify { session, .. }
             | Command::Logout { session, .. }
             | Command::Cursor { session, .. }
@@ -310,6 +312,8 @@ impl Shard {
                             self.is_desk_warm(*site) && self.offers_nothing(*site, *agent)
                         }
                         Mail::Onward { site, .. } => self.is_desk_warm(*site),
+                        // Rare.
+                        Mail::Prompted { .. } => false,
                     }
             }
         }
@@ -377,6 +381,7 @@ impl Shard {
             Mail::Requeued { site, session, conversation, part, ask } => {
                 self.desk_requeued(rows, site, session, (conversation, part), &ask)?;
             }
+            Mail::Prompted { site, trigger, answered } => self.count_prompt(rows, site, trigger, answered)?,
             Mail::Absent { agent } => self.agent_absent(rows, agent)?,
             Mail::Release { session, conversation, agent } => {
                 self.release_absent(rows, session, conversation, agent)?;

@@ -49,6 +49,7 @@ impl Shard {
             session.attributes.clear();
             session.rating = None;
             session.proofs.clear();
+            session.reach.forget();
         }
         session.erased = last;
         if !goes.is_empty() {

@@ -186,6 +186,12 @@ impl Journal {
                 self.about_agent(15, *session, *seq, *agent);
                 self.number(u64::from(site.0));
             }
+            Mail::Prompted { site, trigger, answered } => {
+                self.bytes.push(16);
+                self.number(u64::from(site.0));
+                self.text(trigger.as_bytes());
+                self.bytes.push(u8::from(*answered));
+            }
             Mail::Returned { .. } | Mail::Requeued { .. } | Mail::Handed { .. } | Mail::Absent { .. } => {
                 self.mail_of_parts(mail);
             }

@@ -134,7 +134,8 @@ impl Session {
         };
         self.open = Some(open);
         let last = self.last_agent.map(|agent| (agent, self.closed_ms));
-        let ask = Box::new(self.ask(last));
+        let mut ask = Box::new(self.ask(last));
+        self.answers(work, &mut ask);
         work.mail(Mail::Want { site: self.site, session: id, conversation, ask });
     }
 
@@ -226,6 +227,9 @@ fn refusal_of(code: u64) -> Result<Refusal, ApplyError> {
         Refusal::ActInvalid,
         Refusal::Blocked,
         Refusal::AttachmentInvalid,
+        Refusal::Talking,
+        Refusal::Invited,
+        Refusal::TooOften,
     ];
     let found = known.into_iter().find(|refusal| u64::from(refusal.code().0) == code);
     found.ok_or_else(|| corrupt("device", "an unknown refusal is remembered"))

@@ -307,6 +307,8 @@ fn is_told_by_rows(mail: &Mail) {
         Mail::Absent { .. } => {}
         // The note is in its session; that the agent was to be told of it ends here, as it would with the oldest mentions.
         Mail::Mentioned { .. } => {}
+        // A count of what happened in another cluster's last moments: nobody is the worse for it.
+        Mail::Prompted { .. } => {}
     }
 }
 

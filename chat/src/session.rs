@@ -9,6 +9,7 @@ use crate::keys;
 use crate::limits::{FACT_BYTES_MAX, FACT_NAME_BYTES_MAX, FACTS_MAX, REASON_BYTES_MAX, TOKENS_MAX};
 use crate::log::Log;
 use crate::outcome::{ApplyError, Effect, Refusal, Reply};
+use crate::reach::Reach;
 use crate::rows::{self, AttributeRow, Changes, CursorRow, OpenRow, ProofRow, RatingRow, Rows, SessionRow};
 use proto::act::Whose;
 use proto::command::{Command, EventBody, Mail, Party, TokenHash};
@@ -44,6 +45,8 @@ pub(crate) struct Session {
     pub erased: u64,
     /// Proofs of who the visitor is, oldest first.
     pub proofs: Vec<ProofRow>,
+    /// What was said to the visitor first.
+    pub reach: Reach,
     #[cfg(feature = "next")]
     pub tally: u64,
 }
@@ -62,6 +65,7 @@ impl Weight for Session {
             + labels
             + attributes
             + self.proofs.capacity() * size_of::<ProofRow>()
+            + self.reach.bytes()
             + self.log.bytes()
             + self.devices.bytes()
     }
@@ -120,6 +124,7 @@ impl Session {
             blocked_ms: None,
             erased: 0,
             proofs: Vec::new(),
+            reach: Reach::default(),
             #[cfg(feature = "next")]
             tally: 0,
         }
@@ -170,6 +175,7 @@ impl Session {
             blocked_ms: row.blocked_ms,
             erased: row.erased,
             proofs: row.proofs,
+            reach: Reach::load(rows, id)?,
             #[cfg(feature = "next")]
             tally: 0,
         })
@@ -178,6 +184,7 @@ impl Session {
     pub(crate) fn save(&mut self, id: SessionId, out: &mut Changes) {
         self.log.save(id, out);
         self.devices.save(id, out);
+        self.reach.save(id, out);
         let row = SessionRow {
             site: self.site,
             visitor: self.visitor,

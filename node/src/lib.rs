@@ -37,4 +37,5 @@ pub mod session;
 pub mod sim;
 pub mod telemetry;
 pub mod trace;
+mod triggers;
 mod webhooks;

@@ -12,6 +12,7 @@ mod golden;
 mod mails;
 mod messages;
 mod places;
+mod reach;
 mod reconcile;
 mod routing;
 mod sessions;

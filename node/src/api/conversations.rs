@@ -252,6 +252,9 @@ pub fn done(reply: ShardReply) -> Result<ShardReply, Problem> {
             Problem::refused("as many files as may be were uploaded into this session today: 100, or 200 MiB")
         }
         Refused::SiteFull => Problem::refused("the site keeps as many files as it may"),
+        Refused::Talking => Problem::conflict("somebody talks with the visitor already, or is about to"),
+        Refused::Invited => Problem::conflict("the visitor is invited already"),
+        Refused::TooOften => Problem::refused("the visitor was invited too often, or does not want to be"),
         Refused::LimitReached => Problem::refused("there are as many as there may be"),
         Refused::CidGap { .. }
         | Refused::CidInvalid

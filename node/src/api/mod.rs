@@ -11,6 +11,7 @@ mod blocklist;
 mod canned;
 pub(crate) mod conversations;
 mod deeds;
+mod invitations;
 mod keys;
 mod macros;
 mod online;
@@ -21,7 +22,8 @@ mod site;
 mod table;
 mod table_of_visitors;
 mod transcript;
-mod variables;
+mod triggers;
+pub(crate) mod variables;
 mod views;
 mod visitors;
 

@@ -35,6 +35,13 @@ pub struct OnlineFound {
     count: u64,
 }
 
+impl OnlineFound {
+    /// Whether this one is the first.
+    pub fn begins_with(&self, session: SessionId) -> bool {
+        self.visitors.first().is_some_and(|online| online.session == session)
+    }
+}
+
 /// A visitor with an open page.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Online {

@@ -94,6 +94,10 @@ pub struct State {
     pub asking: usize,
     /// Where the visitor is, as the page says.
     pub visit: Option<Box<Visited>>,
+    /// Changes of the page since somebody began to look which triggers wait on it; 0: nobody looks.
+    pub looks: u32,
+    /// The page was told of triggers.
+    pub has_triggers: bool,
     /// The hub looks after the visitor's place in the queue.
     pub place_watched: bool,
 }
@@ -480,6 +484,9 @@ pub fn error_of(reply: &ShardReply) -> ErrorInfo<'static> {
                 ErrorInfo::new(C::BadRequest, "send.attachments: one is unknown, unfinished, not yours or sent before")
             }
             Refused::DayFull | Refused::SiteFull => ErrorInfo::new(C::RateLimited, "no more files may be uploaded now"),
+            Refused::Talking => ErrorInfo::new(C::Closed, "somebody talks with the visitor"),
+            Refused::Invited => ErrorInfo::new(C::Closed, "the visitor is invited"),
+            Refused::TooOften => ErrorInfo::new(C::Closed, "not so soon after the last one"),
             Refused::RulesInvalid => ErrorInfo::new(C::BadRequest, "these rules cannot be set"),
             Refused::InboxGap { .. } => ErrorInfo::new(C::Internal, "a fault of the node"),
         },

@@ -28,8 +28,8 @@ pub enum Content<'a> {
     Act(Act),
 }
 
-/// The names of acts in a send. Attributes are set over HTTP, where their types are known.
-pub(super) const ACTS: [&str; 8] = ["note", "edit", "recall", "react", "label", "snooze", "reopen", "rate"];
+/// The names of acts in a send. Attributes are set over HTTP, where their types are known, and agents invite over it.
+pub(super) const ACTS: [&str; 9] = ["note", "edit", "recall", "react", "label", "snooze", "reopen", "rate", "decline"];
 
 /// The field of a send that holds the act.
 pub(super) fn name(act: &Act) -> &'static str {
@@ -43,6 +43,9 @@ pub(super) fn name(act: &Act) -> &'static str {
         Act::Reopen { .. } => "reopen",
         Act::Rate { .. } => "rate",
         Act::Attribute { .. } => "attribute",
+        Act::Prompt { .. } => "prompt",
+        Act::Invite { .. } => "invite",
+        Act::Decline { .. } => "decline",
     }
 }
 
@@ -58,6 +61,9 @@ pub fn kind(act: &Act) -> &'static str {
         Act::Reopen { .. } => "reopened",
         Act::Rate { .. } => "rated",
         Act::Attribute { .. } => "attribute",
+        Act::Prompt { .. } => "prompt",
+        Act::Invite { .. } => "invited",
+        Act::Decline { .. } => "declined",
     }
 }
 
@@ -75,7 +81,18 @@ pub(super) fn fields<M: SerializeMap>(act: &Act, map: &mut M) -> Result<(), M::E
             map.serialize_entry("of", seq)?;
             map.serialize_entry("text", text)
         }
-        Act::Recall { seq } => map.serialize_entry("of", seq),
+        Act::Recall { seq } | Act::Decline { seq } => map.serialize_entry("of", seq),
+        Act::Prompt { trigger, name, text } => {
+            map.serialize_entry("trigger", trigger)?;
+            if let Some(name) = name {
+                map.serialize_entry("name", name)?;
+            }
+            map.serialize_entry("text", text)
+        }
+        Act::Invite { text, until_ms } => {
+            map.serialize_entry("text", text)?;
+            map.serialize_entry("until", until_ms)
+        }
         Act::React { seq, emoji, on } => {
             map.serialize_entry("of", seq)?;
             map.serialize_entry("emoji", emoji)?;
@@ -161,6 +178,7 @@ pub(super) struct AnyAct<'a> {
     pub whose: Option<Whose>,
     pub name: Option<Cow<'a, str>>,
     pub value: Option<Cow<'a, str>>,
+    pub trigger: Option<Cow<'a, str>>,
 }
 
 /// The text of a message, a note or an edit.
@@ -213,6 +231,7 @@ impl AnyAct<'_> {
             "note" => Act::Note { text: text()?, mentions: mentions.unwrap_or_default() },
             "edit" => Act::Edit { seq: need(of, "of")?, text: text()? },
             "recall" => Act::Recall { seq: need(of, "of")? },
+            "decline" => Act::Decline { seq: need(of, "of")? },
             "react" => {
                 let emoji = need(emoji, "emoji")?.into_owned();
                 Act::React { seq: need(of, "of")?, emoji, on: on.unwrap_or(true) }
@@ -232,11 +251,18 @@ impl AnyAct<'_> {
     /// The act of an event of that kind; `None`: it is of no act, or a field is missing.
     pub(super) fn of_event(self, kind: &str) -> Option<Act> {
         let AnyAct { of, text, mentions, emoji, label, on, conversation, until, .. } = self;
-        let AnyAct { score, comment, whose, name, value, .. } = self;
+        let AnyAct { score, comment, whose, name, value, trigger, .. } = self;
         Some(match kind {
             "note" => Act::Note { text: text?.into_owned(), mentions: mentions.unwrap_or_default() },
             "edited" => Act::Edit { seq: of?, text: text?.into_owned() },
             "recalled" => Act::Recall { seq: of? },
+            "declined" => Act::Decline { seq: of? },
+            "prompt" => Act::Prompt {
+                trigger: trigger?.into_owned(),
+                name: name.map(Cow::into_owned),
+                text: text?.into_owned(),
+            },
+            "invited" => Act::Invite { text: text?.into_owned(), until_ms: until? },
             "reaction" => Act::React { seq: of?, emoji: emoji?.into_owned(), on: on? },
             "label" => Act::Label { label: label?.into_owned(), on: on? },
             "snoozed" => Act::Snooze { conversation: conversation?, until_ms: until? },

@@ -67,6 +67,9 @@ pub fn act() -> impl Strategy<Value = Act> {
             let whose = if visitor { Whose::Visitor } else { Whose::Conversation };
             Act::Attribute { whose, name, value }
         }),
+        (word(), option::of(word()), text()).prop_map(|(trigger, name, text)| Act::Prompt { trigger, name, text }),
+        (text(), any::<u64>()).prop_map(|(text, until_ms)| Act::Invite { text, until_ms }),
+        seq().prop_map(|seq| Act::Decline { seq }),
     ]
 }
 
@@ -82,6 +85,11 @@ pub fn mail() -> impl Strategy<Value = Mail> {
             }
         ),
         agent().prop_map(|agent| Mail::Absent { agent }),
+        (site(), word(), any::<bool>()).prop_map(|(site, trigger, answered)| Mail::Prompted {
+            site,
+            trigger,
+            answered
+        }),
         (agent(), site(), session(), any::<u64>()).prop_map(|(agent, site, session, seq)| Mail::Mentioned {
             agent,
             site,

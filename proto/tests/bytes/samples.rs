@@ -166,6 +166,9 @@ pub fn acts() -> Vec<(&'static str, Act)> {
         ("reopen", Act::Reopen { conversation: 3 }),
         ("rate", Act::Rate { conversation: 3, score: 4, comment: "quick".into() }),
         ("attribute", Act::Attribute { whose: Whose::Visitor, name: "plan".into(), value: Some("pro".into()) }),
+        ("prompt", Act::Prompt { trigger: "hello".into(), name: Some("Ada".into()), text: "grüß dich".into() }),
+        ("invite", Act::Invite { text: "grüß dich".into(), until_ms: NOW_MS }),
+        ("decline", Act::Decline { seq: 251 }),
     ]
 }
 
@@ -201,6 +204,7 @@ pub fn mails() -> Vec<(&'static str, Mail)> {
         ("absent", Mail::Absent { agent }),
         ("release", Mail::Release { session, conversation, agent }),
         ("mentioned", Mail::Mentioned { agent, site, session, seq: 251 }),
+        ("prompted", Mail::Prompted { site, trigger: "hello".into(), answered: true }),
     ]
 }
 
