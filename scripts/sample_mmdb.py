@@ -27,9 +27,10 @@ def value(what):
     if isinstance(what, str):
         text = what.encode()
         return control(2, len(text)) + text
-    if isinstance(what, int):
-        digits = what.to_bytes(4, "big").lstrip(b"\0")
-        return control(6, len(digits)) + digits
+    if isinstance(what, tuple):  # A number and how many bits it may have.
+        number, kind = what[0], {16: 5, 32: 6, 64: 9}[what[1]]
+        digits = number.to_bytes(8, "big").lstrip(b"\0")
+        return control(kind, len(digits)) + digits
     if isinstance(what, list):
         return control(11, len(what)) + b"".join(map(value, what))
     return control(7, len(what)) + b"".join(value(key) + value(item) for key, item in what.items())
@@ -61,15 +62,15 @@ def main():
 
     tree = b"".join(record(left) + record(right) for left, right in nodes)
     about = {
-        "binary_format_major_version": 2,
-        "binary_format_minor_version": 0,
-        "build_epoch": 1_700_000_000,
+        "binary_format_major_version": (2, 16),
+        "binary_format_minor_version": (0, 16),
+        "build_epoch": (1_700_000_000, 64),
         "database_type": "Everdesk-Test",
         "description": {"en": "places for tests"},
-        "ip_version": 6,
+        "ip_version": (6, 16),
         "languages": ["en"],
-        "node_count": len(nodes),
-        "record_size": 24,
+        "node_count": (len(nodes), 32),
+        "record_size": (24, 16),
     }
     path = pathlib.Path(__file__).parent.parent / "node/testdata/places.mmdb"
     path.write_bytes(tree + bytes(16) + data + MARK + value(about))

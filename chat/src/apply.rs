@@ -249,7 +249,6 @@ impl Shard {
                 .is_some_and(|known| known.is_warm(command) && self.attachments.is_warm(*session, named_by(command))),
             Command::OpenSession { session, .. }
             | Command::Block { session, .. }
-            | Command::Prompt { session, .. }
             | Command::Identify { session, .. }
             | Command::Logout { session, .. }
             | Command::Cursor { session, .. }
@@ -278,7 +277,7 @@ impl Shard {
             }
             Command::Webhook { webhook, .. } => self.webhooks.peek(webhook).is_some(),
             // Rare.
-            Command::Shelve { .. } | Command::Erase { .. } | Command::Audit { .. } => false,
+            Command::Shelve { .. } | Command::Erase { .. } | Command::Audit { .. } | Command::Prompt { .. } => false,
             // The first piece looks for what is not there.
             Command::AttachmentChunk { .. } => false,
             Command::AttachmentDone { session, attachment, .. } => {
@@ -312,7 +311,6 @@ impl Shard {
                             self.is_desk_warm(*site) && self.offers_nothing(*site, *agent)
                         }
                         Mail::Onward { site, .. } => self.is_desk_warm(*site),
-                        // Rare.
                         Mail::Prompted { .. } => false,
                     }
             }

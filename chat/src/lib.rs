@@ -2,6 +2,7 @@
 //! Does not know tokio, RocksDB, openraft, clocks or randomness. Invariant: the same commands give the same outcomes
 //! and the same state hash on every replica, whenever checkpoints and evictions happen.
 
+mod about;
 mod act;
 mod agent;
 mod amend;

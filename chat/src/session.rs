@@ -6,7 +6,7 @@ use crate::cache::{Hold, Table, Weight};
 use crate::device::{Devices, Known};
 use crate::journal::Note;
 use crate::keys;
-use crate::limits::{FACT_BYTES_MAX, FACT_NAME_BYTES_MAX, FACTS_MAX, REASON_BYTES_MAX, TOKENS_MAX};
+use crate::limits::{REASON_BYTES_MAX, TOKENS_MAX};
 use crate::log::Log;
 use crate::outcome::{ApplyError, Effect, Refusal, Reply};
 use crate::reach::Reach;
@@ -283,18 +283,6 @@ pub(crate) fn add_token(tokens: &mut Vec<TokenHash>, token: TokenHash) -> bool {
     true
 }
 
-fn is_sound(about: &About) -> bool {
-    let is_text = |text: &String| !text.chars().any(char::is_control);
-    let is_fact = |(name, value): &(String, String)| {
-        (1..=FACT_NAME_BYTES_MAX).contains(&name.len())
-            && value.len() <= FACT_BYTES_MAX
-            && is_text(name)
-            && is_text(value)
-    };
-    let ascends = about.facts.windows(2).all(|pair| pair[0].0 < pair[1].0);
-    about.facts.len() <= FACTS_MAX && ascends && about.facts.iter().all(is_fact)
-}
-
 impl Shard {
     pub(crate) fn open_session(
         &mut self,
@@ -349,23 +337,6 @@ impl Shard {
             work.effect(Effect::Cursor { session: id, party, received: after.received, read: after.read });
         }
         Ok(Reply::Cursor { received: after.received, read: after.read })
-    }
-
-    /// What a visitor's page says is for the next conversation: one that waits already keeps its place.
-    pub(crate) fn about(&mut self, rows: &dyn Rows, id: SessionId, about: About) -> Result<Reply, ApplyError> {
-        let work = &mut self.work;
-        let Some(mut session) = hold(&mut self.sessions, rows, id, work.tick)? else {
-            return Ok(Reply::Rejected(Refusal::UnknownSession));
-        };
-        if !is_sound(&about) {
-            return Ok(Reply::Rejected(Refusal::RulesInvalid("what is known of a visitor")));
-        }
-        if session.about != about {
-            work.journal.note_session(Note::About, id, &[about.facts.len() as u64]);
-            work.journal.note_bytes(Note::About, u64::from(session.site.0), &proto::codec::encode_bare(&about));
-            session.change().about = about;
-        }
-        Ok(Reply::Done)
     }
 
     pub(crate) fn close(

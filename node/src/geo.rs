@@ -92,7 +92,8 @@ impl Geo {
     /// Where an address is. Those of no public network are nowhere, whatever the file says.
     pub fn place(&self, address: Option<IpAddr>) -> Place {
         let reader = self.reader.read().clone();
-        let (Some(reader), Some(address)) = (reader, address.filter(|address| is_public(*address))) else {
+        let address = address.map(|address| address.to_canonical()).filter(|address| is_public(*address));
+        let (Some(reader), Some(address)) = (reader, address) else {
             return Place::default();
         };
         let entry = reader.lookup(address).and_then(|found| found.decode::<Entry>());
@@ -165,7 +166,7 @@ pub async fn watch(geo: Weak<Geo>) {
 
 /// Whether an address is of the internet: those of houses, links and machines are in no country.
 fn is_public(address: IpAddr) -> bool {
-    match address.to_canonical() {
+    match address {
         IpAddr::V4(address) => {
             !(address.is_private()
                 || address.is_loopback()
@@ -238,7 +239,8 @@ mod tests {
             ("8.8.8.8", true),
             ("2606:4700::1", true),
         ] {
-            assert_eq!(is_public(address.parse().unwrap()), public, "{address}");
+            let parsed: IpAddr = address.parse().unwrap();
+            assert_eq!(is_public(parsed.to_canonical()), public, "{address}");
         }
     }
 

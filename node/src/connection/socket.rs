@@ -6,6 +6,7 @@ use super::visited::Visited;
 use crate::geo::Place;
 use crate::push::Hub;
 use crate::trace::Step;
+use crate::triggers::Told;
 use cluster::router::ReplySink;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -94,10 +95,7 @@ pub struct State {
     pub asking: usize,
     /// Where the visitor is, as the page says.
     pub visit: Option<Box<Visited>>,
-    /// Changes of the page since somebody began to look which triggers wait on it; 0: nobody looks.
-    pub looks: u32,
-    /// The page was told of triggers.
-    pub has_triggers: bool,
+    pub triggers: Told,
     /// The hub looks after the visitor's place in the queue.
     pub place_watched: bool,
 }

@@ -6,7 +6,7 @@ mod rule;
 mod speak;
 
 pub use rule::{Known, Page, Rule, Staff};
-pub use speak::{Silent, look, speak};
+pub use speak::{Silent, Told, look, speak};
 
 use crate::admin::ask::{Ask, ask_from};
 use crate::admin::desk::{DeskView, State};

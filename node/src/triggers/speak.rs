@@ -16,6 +16,15 @@ use proto::ids::{SessionId, SiteId};
 use proto::peer::{ShardCall, ShardReply};
 use std::sync::Arc;
 
+/// What a socket's page was told.
+#[derive(Default)]
+pub struct Told {
+    /// Changes of the page since somebody began to look which triggers wait on it; 0: nobody looks.
+    looks: u32,
+    /// It was told of triggers.
+    has_any: bool,
+}
+
 /// Who a socket is, and where.
 struct Here {
     session: SessionId,
@@ -36,8 +45,8 @@ fn here(socket: &Socket) -> Option<Here> {
 /// The page has changed: tells what waits on it. A change while somebody looks makes them look again.
 pub fn look(socket: &Arc<Socket>) {
     let is_first = socket.with(|state| {
-        state.looks += 1;
-        state.looks == 1
+        state.triggers.looks += 1;
+        state.triggers.looks == 1
     });
     if !is_first {
         return;
@@ -45,11 +54,11 @@ pub fn look(socket: &Arc<Socket>) {
     let socket = socket.clone();
     socket.hub.clone().spawn(async move {
         loop {
-            let seen = socket.with(|state| state.looks);
+            let seen = socket.with(|state| state.triggers.looks);
             tell(&socket).await;
             let is_done = socket.with(|state| {
-                let is_done = state.closed || state.looks == seen;
-                state.looks = if is_done { 0 } else { 1 };
+                let is_done = state.closed || state.triggers.looks == seen;
+                state.triggers.looks = if is_done { 0 } else { 1 };
                 is_done
             });
             if is_done {
@@ -64,7 +73,7 @@ async fn tell(socket: &Arc<Socket>) {
     let of_site = socket.hub.triggers.ensure(&node, here.site).await;
     let triggers = waiting(socket, &node, &here, &of_site).await;
     // A page that was told nothing need not be told that it is nothing still.
-    let is_news = socket.with(|state| std::mem::replace(&mut state.has_triggers, !triggers.is_empty()));
+    let is_news = socket.with(|state| std::mem::replace(&mut state.triggers.has_any, !triggers.is_empty()));
     if is_news || !triggers.is_empty() {
         let body = Reply::Triggers(Triggers { session: here.session, triggers });
         socket.write(&ServerFrame { id: None, body });
@@ -119,6 +128,8 @@ fn is_for(rule: &Rule, name: &str, here: &Here, view: &SessionView, now_ms: u64)
 
 /// Why a trigger says nothing.
 pub enum Silent {
+    /// The page has not said on this socket where the visitor is.
+    Early,
     /// There is none of that name that fits this page and this visitor.
     Unfit,
     /// The session's leader does not let it, or cannot be had.
@@ -130,7 +141,7 @@ pub enum Silent {
 /// See [`Silent`].
 pub async fn speak(socket: &Arc<Socket>, name: &str) -> Result<(), Silent> {
     let unknown = || Silent::Answered(ShardReply::Unknown);
-    let (here, node) = (here(socket).ok_or(Silent::Unfit)?, socket.hub.node().ok_or_else(unknown)?);
+    let (here, node) = (here(socket).ok_or(Silent::Early)?, socket.hub.node().ok_or_else(unknown)?);
     let of_site = socket.hub.triggers.ensure(&node, here.site).await;
     let found = of_site.rules.iter().find(|(known, _)| known == name);
     let (_, rule) = found.filter(|(_, rule)| fits(socket, &here, &of_site, rule)).ok_or(Silent::Unfit)?;

@@ -6,6 +6,8 @@ mod access;
 
 /// What they find.
 mod search;
+/// Who writes first.
+mod triggers;
 /// What becomes of visitors.
 mod visitors;
 

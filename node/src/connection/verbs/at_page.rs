@@ -7,6 +7,7 @@ use crate::connection::visited::Visited;
 use crate::triggers::{self, Silent};
 use proto::client::{ErrorCode, ErrorInfo, Reply, ServerFrame, Trigger, Visit};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Keeps where the visitor is, for as long as the socket is open.
 pub fn visit(socket: &Arc<Socket>, who: Who, id: u64, ask: Visit<'_>) {
@@ -30,6 +31,10 @@ pub fn trigger(socket: &Arc<Socket>, who: Who, id: u64, ask: Trigger<'_>) {
     answer_admitted(socket, id, async move {
         match triggers::speak(&speaker, &name).await {
             Ok(()) => Ok(Reply::Ok),
+            Err(Silent::Early) => {
+                let wait = Duration::from_millis(100);
+                Err(ErrorInfo::retry(ErrorCode::Unavailable, "say first where the visitor is", wait))
+            }
             Err(Silent::Unfit) => Err(ErrorInfo::new(ErrorCode::NotFound, "no such trigger for this page and visitor")),
             Err(Silent::Answered(reply)) => Err(error_of(&reply)),
         }
