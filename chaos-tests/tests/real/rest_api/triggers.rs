@@ -3,6 +3,7 @@
 
 use super::visitors::{Desk, code};
 use super::*;
+use chaos_tests::socket::{Came, Socket};
 use node::client::ClientError;
 use proto::act::Act;
 use proto::client::{ErrorCode, Event, EventKind, HistoryFrom, PageSeen, Visit};
@@ -183,5 +184,48 @@ async fn who_declines_or_is_not_there_is_left_alone(desk: &Desk, addrs: &[String
     ensure!(absent.status == 409 && absent.text().contains("not on the site"), "{}", absent.text());
     // Said again by whoever did not hear the answer: it was made.
     ensure!(invite(&addrs[2], bobs, session, "k-1").await?.status == 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn country_and_city_are_those_of_the_address_that_our_proxy_says_and_triggers_know_them() -> anyhow::Result<()> {
+    let places = concat!(env!("CARGO_MANIFEST_DIR"), "/../node/testdata/places.mmdb");
+    let desk = Desk::start(&["--geo-file", places, "--trusted-proxy", "127.0.0.0/8"]).await?;
+    let kia_ora = json!({ "text": "Kia ora", "when": { "country": ["NZ"] } });
+    desk.done(&desk.owner, "PUT", "/v1/triggers/kia-ora", Some(kia_ora)).await?;
+    for (from, country, city, triggers) in [
+        (Some("192.0.2.77"), json!("NZ"), json!("Wellington"), 1),
+        (Some("203.0.113.9"), json!("PT"), json!("Porto"), 0),
+        (Some("10.1.2.3"), Value::Null, Value::Null, 0),
+        (None, Value::Null, Value::Null, 0),
+    ] {
+        let addr = &desk.cluster.node(2).client;
+        let new = http::create_visitor(addr, SITE).await?;
+        let mut socket = Socket::open_for(addr, from).await?;
+        let session = new.session.to_string();
+        socket.send(&json!({ "id": 1, "hello": { "token": new.token, "device": "d" } })).await?;
+        let page = json!({ "url": "https://shop.example/", "at": 1_000 });
+        let mut told = Vec::new();
+        wait::until("it is welcome", SOON, async || match socket.next(SOON).await.ok()? {
+            Came::Frame(frame) => (!frame["welcome"].is_null()).then_some(()),
+            _ => None,
+        })
+        .await?;
+        let said = json!({ "id": 2, "visit": { "session": session, "trail": [page] } });
+        ensure!(!socket.ask(&said, SOON, &mut told).await?["ok"].is_null());
+        let online = wait::until("the visitor is there", SOON, async || {
+            let seen = desk.done(&desk.anns, "GET", "/v1/visitors/online", None).await.ok()?;
+            seen["visitors"].as_array()?.iter().find(|one| one["session"] == session).cloned()
+        });
+        let online = online.await?;
+        ensure!(online["country"] == country && online["city"] == city, "{from:?}: {online}");
+        if triggers > 0 {
+            let Came::Frame(frame) = socket.next(SOON).await? else { anyhow::bail!("no list of triggers") };
+            ensure!(frame["triggers"]["triggers"] == json!([{ "trigger": "kia-ora" }]), "{frame}");
+        }
+        let wanted = json!({ "id": 3, "trigger": { "session": session, "trigger": "kia-ora" } });
+        let answer = socket.ask(&wanted, SOON, &mut told).await?;
+        ensure!(answer["ok"].is_null() == (triggers == 0), "{from:?}: {answer}");
+    }
     Ok(())
 }
