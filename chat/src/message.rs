@@ -123,9 +123,12 @@ impl Session {
         self.labels.clear();
         self.attributes.retain(|row| row.whose == Whose::Visitor);
         let conversation = self.conversations;
+        let last = self.last_agent.map(|agent| (agent, self.closed_ms));
+        let mut ask = Box::new(self.ask(last));
         let open = OpenRow {
             number: conversation,
-            first_seq,
+            // Whoever gets it sees what is answered.
+            first_seq: self.answers(work, &mut ask).unwrap_or(first_seq),
             agent: None,
             waits_again: false,
             part: 0,
@@ -133,9 +136,6 @@ impl Session {
             team: None,
         };
         self.open = Some(open);
-        let last = self.last_agent.map(|agent| (agent, self.closed_ms));
-        let mut ask = Box::new(self.ask(last));
-        self.answers(work, &mut ask);
         work.mail(Mail::Want { site: self.site, session: id, conversation, ask });
     }
 

@@ -363,6 +363,7 @@ impl Shard {
         let session = session.change();
         session.unsnooze(id, work, &mut self.dues);
         session.open = None;
+        session.reach.close();
         session.last_part = open.part;
         if had_it.is_some() {
             session.closed_ms = work.clock_ms;

@@ -118,7 +118,10 @@ pub(crate) struct PromptRow {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct SaidRow {
     pub trigger: String,
+    /// Milliseconds since 1970.
     pub ms: u64,
+    /// Its event.
+    pub seq: u64,
     pub team: Option<TeamId>,
 }
 

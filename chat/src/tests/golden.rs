@@ -110,7 +110,7 @@ fn reach_row() -> ReachRow {
     let (trigger, ms) = ("hello".to_owned(), 1_763_700_000_000);
     ReachRow {
         prompts: vec![PromptRow { trigger: trigger.clone(), ms, visit: 3 }],
-        said: Some(SaidRow { trigger, ms, team: Some(TeamId(2)) }),
+        said: Some(SaidRow { trigger, ms, seq: 251, team: Some(TeamId(2)) }),
         invite: Some(InviteRow { agent: AGENT, seq: 300, until_ms: ms }),
         invited_ms: vec![ms],
         declined_ms: ms,

@@ -52,6 +52,11 @@ fn agent(world: &World) -> Option<u64> {
     world.shard.session(&world.rows, session(1)).unwrap().unwrap().open?.agent.map(|agent| agent.0)
 }
 
+/// From where the agent follows it.
+fn first_seq(world: &World) -> Option<u64> {
+    world.shard.session(&world.rows, session(1)).unwrap().unwrap().open.map(|open| open.first_seq)
+}
+
 fn refused(refusal: Refusal) -> Reply {
     Reply::Rejected(refusal)
 }
@@ -72,10 +77,16 @@ fn a_trigger_speaks_in_its_place_and_opens_no_conversation() {
     let view = world.shard.session(&world.rows, session(1)).unwrap().unwrap();
     assert_eq!((view.head, view.open, view.conversations), (1, None, 0));
     assert_eq!(world.shard.waiting(&world.rows, SITE, 9).unwrap().1, 0);
-    // The visitor's answer opens it behind that, as ever.
+    // The visitor's answer opens it behind that, as ever; its agent follows from what is answered.
     assert!(matches!(world.reply(visitor_says("c1")), Reply::Sent { seq: 2, .. }));
     world.settle();
     assert!(agent(&world).is_some());
+    assert_eq!(first_seq(&world), Some(1));
+    // The next conversation answers nothing.
+    world.apply(close(1, Party::Visitor));
+    world.apply(visitor_says("c2"));
+    world.settle();
+    assert_eq!(first_seq(&world), Some(5));
 }
 
 #[test]
@@ -252,6 +263,26 @@ fn a_visitor_who_declines_is_left_alone_for_a_while_and_nobody_is_invited_all_th
         act: Act::Invite { text: "hello".into(), until_ms: world.now_ms + MINUTE_MS },
     };
     assert_eq!(world.reply(foreign), refused(Refusal::NotYours));
+}
+
+#[test]
+fn what_was_said_before_a_conversation_that_was_opened_again_is_answered_by_nothing_behind_it() {
+    for by_agent in [true, false] {
+        let mut world = begun();
+        world.apply(visitor_says("c1"));
+        world.settle();
+        world.apply(close(1, Party::Visitor));
+        let first = if by_agent { invite(&world, 5, "i5") } else { says("shoes", Again::Never, 1) };
+        world.apply(first);
+        let reopened = act(Party::Agent(AgentId(4)), "r", Act::Reopen { conversation: 1 });
+        assert!(matches!(world.reply(reopened), Reply::Sent { .. }));
+        world.settle();
+        world.apply(close(1, Party::Visitor));
+        let seq = head(&world) + 1;
+        world.apply(visitor_says("c2"));
+        world.settle();
+        assert_eq!(first_seq(&world), Some(seq), "by an agent: {by_agent}");
+    }
 }
 
 #[test]

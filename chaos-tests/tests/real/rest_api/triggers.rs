@@ -96,6 +96,7 @@ async fn a_trigger_speaks_once_though_the_leader_dies_and_the_page_goes_on_elsew
     let kinds: Vec<&str> = history.events.iter().map(|event| event.kind.name()).collect();
     ensure!(kinds == ["prompt", "message", "assigned"], "{kinds:?}");
     ensure!(prompts(&visitor.told.lock().events).len() == 1);
+    ensure!(prompts(&desk.ann.told.lock().events).len() == 1, "her conversation begins with what is answered");
     ensure!(code(visitor.client.trigger(session, "any").await)? == ErrorCode::Closed, "somebody talks with them");
     let counted = wait::until("it is counted", SOON, async || {
         let list = desk.done(&desk.anns, "GET", "/v1/triggers", None).await.ok()?;
