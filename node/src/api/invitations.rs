@@ -45,10 +45,10 @@ pub async fn invite(
     if !(1..=MINUTES_MAX).contains(&minutes) {
         return Err(Problem::bad_request("minutes are 1 to 60"));
     }
+    let mut deeds = Deeds::begin(&app, &caller, &path.session, &request).await?;
     if !matches!(caller.who, Who::Agent { .. }) {
         return Err(Problem::new(StatusCode::FORBIDDEN, "an agent invites, not a key"));
     }
-    let mut deeds = Deeds::begin(&app, &caller, &path.session, &request).await?;
     let is_there = is_on_site(&app, caller.site, deeds.view.session).await;
     // Of a visitor who has gone the session is asked all the same: an invitation that was made is made, whoever asks again. A new one is
     // over before it begins, and refused.
