@@ -77,7 +77,8 @@ async fn a_trigger_speaks_once_though_the_leader_dies_and_the_page_goes_on_elsew
         },
         visitor.client.trigger(session, "shoes"),
     );
-    (one?, other?);
+    one?;
+    other?;
     let first = visitor.wait("it speaks", |told| prompts(&told.events).pop()).await?;
     ensure!(first == (1, hostile.replace("{{visitor.name|you}}", "you")), "as text: {first:?}");
     // It takes its turn, and each other at least half a minute.
