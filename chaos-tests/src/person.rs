@@ -7,7 +7,7 @@ use anyhow::{Context, ensure};
 use node::client::{ChatClient, Config, Item, http};
 use parking_lot::Mutex;
 use proto::client::http::VisitorCreated;
-use proto::client::{Event, EventKind, Offered, Party, Place, Presence, Seat};
+use proto::client::{Event, EventKind, Offered, Party, Place, Presence, Seat, Triggers};
 use proto::ids::{AgentId, SessionId};
 use tokio::task::JoinSet;
 
@@ -25,6 +25,7 @@ pub struct Told {
     /// The newest.
     pub seat: Option<Seat>,
     pub places: Vec<Place>,
+    pub triggers: Vec<Triggers>,
     /// What a visitor typed.
     pub drafts: Vec<String>,
     /// The first promise that a node broke.
@@ -73,6 +74,7 @@ impl Person {
                     Item::Presence(presence) => told.presence.push(presence),
                     Item::Seat(seat) => told.seat = Some(seat),
                     Item::Place(place) => told.places.push(place),
+                    Item::Triggers(triggers) => told.triggers.push(triggers),
                     Item::Typing(typing) => told.drafts.extend(typing.draft),
                     Item::ProtocolViolation(violation) => drop(told.broken.get_or_insert(violation.to_string())),
                     Item::Stopped(error) => drop(told.broken.get_or_insert(error.code.to_string())),

@@ -36,11 +36,21 @@ impl Socket {
     /// # Errors
     /// Nobody listens, or the upgrade is refused.
     pub async fn open(addr: &str) -> anyhow::Result<Socket> {
+        Socket::open_for(addr, None).await
+    }
+
+    /// As `open`, by a proxy that says whom it asks for.
+    /// # Errors
+    /// As `open`.
+    pub async fn open_for(addr: &str, client: Option<&str>) -> anyhow::Result<Socket> {
         let connecting = async {
             let stream = TcpStream::connect(addr).await?;
             stream.set_nodelay(true)?;
             let mut request = format!("ws://{addr}/v1/ws").into_client_request()?;
             request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
+            if let Some(client) = client {
+                request.headers_mut().insert("x-forwarded-for", HeaderValue::from_str(client)?);
+            }
             let (stream, _) = tokio_tungstenite::client_async(request, stream).await?;
             Ok(Socket { stream })
         };

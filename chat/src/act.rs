@@ -62,6 +62,12 @@ impl Session {
             }
             // The other session says so, by mail.
             Act::Merge { .. } => Some(Refusal::NotYours),
+            // The rules themselves say it: see `reach`.
+            Act::Prompt { .. } => Some(Refusal::ActInvalid),
+            Act::Invite { text, until_ms } => {
+                self.check_agent(doer).or_else(|| self.check_invite(doer.now_ms, text, *until_ms))
+            }
+            Act::Decline { seq } => self.check_decline(doer, *seq),
         })
     }
 
@@ -199,6 +205,9 @@ impl Session {
             | Act::Snooze { .. }
             | Act::Reopen { .. }
             | Act::Rate { .. }
+            | Act::Prompt { .. }
+            | Act::Invite { .. }
+            | Act::Decline { .. }
             | Act::Attribute { .. }
             | Act::Merge { .. } => true,
         }
@@ -246,7 +255,13 @@ impl Session {
                 self.rating = Some(RatingRow { conversation, score });
             }
             Act::Attribute { whose, name, value } => self.set_attribute(whose, name, value),
-            Act::Edit { .. } | Act::React { .. } | Act::Merge { .. } => {}
+            Act::Invite { until_ms, .. } => {
+                if let Party::Agent(agent) = party {
+                    self.invite(agent, seq, work.clock_ms, until_ms);
+                }
+            }
+            Act::Decline { .. } => self.decline(work.clock_ms),
+            Act::Edit { .. } | Act::React { .. } | Act::Prompt { .. } | Act::Merge { .. } => {}
         }
         Ok(Vec::new())
     }

@@ -232,6 +232,7 @@ impl Shard {
             }
             Command::Logout { session, token } => self.logout(rows, session, token)?,
             Command::Merge { session, token, into } => self.merge(rows, session, token, into)?,
+            Command::Prompt { session, site, prompt } => self.prompt(rows, session, site, *prompt)?,
             Command::Block { session, until_ms } => self.block(rows, session, until_ms)?,
             Command::Erase { session, upto, forget } => self.erase(rows, session, upto, forget)?,
             #[cfg(feature = "next")]
@@ -271,7 +272,6 @@ impl Shard {
             | Command::Block { session, .. }
             | Command::Identify { session, .. }
             | Command::Logout { session, .. }
-            | Command::Merge { session, .. }
             | Command::Cursor { session, .. }
             | Command::Close { session, .. }
             | Command::Reassign { session, .. }
@@ -298,7 +298,11 @@ impl Shard {
             }
             Command::Webhook { webhook, .. } => self.webhooks.peek(webhook).is_some(),
             // Rare.
-            Command::Shelve { .. } | Command::Erase { .. } | Command::Audit { .. } => false,
+            Command::Shelve { .. }
+            | Command::Erase { .. }
+            | Command::Audit { .. }
+            | Command::Merge { .. }
+            | Command::Prompt { .. } => false,
             // The first piece looks for what is not there.
             Command::AttachmentChunk { .. } => false,
             Command::AttachmentDone { session, attachment, .. } => {
@@ -309,16 +313,15 @@ impl Shard {
             Command::OutboxAcked { .. } | Command::SetShardVersion { .. } => true,
             #[cfg(feature = "next")]
             Command::Tally { session } => self.sessions.peek(session).is_some(),
-            Command::Inbox { from, seq, message } => *seq != self.inbox_seen(*from) + 1 || self.is_mail_warm(message),
+            Command::Inbox { from, seq, message } => *seq != self.inbox_seen(*from) + 1 || self.is_mail_known(message),
         }
     }
 
-    fn is_mail_warm(&self, mail: &Mail) -> bool {
+    fn is_mail_known(&self, mail: &Mail) -> bool {
         match mail {
-            Mail::Assign { session, .. }
-            | Mail::Handed { session, .. }
-            | Mail::Release { session, .. }
-            | Mail::Merged { session, .. } => self.sessions.peek(session).is_some(),
+            Mail::Assign { session, .. } | Mail::Handed { session, .. } | Mail::Release { session, .. } => {
+                self.sessions.peek(session).is_some()
+            }
             Mail::Assigned { agent, .. }
             | Mail::Unassigned { agent, .. }
             | Mail::Offered { agent, .. }
@@ -334,6 +337,8 @@ impl Shard {
             }
             Mail::AgentState { site, agent, .. } => self.is_desk_warm(*site) && self.offers_nothing(*site, *agent),
             Mail::Onward { site, .. } => self.is_desk_warm(*site),
+            // Rare.
+            Mail::Prompted { .. } | Mail::Merged { .. } => false,
         }
     }
 
@@ -406,6 +411,7 @@ impl Shard {
             Mail::Requeued { site, session, conversation, part, ask } => {
                 self.desk_requeued(rows, site, session, (conversation, part), &ask)?;
             }
+            Mail::Prompted { site, trigger, answered } => self.count_prompt(rows, site, trigger, answered)?,
             Mail::Absent { agent } => self.agent_absent(rows, agent)?,
             Mail::Release { session, conversation, agent } => {
                 self.release_absent(rows, session, conversation, agent)?;

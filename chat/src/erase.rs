@@ -51,6 +51,7 @@ impl Shard {
             session.proofs.clear();
             session.merged.clear();
             session.merged_into = None;
+            session.reach.forget();
         }
         session.erased = last;
         if !goes.is_empty() {

@@ -52,5 +52,6 @@ pub fn row(bytes: &[u8]) -> Result<(), CodecError> {
         WebhookRow, ItemRow, ShelfRow, AuditRow, ChainRow,
         WebhookRow, ItemRow, ShelfRow, AttachmentRow, ChunkRow, DayRow, UsageRow,
         RollupRow, StintRow, TalkRow,
+        ReachRow,
     )
 }

@@ -198,6 +198,12 @@ impl Journal {
                 self.number(*upto);
                 self.text(&proto::codec::encode_bare(carried.as_ref()));
             }
+            Mail::Prompted { site, trigger, answered } => {
+                self.bytes.push(17);
+                self.number(u64::from(site.0));
+                self.text(trigger.as_bytes());
+                self.bytes.push(u8::from(*answered));
+            }
             Mail::Returned { .. } | Mail::Requeued { .. } | Mail::Handed { .. } | Mail::Absent { .. } => {
                 self.mail_of_parts(mail);
             }

@@ -124,6 +124,11 @@ pub(crate) fn talk(session: SessionId) -> Vec<u8> {
     key(b'c', &[&session.0.to_be_bytes()])
 }
 
+/// Who wrote first to a session's visitor: `ReachRow`.
+pub(crate) fn reach(session: SessionId) -> Vec<u8> {
+    key(b'e', &[&session.0.to_be_bytes()])
+}
+
 /// The session's facts: `SessionRow`.
 pub(crate) fn session(session: SessionId) -> Vec<u8> {
     key(b'S', &[&session.0.to_be_bytes()])

@@ -33,6 +33,7 @@ mod message;
 mod next;
 mod outbox;
 mod outcome;
+mod reach;
 mod reads;
 mod reconcile;
 mod report;

@@ -33,6 +33,22 @@ pub const ATTRIBUTES_MAX: usize = 32;
 pub const ERASE_EVENTS_MAX: usize = 1_000;
 /// So long may a conversation be laid aside, in milliseconds.
 pub const SNOOZE_MS_MAX: u64 = 366 * 86_400_000;
+/// Triggers of a site.
+pub const TRIGGERS_MAX: usize = 100;
+/// Triggers that have spoken to a visitor: those that are no more count, too.
+pub const PROMPTS_MAX: usize = 256;
+/// The name of a trigger, and of whom it speaks as, bytes of UTF-8.
+pub const PROMPT_NAME_BYTES_MAX: usize = 64;
+/// Between what two triggers say to a visitor, in milliseconds.
+pub const PROMPT_PAUSE_MS: u64 = 30_000;
+/// A visitor who writes within this time has answered what a trigger said, in milliseconds.
+pub const PROMPT_ANSWER_MS: u64 = 86_400_000;
+/// So long may an invitation be open, in milliseconds.
+pub const INVITE_MS_MAX: u64 = 3_600_000;
+/// Invitations to one visitor within a day.
+pub const INVITES_PER_DAY_MAX: usize = 5;
+/// A visitor who declined is not invited for so long, in milliseconds.
+pub const DECLINED_MS: u64 = 3_600_000;
 /// Files of one message.
 pub const ATTACHMENTS_PER_MESSAGE_MAX: usize = proto::client::limits::ATTACHMENTS_PER_MESSAGE_MAX;
 /// One file, in bytes.

@@ -116,10 +116,6 @@ impl Shard {
 }
 
 impl Session {
-<<<<<<< HEAD
-    /// The event at `first_seq`, the visitor's message as a rule, opens a conversation.
-    pub(crate) fn begin(&mut self, id: SessionId, work: &mut Work, first_seq: u64) {
-=======
     /// A message has its place: a visitor's may open a conversation.
     fn said(&mut self, id: SessionId, work: &mut Work, from: Party, seq: u64) {
         if from == Party::Visitor && self.open.is_none() {
@@ -128,16 +124,18 @@ impl Session {
         self.count_message(work, from);
     }
 
-    /// The visitor's message at `first_seq` opens a conversation.
-    fn begin(&mut self, id: SessionId, work: &mut Work, first_seq: u64) {
->>>>>>> hR
+    /// The event at `first_seq`, the visitor's message as a rule, opens a conversation.
+    pub(crate) fn begin(&mut self, id: SessionId, work: &mut Work, first_seq: u64) {
         self.conversations += 1;
         self.labels.clear();
         self.attributes.retain(|row| row.whose == Whose::Visitor);
         let conversation = self.conversations;
+        let last = self.last_agent.map(|agent| (agent, self.closed_ms));
+        let mut ask = Box::new(self.ask(last));
         let open = OpenRow {
             number: conversation,
-            first_seq,
+            // Whoever gets it sees what is answered.
+            first_seq: self.answers(work, &mut ask).unwrap_or(first_seq),
             agent: None,
             waits_again: false,
             part: 0,
@@ -146,8 +144,6 @@ impl Session {
         };
         self.open = Some(open);
         self.count_begun(work);
-        let last = self.last_agent.map(|agent| (agent, self.closed_ms));
-        let ask = Box::new(self.ask(last));
         work.mail(Mail::Want { site: self.site, session: id, conversation, ask });
     }
 
@@ -239,6 +235,9 @@ fn refusal_of(code: u64) -> Result<Refusal, ApplyError> {
         Refusal::ActInvalid,
         Refusal::Blocked,
         Refusal::AttachmentInvalid,
+        Refusal::Talking,
+        Refusal::Invited,
+        Refusal::TooOften,
     ];
     let found = known.into_iter().find(|refusal| u64::from(refusal.code().0) == code);
     found.ok_or_else(|| corrupt("device", "an unknown refusal is remembered"))

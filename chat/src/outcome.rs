@@ -101,6 +101,12 @@ pub enum Refusal {
     DayFull,
     /// The site keeps as many attachments as it may.
     SiteFull,
+    /// Somebody talks with the visitor already, or is about to.
+    Talking,
+    /// An invitation to the visitor is open.
+    Invited,
+    /// The visitor was written to too often, or does not want to be.
+    TooOften,
 }
 
 impl Refusal {
@@ -132,6 +138,9 @@ impl Refusal {
             Refusal::AttachmentInvalid => (31, 0),
             Refusal::DayFull => (32, 0),
             Refusal::SiteFull => (33, 0),
+            Refusal::Talking => (51, 0),
+            Refusal::Invited => (52, 0),
+            Refusal::TooOften => (53, 0),
         }
     }
 }

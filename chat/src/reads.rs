@@ -42,6 +42,10 @@ pub struct SessionView {
     pub merged_into: Option<SessionId>,
     /// What is known of the visitor.
     pub facts: Vec<(String, String)>,
+    /// Triggers that have spoken: when last, in milliseconds since 1970, and in which visit; ascending by name.
+    pub prompts: Vec<(String, u64, u64)>,
+    /// The last invitation, unless it was answered: whose, its seq, and until when, in milliseconds since 1970.
+    pub invite: Option<(AgentId, u64, u64)>,
     /// Conversations so far; the number of the last one.
     pub conversations: u64,
     /// The last agent who had a conversation here.
@@ -176,6 +180,8 @@ impl Shard {
             merged: session.merged.clone(),
             merged_into: session.merged_into,
             facts: session.about.facts.clone(),
+            prompts: session.reach.prompts().map(|(trigger, ms, visit)| (trigger.to_owned(), ms, visit)).collect(),
+            invite: session.reach.invite(),
             conversations: session.conversations,
             last_agent: session.last_agent,
             team: session.open.and_then(|open| open.team).or(session.about.team),

@@ -310,6 +310,8 @@ fn is_told_by_rows(mail: &Mail) {
         Mail::Mentioned { .. } => {}
         // The session that was merged says so; the other one hears of it no more, and what was open waits for the visitor's next message.
         Mail::Merged { .. } => {}
+        // A count of what happened in another cluster's last moments: nobody is the worse for it.
+        Mail::Prompted { .. } => {}
     }
 }
 

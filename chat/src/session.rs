@@ -9,6 +9,7 @@ use crate::keys;
 use crate::limits::{REASON_BYTES_MAX, TOKENS_MAX};
 use crate::log::Log;
 use crate::outcome::{ApplyError, Effect, Refusal, Reply};
+use crate::reach::Reach;
 use crate::rows::{self, AttributeRow, Changes, CursorRow, OpenRow, ProofRow, RatingRow, Rows, SessionRow};
 use crate::talk::Talk;
 use proto::act::Whose;
@@ -45,15 +46,14 @@ pub(crate) struct Session {
     pub erased: u64,
     /// Proofs of who the visitor is, oldest first.
     pub proofs: Vec<ProofRow>,
-<<<<<<< HEAD
     /// Sessions that the visitor had before they said who they are, oldest first.
     pub merged: Vec<SessionId>,
     /// It is the visitor's no longer: they have that one.
     pub merged_into: Option<SessionId>,
-=======
     /// What is to be counted of the last conversation.
     pub talk: Talk,
->>>>>>> hR
+    /// What was said to the visitor first.
+    pub reach: Reach,
     #[cfg(feature = "next")]
     pub tally: u64,
 }
@@ -73,6 +73,7 @@ impl Weight for Session {
             + attributes
             + self.proofs.capacity() * size_of::<ProofRow>()
             + self.merged.capacity() * size_of::<SessionId>()
+            + self.reach.bytes()
             + self.log.bytes()
             + self.devices.bytes()
     }
@@ -132,12 +133,10 @@ impl Session {
             blocked_ms: None,
             erased: 0,
             proofs: Vec::new(),
-<<<<<<< HEAD
             merged: Vec::new(),
             merged_into: None,
-=======
             talk: Talk::default(),
->>>>>>> hR
+            reach: Reach::default(),
             #[cfg(feature = "next")]
             tally: 0,
         }
@@ -188,12 +187,10 @@ impl Session {
             blocked_ms: row.blocked_ms,
             erased: row.erased,
             proofs: row.proofs,
-<<<<<<< HEAD
             merged: row.merged,
             merged_into: row.merged_into,
-=======
             talk: Talk::load(rows, id)?,
->>>>>>> hR
+            reach: Reach::load(rows, id)?,
             #[cfg(feature = "next")]
             tally: 0,
         })
@@ -203,6 +200,7 @@ impl Session {
         self.log.save(id, out);
         self.devices.save(id, out);
         self.talk.save(id, out);
+        self.reach.save(id, out);
         let row = SessionRow {
             site: self.site,
             visitor: self.visitor,
@@ -385,6 +383,7 @@ impl Shard {
         session.unsnooze(id, work, &mut self.dues);
         session.count_closed(work, &open, had_it);
         session.open = None;
+        session.reach.close();
         session.last_part = open.part;
         if had_it.is_some() {
             session.closed_ms = work.clock_ms;

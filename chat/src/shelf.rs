@@ -32,6 +32,12 @@ fn key_of(site: SiteId, kind: ItemKind, name: &str) -> ItemKey {
     (site, kind, xxh3_128(name.as_bytes()))
 }
 
+/// How often a trigger has spoken, and was answered.
+fn counts_of(text: &str) -> (u64, u64) {
+    let mut numbers = text.trim_matches(['[', ']']).split(',').map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
 fn item_bytes(item: &Item) -> u64 {
     (item.name.len() + item.text.len()) as u64
 }
@@ -67,6 +73,23 @@ impl Shard {
         self.shelves.put((site, kind), tick, ShelfRow { items: count, bytes });
         self.items.put(key, tick, item.map(|item| ItemRow { item }));
         Ok(Reply::Done)
+    }
+
+    /// A trigger has spoken, or was answered. One that is no more is not counted.
+    pub(crate) fn count_prompt(
+        &mut self,
+        rows: &dyn Rows,
+        site: SiteId,
+        trigger: String,
+        answered: bool,
+    ) -> Result<(), ApplyError> {
+        if self.item(rows, key_of(site, ItemKind::Trigger, &trigger))?.is_none() {
+            return Ok(());
+        }
+        let known = self.item(rows, key_of(site, ItemKind::TriggerCount, &trigger))?;
+        let (spoken, answers) = known.map_or((0, 0), |item| counts_of(&item.text));
+        let text = format!("[{},{}]", spoken + u64::from(!answered), answers + u64::from(answered));
+        self.shelve(rows, site, ItemKind::TriggerCount, trigger, Some(text)).map(drop)
     }
 
     fn item(&self, rows: &dyn Rows, key: ItemKey) -> Result<Option<Item>, ApplyError> {

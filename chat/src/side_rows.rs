@@ -156,6 +156,51 @@ pub(crate) struct RatedRow {
     pub agent: Option<AgentId>,
 }
 
+/// What was said to a visitor before the visitor wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct ReachRow {
+    /// Ascending by trigger.
+    pub prompts: Vec<PromptRow>,
+    /// The last of them, until the visitor writes.
+    pub said: Option<SaidRow>,
+    pub invite: Option<InviteRow>,
+    /// When agents invited the visitor, milliseconds since 1970; the newest, oldest first.
+    pub invited_ms: Vec<u64>,
+    /// When the visitor declined last, milliseconds since 1970; 0: never.
+    pub declined_ms: u64,
+}
+
+/// A trigger that has spoken.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct PromptRow {
+    pub trigger: String,
+    /// When it did last, milliseconds since 1970.
+    pub ms: u64,
+    /// In which visit.
+    pub visit: u64,
+}
+
+/// The last thing that a trigger said.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct SaidRow {
+    pub trigger: String,
+    /// Milliseconds since 1970.
+    pub ms: u64,
+    /// Its event.
+    pub seq: u64,
+    pub team: Option<TeamId>,
+}
+
+/// An agent's invitation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct InviteRow {
+    pub agent: AgentId,
+    /// Its event.
+    pub seq: u64,
+    /// Milliseconds since 1970.
+    pub until_ms: u64,
+}
+
 proto::frozen!(
     AuditRow = 121,
     ChainRow = 122,
@@ -166,4 +211,5 @@ proto::frozen!(
     RollupRow = 130,
     StintRow = 131,
     TalkRow = 132,
+    ReachRow = 135,
 );

@@ -73,6 +73,9 @@ pub struct Config {
     /// Networks of reverse proxies whose X-Forwarded-For says where a client is; without it, where the connection comes from.
     #[arg(long, env = "EVERDESK_TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',')]
     pub trusted_proxy: Vec<ipnet::IpNet>,
+    /// File in the MaxMind DB format (.mmdb) that says in which country and city addresses are; read again when it changes.
+    #[arg(long, env = "EVERDESK_GEO_FILE", value_name = "FILE")]
+    pub geo_file: Option<PathBuf>,
     /// How long a day is for retention, in seconds. For tests.
     #[arg(long, env = "EVERDESK_RETENTION_DAY_S", hide = true, default_value_t = crate::retention::DAY.as_secs(), value_parser = clap::value_parser!(u64).range(1..))]
     pub retention_day_s: u64,

@@ -54,6 +54,7 @@ impl NodeHooks {
         hub.watch_places();
         hub.spawn(crate::hours::watch(Arc::downgrade(&hub)));
         hub.spawn(crate::blocklist::watch(Arc::downgrade(&hub)));
+        hub.spawn(crate::triggers::watch(Arc::downgrade(&hub)));
         hub.spawn(crate::retention::watch(Arc::downgrade(&hub), day));
         hub.spawn(crate::webhooks::watch(Arc::downgrade(&hub), allowed));
         hub.spawn(crate::search::watch(Arc::downgrade(&hub), indexes.clone()));

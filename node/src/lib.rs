@@ -22,6 +22,7 @@ pub mod figures;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod gateway;
+mod geo;
 pub mod health;
 pub mod hooks;
 mod hours;
@@ -37,4 +38,5 @@ pub mod session;
 pub mod sim;
 pub mod telemetry;
 pub mod trace;
+mod triggers;
 mod webhooks;

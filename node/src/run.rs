@@ -7,6 +7,7 @@ use crate::config::{Config, half_the_cores};
 use crate::data_dir::DataDir;
 use crate::egress::Allowed;
 use crate::gateway::LoginLimit;
+use crate::geo::{self, Geo};
 use crate::hooks::NodeHooks;
 use crate::push::Hub;
 use crate::search::Indexes;
@@ -50,6 +51,7 @@ pub struct App {
     pub admin: crate::admin::Shared,
     pub audit: crate::audit::Audit,
     pub uploads: crate::attachments::Uploads,
+    pub geo: Arc<Geo>,
 }
 
 impl App {
@@ -76,6 +78,10 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         tracing::info!(limit, "open files allowed");
     }
     let metrics = crate::metrics::install()?;
+    let geo = Geo::open(config.geo_file.as_deref()).map_err(|error| {
+        let file = config.geo_file.as_deref().unwrap_or(Path::new("")).display();
+        anyhow::anyhow!("--geo-file {file} {error}")
+    })?;
     let bind = |address: std::net::SocketAddr| {
         TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
     };
@@ -116,6 +122,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         admin: crate::admin::Shared::new(config.allow_drills, allowed),
         audit: Default::default(),
         uploads: Default::default(),
+        geo: Arc::new(geo),
     });
     println!(
         "everdesk {}: clients http://{} peers {} admin http://{}",
@@ -215,6 +222,7 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
         let (stop_clients, stop_admin) = (server.handle(), admin.handle());
         let follower = actix_web::rt::spawn(follow_wanted(app.clone()));
         actix_web::rt::spawn(settings::follow_log_filter(app.clone()));
+        actix_web::rt::spawn(geo::watch(Arc::downgrade(&app.geo)));
         let stopping = async {
             tokio::select! {
                 () = wait_for_signal() => tracing::info!("stopping"),

@@ -119,7 +119,7 @@ impl SimNode {
             Ok(response)
         };
         let Ok(stream) = tokio_tungstenite::accept_hdr_async(stream, agree).await else { return };
-        let socket = Socket::new(self.hub.clone(), None, None);
+        let socket = Socket::new(self.hub.clone(), None, None, Default::default());
         if self.hub.opened(&socket) {
             pump(stream, &socket).await;
             self.hub.closed(&socket);

@@ -1,7 +1,7 @@
 //! Owns what people do in a session beside writing to each other. Does not know who may do what: the rules do.
 //! Invariant: an act is numbered and answered as a message is, so that it is done once however often it is sent.
 
-use crate::ids::{AgentId, SessionId};
+use crate::ids::{AgentId, SessionId, TeamId};
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,38 @@ pub enum Act {
     Attribute { whose: Whose, name: String, value: Option<String> },
     /// The visitor was the one of another session before they said who they are; its last seq.
     Merge { session: SessionId, upto: u64 },
+    /// A trigger of the site says something to the visitor, under a name of its own if it has one. Nobody sends it: see [`Prompt`].
+    Prompt { trigger: String, name: Option<String>, text: String },
+    /// An agent of the site writes first. The visitor may answer until then, milliseconds since 1970, and is the agent's then.
+    Invite { text: String, until_ms: u64 },
+    /// The visitor does not want the invitation at `seq`.
+    Decline { seq: u64 },
+}
+
+/// What a trigger says to a visitor, and how often it may.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Prompt {
+    /// The trigger's name within the site.
+    pub trigger: String,
+    /// As whom it speaks.
+    pub name: Option<String>,
+    pub text: String,
+    pub again: Again,
+    /// Which visit it is, as the visitor's browser counts; 0: it does not.
+    pub visit: u64,
+    /// Who is asked for when the visitor answers, unless the visitor chose.
+    pub team: Option<TeamId>,
+}
+
+/// When a trigger may speak to the same visitor again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Again {
+    Never,
+    NextVisit,
+    /// After so long, in milliseconds.
+    After {
+        ms: u64,
+    },
 }
 
 /// What an attribute is of.
@@ -51,6 +83,7 @@ impl Act {
             | Act::Reopen { .. }
             | Act::Rate { .. }
             | Act::Merge { .. } => false,
+            Act::Prompt { .. } | Act::Invite { .. } | Act::Decline { .. } => false,
         }
     }
 
@@ -63,7 +96,9 @@ impl Act {
             Act::Label { label, .. } => label.len(),
             Act::Rate { comment, .. } => comment.len(),
             Act::Attribute { name, value, .. } => name.len() + value.as_ref().map_or(0, String::len),
-            Act::Recall { .. } | Act::Snooze { .. } | Act::Reopen { .. } | Act::Merge { .. } => 0,
+            Act::Prompt { trigger, name, text } => trigger.len() + name.as_ref().map_or(0, String::len) + text.len(),
+            Act::Invite { text, .. } => text.len(),
+            Act::Recall { .. } | Act::Snooze { .. } | Act::Reopen { .. } | Act::Decline { .. } | Act::Merge { .. } => 0,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Owns what a data shard logs: its commands, and the events they become. Those of the meta group are in `meta`.
 //! Does not know how they are applied. Invariant: enums grow only at their end, structs never change.
 
-use crate::act::Act;
+use crate::act::{Act, Prompt};
 use crate::attachment::{Attachment, Variant};
 use crate::audit::AuditAct;
 use crate::desk::{About, Ask, SeatRules, SeatState, SiteRules, TeamRules};
@@ -145,6 +145,8 @@ pub enum Command {
     /// All pieces are there: from now on a message can name the attachment. `source`, `sha256`: of what was uploaded and of what is kept.
     /// Idempotent.
     AttachmentDone { session: SessionId, by: Party, attachment: Attachment, source: TokenHash, sha256: TokenHash },
+    /// A trigger speaks to the visitor, unless it has said so before, or somebody talks with them. Idempotent: see `Again`.
+    Prompt { session: SessionId, site: SiteId, prompt: Box<Prompt> },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -186,6 +188,8 @@ pub enum Mail {
     Release { session: SessionId, conversation: u64, agent: AgentId },
     /// Session to agent: a note at `seq` mentions the agent, if they are of that site.
     Mentioned { agent: AgentId, site: SiteId, session: SessionId, seq: u64 },
+    /// Session to desk: a trigger has spoken, or was answered.
+    Prompted { site: SiteId, trigger: String, answered: bool },
     /// A visitor's session to the one that is theirs now that they said who they are. `from` holds events up to `upto`.
     Merged { session: SessionId, from: SessionId, site: SiteId, upto: u64, carried: Box<Carried> },
 }
@@ -299,6 +303,7 @@ impl Command {
             | Command::Identify { session, .. }
             | Command::Logout { session, .. }
             | Command::Merge { session, .. }
+            | Command::Prompt { session, .. }
             | Command::AttachmentChunk { session, .. }
             | Command::AttachmentDone { session, .. } => Some(Target::Session(*session)),
             Command::AgentLogin { agent, .. }
@@ -335,6 +340,7 @@ impl Mail {
             | Mail::Reassigned { site, .. }
             | Mail::Onward { site, .. }
             | Mail::Returned { site, .. }
+            | Mail::Prompted { site, .. }
             | Mail::Requeued { site, .. } => Target::Desk(*site),
             Mail::Assign { session, .. }
             | Mail::Handed { session, .. }

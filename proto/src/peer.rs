@@ -390,6 +390,12 @@ pub enum Refused {
     DayFull,
     /// The site keeps as many attachments as it may.
     SiteFull,
+    /// Somebody talks with the visitor already, or is about to.
+    Talking,
+    /// An invitation to the visitor is open.
+    Invited,
+    /// The visitor was written to too often, or does not want to be.
+    TooOften,
 }
 
 /// From a shard's leader to a subscribed node; unanswered.

@@ -16,6 +16,10 @@ pub enum ItemKind {
     Blocked,
     /// What somebody looks for again and again.
     View,
+    /// A rule by which something is said to visitors before anybody asks.
+    Trigger,
+    /// How often a trigger of that name has spoken, and was answered. Written by the rules, as two numbers.
+    TriggerCount,
 }
 
 /// Something on the shelf.

@@ -56,8 +56,10 @@ fn check_limits(frame: &ClientFrame<'_>) {
                     assert!((1..=SCORE_MAX).contains(score) && comment.len() <= COMMENT_BYTES_MAX);
                     1
                 }
-                Content::Act(Act::Attribute { .. } | Act::Merge { .. }) => unreachable!("no frame holds it"),
-                Content::Act(Act::Recall { .. } | Act::Snooze { .. } | Act::Reopen { .. }) => 1,
+                Content::Act(Act::Attribute { .. } | Act::Merge { .. } | Act::Prompt { .. } | Act::Invite { .. }) => {
+                    unreachable!("no frame holds it")
+                }
+                Content::Act(Act::Recall { .. } | Act::Snooze { .. } | Act::Reopen { .. } | Act::Decline { .. }) => 1,
             };
             assert!((1..=TEXT_BYTES_MAX).contains(&text_len));
             assert_ne!(send.n, Some(0));
@@ -72,6 +74,7 @@ fn check_limits(frame: &ClientFrame<'_>) {
                 assert!(page.url.len() <= PAGE_URL_BYTES_MAX && page.title.len() <= PAGE_TITLE_BYTES_MAX);
             }
         }
+        Verb::Trigger(said) => assert!(said.trigger.len() <= TRIGGER_BYTES_MAX),
         Verb::About(about) => {
             assert!(about.facts.len() <= FACTS_MAX);
             for (name, value) in &about.facts {

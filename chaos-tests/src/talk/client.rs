@@ -258,7 +258,8 @@ async fn read<W: Ways>(
             }
             Item::Stopped(error) => book.record(Body::Broken { client, what: format!("stopped: {}", error.code) }),
             // The client tells of every attempt to connect that failed.
-            Item::Disconnected { .. } | Item::Typing(_) | Item::Presence(_) | Item::Raw(_) | Item::Place(_) => {}
+            Item::Disconnected { .. } | Item::Typing(_) | Item::Presence(_) => {}
+            Item::Raw(_) | Item::Place(_) | Item::Triggers(_) => {}
             Item::Seat(seat) => *known_seat.lock() = Some(seat),
         }
     }

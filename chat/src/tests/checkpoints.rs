@@ -8,7 +8,7 @@ use crate::desk::SEAT_DEFAULT;
 use crate::limits::ATTACHMENT_UNSENT_MS;
 use crate::{Changes, HistoryRange, Outcome, Shard};
 use proptest::prelude::*;
-use proto::act::{Act, Whose};
+use proto::act::{Act, Again, Prompt, Whose};
 use proto::attachment::Variant;
 use proto::command::{Command, Mail, Party};
 use proto::desk::{SeatRules, SeatState, TeamRules};
@@ -103,6 +103,11 @@ fn ending() -> impl Strategy<Value = Command> {
             .prop_map(|(session, token, into)| Command::Merge { session, token: [token; 32], into }),
         1 => (session(), prop::option::of(1_000..40_000_u64))
             .prop_map(|(session, until_ms)| Command::Block { session, until_ms }),
+        2 => (session(), 0..3_u8, 0..4_u64).prop_map(|(session, trigger, visit)| {
+            let (trigger, text, again) = (format!("t{trigger}"), "hello".into(), Again::NextVisit);
+            let prompt = Box::new(Prompt { trigger, name: None, text, again, visit, team: None });
+            Command::Prompt { session, site: SITE, prompt }
+        }),
     ]
 }
 
@@ -117,6 +122,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (1..4_u64, 0..30_000_u64).prop_map(|(conversation, ms)| Act::Snooze { conversation, until_ms: 1_000 + ms }),
         1 => (1..4_u64).prop_map(|conversation| Act::Reopen { conversation }),
         1 => (1..4_u64, 0..7_u8).prop_map(|(conversation, score)| Act::Rate { conversation, score, comment: "c".into() }),
+        1 => (0..30_000_u64).prop_map(|ms| Act::Invite { text: "hello".into(), until_ms: 1_000 + ms }),
+        1 => seq().prop_map(|seq| Act::Decline { seq }),
         1 => (any::<bool>(), 0..40_u8, prop::option::of("[a-z]{0,9}")).prop_map(|(visitor, name, value)| {
             let whose = if visitor { Whose::Visitor } else { Whose::Conversation };
             Act::Attribute { whose, name: format!("n{name}"), value }

@@ -140,6 +140,17 @@ fn attachment_row() -> AttachmentRow {
     AttachmentRow { site, by, made_ms, pieces, done, seq: Some(300) }
 }
 
+fn reach_row() -> ReachRow {
+    let (trigger, ms) = ("hello".to_owned(), 1_763_700_000_000);
+    ReachRow {
+        prompts: vec![PromptRow { trigger: trigger.clone(), ms, visit: 3 }],
+        said: Some(SaidRow { trigger, ms, seq: 251, team: Some(TeamId(2)) }),
+        invite: Some(InviteRow { agent: AGENT, seq: 300, until_ms: ms }),
+        invited_ms: vec![ms],
+        declined_ms: ms,
+    }
+}
+
 /// Those of files that go with messages.
 fn attachment_lines() -> Vec<(&'static str, Vec<u8>)> {
     let key = (SESSION, AttachmentId(300));
@@ -291,6 +302,8 @@ fn golden_text() -> String {
         ("audit", encode(&audit_row())),
         ("webhook key", keys::webhook(WebhookId(300))),
         ("webhook", encode(&WebhookRow { state: webhook_state() })),
+        ("reach key", keys::reach(SESSION)),
+        ("reach", encode(&reach_row())),
         ("version key", keys::VERSION.to_vec()),
         ("version", encode(&VersionRow { version: 300 })),
     ];

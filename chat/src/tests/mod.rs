@@ -13,6 +13,7 @@ mod mails;
 mod merge;
 mod messages;
 mod places;
+mod reach;
 mod reconcile;
 mod reports;
 mod reports_by_hand;

@@ -221,6 +221,9 @@ fn refused(refusal: chat::Refusal) -> Refused {
         R::AttachmentInvalid => Refused::AttachmentInvalid,
         R::DayFull => Refused::DayFull,
         R::SiteFull => Refused::SiteFull,
+        R::Talking => Refused::Talking,
+        R::Invited => Refused::Invited,
+        R::TooOften => Refused::TooOften,
     }
 }
 

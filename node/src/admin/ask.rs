@@ -112,12 +112,30 @@ fn told<T: Serialize>(value: &T) -> Told {
 /// # Errors
 /// What it refused, or that it does not answer.
 pub async fn ask<T: DeserializeOwned>(app: &App, to: NodeId, ask: &Ask) -> Result<T, Problem> {
-    let question = serde_json::to_vec(ask).map_err(|_| Problem::fault("the question cannot be written"))?;
+    let question = written(ask)?;
     let cluster = app.cluster.clone();
     let answer = app.on_raft(async move { cluster.ask_node(to, question, ANSWER_WITHIN).await }).await;
     let Some(Ok(bytes)) = answer else { return Err(Problem::unavailable(format!("{to} does not answer"))) };
+    understood(to, &bytes)
+}
+
+/// As `ask`, on the cluster's own runtime.
+/// # Errors
+/// As for `ask`.
+pub async fn ask_from<T: DeserializeOwned>(node: &ClusterNode, to: NodeId, ask: &Ask) -> Result<T, Problem> {
+    let Ok(bytes) = node.ask_node(to, written(ask)?, ANSWER_WITHIN).await else {
+        return Err(Problem::unavailable(format!("{to} does not answer")));
+    };
+    understood(to, &bytes)
+}
+
+fn written(ask: &Ask) -> Result<Vec<u8>, Problem> {
+    serde_json::to_vec(ask).map_err(|_| Problem::fault("the question cannot be written"))
+}
+
+fn understood<T: DeserializeOwned>(to: NodeId, bytes: &[u8]) -> Result<T, Problem> {
     let told: Told =
-        serde_json::from_slice(&bytes).map_err(|_| Problem::unavailable(format!("{to} is not understood")))?;
+        serde_json::from_slice(bytes).map_err(|_| Problem::unavailable(format!("{to} is not understood")))?;
     serde_json::from_value(told?).map_err(|_| Problem::unavailable(format!("{to} is not understood")))
 }
 

@@ -240,6 +240,27 @@ pub struct RatingView {
     pub score: u8,
 }
 
+/// A trigger that has spoken to a visitor.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct PromptView {
+    pub trigger: String,
+    /// When it did last, milliseconds since 1970.
+    pub at_ms: u64,
+    /// In which visit of the browser; 0: it does not count them.
+    pub visit: u64,
+}
+
+/// An agent who wrote first.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct InvitationView {
+    #[schema(value_type = String, example = "a17")]
+    pub agent: AgentId,
+    /// Its event.
+    pub seq: u64,
+    /// Milliseconds since 1970.
+    pub until_ms: u64,
+}
+
 /// One session as its leader knows it.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct SessionView {
@@ -289,6 +310,10 @@ pub struct SessionView {
     pub erased: u64,
     /// What is known of the visitor.
     pub facts: Vec<FactView>,
+    /// Triggers that have spoken to the visitor.
+    pub prompts: Vec<PromptView>,
+    /// The last one that the visitor has neither answered nor declined; it may be over.
+    pub invitation: Option<InvitationView>,
     pub visitor_cursor: CursorView,
     pub agent_cursor: CursorView,
     /// Nodes whose sockets follow it.
@@ -334,6 +359,8 @@ pub async fn inspect(local: &Local, node: &Arc<ClusterNode>, session: SessionId)
         merged_into: view.merged_into,
         erased: view.erased,
         facts: view.facts.into_iter().map(|(name, value)| FactView { name, value }).collect(),
+        prompts: view.prompts.into_iter().map(|(trigger, at_ms, visit)| PromptView { trigger, at_ms, visit }).collect(),
+        invitation: view.invite.map(|(agent, seq, until_ms)| InvitationView { agent, seq, until_ms }),
         visitor_cursor: cursor(view.visitor_cursor),
         agent_cursor: cursor(view.agent_cursor),
         followed_by: local.subscribers.of_session(session),

@@ -4,8 +4,8 @@
 use crate::admin::accounts::{id_of, limit};
 use crate::admin::problem::Problem;
 use crate::admin::sessions::{
-    AttributesView, CursorView, FactView, RatingView, SessionState, SessionView, SessionsAsk, call_shard, closed,
-    found_in, known, of,
+    AttributesView, CursorView, FactView, InvitationView, PromptView, RatingView, SessionState, SessionView,
+    SessionsAsk, call_shard, closed, found_in, known, of,
 };
 use crate::admin::{Answer, Tenant};
 use crate::connection::client_event;
@@ -97,6 +97,10 @@ pub struct Conversation {
     pub erased: u64,
     /// What is known of the visitor.
     pub facts: Vec<FactView>,
+    /// Triggers that have spoken to the visitor.
+    pub prompts: Vec<PromptView>,
+    /// The last one that the visitor has neither answered nor declined; it may be over.
+    pub invitation: Option<InvitationView>,
     /// It is laid aside until then, milliseconds since 1970.
     pub snoozed_until_ms: Option<u64>,
     pub visitor_cursor: CursorView,
@@ -122,6 +126,8 @@ impl Conversation {
             merged_into: view.merged_into,
             erased: view.erased,
             facts: view.facts,
+            prompts: view.prompts,
+            invitation: view.invitation,
             snoozed_until_ms: view.snoozed_until_ms,
             visitor_cursor: view.visitor_cursor,
             agent_cursor: view.agent_cursor,
@@ -260,6 +266,9 @@ pub fn done(reply: ShardReply) -> Result<ShardReply, Problem> {
             Problem::refused("as many files as may be were uploaded into this session today: 100, or 200 MiB")
         }
         Refused::SiteFull => Problem::refused("the site keeps as many files as it may"),
+        Refused::Talking => Problem::conflict("somebody talks with the visitor already, or is about to"),
+        Refused::Invited => Problem::conflict("the visitor is invited already"),
+        Refused::TooOften => Problem::refused("the visitor was invited too often, or does not want to be"),
         Refused::LimitReached => Problem::refused("there are as many as there may be"),
         Refused::CidGap { .. }
         | Refused::CidInvalid

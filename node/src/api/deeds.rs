@@ -222,6 +222,8 @@ impl<'a> Deeds<'a> {
         match call_session(self.app, session, ShardCall::Propose(command)).await? {
             ShardReply::Sent { seq, ts_ms, dup } => {
                 self.said = self.said.max(Some(seq));
+                // The leader left this node out: its sockets learn of it from here.
+                self.app.hub.heard(session, seq);
                 Ok(SentView { seq, ts: ts_ms, dup })
             }
             _ => Err(crate::admin::unexpected()),

@@ -11,6 +11,7 @@ mod blocklist;
 mod canned;
 pub(crate) mod conversations;
 mod deeds;
+mod invitations;
 mod keys;
 mod macros;
 mod online;
@@ -24,7 +25,8 @@ mod table;
 mod table_of_reports;
 mod table_of_visitors;
 mod transcript;
-mod variables;
+mod triggers;
+pub(crate) mod variables;
 mod views;
 mod visitors;
 

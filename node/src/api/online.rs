@@ -35,6 +35,13 @@ pub struct OnlineFound {
     count: u64,
 }
 
+impl OnlineFound {
+    /// Whether this one is the first.
+    pub fn begins_with(&self, session: SessionId) -> bool {
+        self.visitors.first().is_some_and(|online| online.session == session)
+    }
+}
+
 /// A visitor with an open page.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Online {
@@ -58,6 +65,9 @@ pub struct Online {
     pub system: Option<String>,
     /// `pc`, `smartphone`, `mobilephone`, `crawler` ...
     pub device: Option<String>,
+    /// By the address, as ISO 3166-1 has it, e.g. `NZ`; null: not known.
+    pub country: Option<String>,
+    pub city: Option<String>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -158,6 +168,8 @@ fn of_socket(socket: &Socket, of: SiteId) -> Option<Online> {
         browser: client.as_ref().and_then(|client| versioned(client.name, client.version)),
         system: client.as_ref().and_then(|client| versioned(client.os, &client.os_version)),
         device: client.as_ref().and_then(|client| known(client.category)),
+        country: socket.place.country.as_deref().map(str::to_owned),
+        city: socket.place.city.as_deref().map(str::to_owned),
     })
 }
 
@@ -183,6 +195,8 @@ mod tests {
             browser: None,
             system: None,
             device: None,
+            country: None,
+            city: None,
         };
         let mut all = BTreeMap::new();
         for one in [online(1, 50, Some(7)), online(2, 60, None), online(1, 40, Some(9)), online(1, 70, Some(8))] {

@@ -18,6 +18,7 @@ pub fn table() -> Vec<Route<Access>> {
     table.extend(of_people());
     table.extend(of_the_shelf());
     table.extend(table_of_visitors::of_visitors());
+    table.extend(table_of_visitors::of_reach());
     table.extend(table_of_visitors::of_the_site());
     table.extend(table_of_visitors::of_settings());
     table.extend(of_webhooks());

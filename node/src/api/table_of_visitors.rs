@@ -1,7 +1,7 @@
 //! Owns the part of the table of routes that is about visitors as a whole, and about what holds for the whole site. See `table`.
 
 use super::access::{Access, Scope};
-use super::{attributes, blocklist, conversations, online, site, visitors};
+use super::{attributes, blocklist, conversations, deeds, invitations, online, site, triggers, visitors};
 use crate::admin::Route;
 use actix_web::web;
 use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
@@ -75,6 +75,50 @@ pub fn of_visitors() -> Vec<Route<Access>> {
             || web::delete().to(visitors::erase),
         )
         .answers::<visitors::Erased>(200)
+        .audited(),
+    ]
+}
+
+/// Who writes first.
+pub fn of_reach() -> Vec<Route<Access>> {
+    let write = Access::new(Agent, Scope::WriteConversations);
+    vec![
+        Route::post(
+            "/v1/conversations/{session}/invite",
+            write,
+            "conversations invite",
+            "Write first to a visitor who is on the site; the visitor's answer is yours",
+            || web::post().to(invitations::invite),
+        )
+        .takes::<invitations::InviteBody>()
+        .answers::<deeds::SentView>(200)
+        .daily()
+        .once(),
+        Route::get(
+            "/v1/triggers",
+            Access::new(Agent, Scope::ReadDesk),
+            "triggers list",
+            "What is said to visitors before they write, and how often it was",
+            || web::get().to(triggers::list),
+        )
+        .answers::<triggers::TriggersView>(200),
+        Route::put(
+            "/v1/triggers/{name}",
+            Access::new(Supervisor, Scope::WriteDesk),
+            "triggers set",
+            "Make a trigger, or change it",
+            || web::put().to(triggers::set),
+        )
+        .takes::<crate::triggers::Rule>()
+        .answers::<triggers::TriggerView>(200)
+        .audited(),
+        Route::delete(
+            "/v1/triggers/{name}",
+            Access::new(Supervisor, Scope::WriteDesk),
+            "triggers remove",
+            "Remove a trigger and its counts",
+            || web::delete().to(triggers::remove),
+        )
         .audited(),
     ]
 }

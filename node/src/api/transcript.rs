@@ -88,6 +88,9 @@ fn lines(events: &[Event], with_notes: bool, name: impl Fn(Party) -> String) -> 
     let line = |event: &Event| {
         let (from, text, files, note) = match &event.body {
             EventBody::Message { from, text, attachments, .. } => (*from, text, attachments.as_slice(), false),
+            EventBody::Act { from, act: Act::Prompt { text, .. } | Act::Invite { text, .. }, .. } => {
+                (*from, text, &[][..], false)
+            }
             EventBody::Act { from, act: Act::Note { text, .. }, .. } if with_notes => (*from, text, &[][..], true),
             _ => return None,
         };

@@ -350,6 +350,7 @@ impl Driver {
             (Reply::Presence(presence), _) => self.tell(Item::Presence(presence)).await,
             (Reply::Seat(seat), _) => self.tell(Item::Seat(seat)).await,
             (Reply::Place(place), _) => self.tell(Item::Place(place)).await,
+            (Reply::Triggers(triggers), _) => self.tell(Item::Triggers(triggers)).await,
             (Reply::Drain(drain), _) => left = Some(Left::Drained(asked_wait(drain.retry_ms))),
             (Reply::Pong(pong), _) => {
                 if self.cursors.on_pong(&pong.heads) {

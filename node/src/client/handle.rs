@@ -8,7 +8,7 @@ use std::time::Duration;
 use proto::client::{
     About, Ack, Act, Close, Content, Cursor, CursorState, Dismiss, ErrorInfo, Event, History, HistoryFrom, HistoryPage,
     Mention, Offer, Offered, Party, Place, Presence, Queue, QueueAsk, Seat, SeatSaid, SeatState, Take, Transfer,
-    TransferTo, Typing, TypingNotice, Verb, Visit, Watch,
+    TransferTo, Trigger, Triggers, Typing, TypingNotice, Verb, Visit, Watch,
 };
 use proto::ids::{AttachmentId, SessionId};
 use tokio::sync::{mpsc, oneshot};
@@ -90,6 +90,8 @@ pub enum Item {
     Seat(Seat),
     /// Where our visitor stands in the queue.
     Place(Place),
+    /// What may be said to our visitor on this page, and when.
+    Triggers(Triggers),
     /// The node said welcome.
     Connected { node: String, addr: String },
     /// The socket is gone; the client goes on trying.
@@ -353,6 +355,13 @@ impl ChatClient {
     /// `Refused` for good, or `Stopped`.
     pub async fn visit(&self, visit: Visit<'static>) -> Result<(), ClientError> {
         self.ask(Verb::Visit(visit)).await.map(drop)
+    }
+
+    /// What a trigger waits for has come: it speaks, and its event follows.
+    /// # Errors
+    /// `Refused`: not now, or not here; or `Stopped`.
+    pub async fn trigger(&self, session: SessionId, trigger: impl Into<String>) -> Result<(), ClientError> {
+        self.ask(Verb::Trigger(Trigger { session, trigger: trigger.into().into() })).await.map(drop)
     }
 
     /// Our agent has seen to a note that mentions them.

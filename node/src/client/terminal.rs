@@ -275,6 +275,11 @@ fn done(act: &Act) -> String {
         Act::Snooze { .. } => "lays the conversation aside".to_owned(),
         Act::Reopen { .. } => "opens the conversation again".to_owned(),
         Act::Rate { score, comment, .. } => format!("rates it {score} of 5: {}", clean(comment)),
+        Act::Prompt { name, text, .. } => {
+            format!("says as {}: {}", clean(name.as_deref().unwrap_or("the site")), clean(text))
+        }
+        Act::Invite { text, .. } => format!("invites: {}", clean(text)),
+        Act::Decline { seq } => format!("declines #{seq}"),
         Act::Attribute { name, value, .. } => {
             format!("sets {} to {}", clean(name), clean(value.as_deref().unwrap_or("nothing")))
         }

@@ -46,7 +46,7 @@ pub async fn upgrade(request: HttpRequest, payload: Payload, app: Data<App>) -> 
     let header = request.headers().get(actix_web::http::header::USER_AGENT).and_then(|value| value.to_str().ok());
     let user_agent = header.map(|text| text.chars().take(USER_AGENT_CHARS_MAX).collect());
     let address = crate::client_address::of(&request, &app.trusted_proxies);
-    let socket = Socket::new(app.hub.clone(), address, user_agent);
+    let socket = Socket::new(app.hub.clone(), address, user_agent, app.geo.place(address));
     if !app.hub.opened(&socket) {
         return Ok(crate::gateway::refuse(ErrorCode::Overloaded, "this node has as many sockets as it can have"));
     }

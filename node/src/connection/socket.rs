@@ -3,8 +3,10 @@
 
 use super::outbox::{Frames, Item, Pumped, Subscription, WAITING_BYTES_MAX};
 use super::visited::Visited;
+use crate::geo::Place;
 use crate::push::Hub;
 use crate::trace::Step;
+use crate::triggers::Told;
 use cluster::router::ReplySink;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
@@ -93,6 +95,7 @@ pub struct State {
     pub asking: usize,
     /// Where the visitor is, as the page says.
     pub visit: Option<Box<Visited>>,
+    pub triggers: Told,
     /// The hub looks after the visitor's place in the queue.
     pub place_watched: bool,
 }
@@ -107,13 +110,14 @@ pub struct Socket {
     pub address: Option<IpAddr>,
     /// What the client says it is; cut.
     pub user_agent: Option<Box<str>>,
+    pub place: Place,
     pub waker: AtomicWaker,
     state: Mutex<State>,
     me: Weak<Socket>,
 }
 
 impl Socket {
-    pub fn new(hub: Arc<Hub>, address: Option<IpAddr>, user_agent: Option<Box<str>>) -> Arc<Self> {
+    pub fn new(hub: Arc<Hub>, address: Option<IpAddr>, user_agent: Option<Box<str>>, place: Place) -> Arc<Self> {
         let (number, since) = (hub.next_socket(), SystemTime::now());
         let waker = AtomicWaker::new();
         Arc::new_cyclic(|me| Socket {
@@ -122,6 +126,7 @@ impl Socket {
             since,
             address,
             user_agent,
+            place,
             waker,
             state: Mutex::default(),
             me: me.clone(),
@@ -477,6 +482,9 @@ pub fn error_of(reply: &ShardReply) -> ErrorInfo<'static> {
                 ErrorInfo::new(C::BadRequest, "send.attachments: one is unknown, unfinished, not yours or sent before")
             }
             Refused::DayFull | Refused::SiteFull => ErrorInfo::new(C::RateLimited, "no more files may be uploaded now"),
+            Refused::Talking => ErrorInfo::new(C::Closed, "somebody talks with the visitor"),
+            Refused::Invited => ErrorInfo::new(C::Closed, "the visitor is invited"),
+            Refused::TooOften => ErrorInfo::new(C::Closed, "not so soon after the last one"),
             Refused::RulesInvalid => ErrorInfo::new(C::BadRequest, "these rules cannot be set"),
             Refused::InboxGap { .. } => ErrorInfo::new(C::Internal, "a fault of the node"),
         },

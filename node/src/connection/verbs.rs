@@ -3,14 +3,13 @@
 use super::hello::{HelloAsk, hello};
 use super::socket::{REQUESTS_MAX, Sent, Socket, Who, client_event, client_party, error_of};
 use super::supervise;
-use super::visited::Visited;
 use crate::auth;
 use cluster::router::{ReplyTo, Router};
 use proto::act::Act;
 use proto::client::limits::{FAULTS_IN_A_ROW_MAX, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX};
 use proto::client::{
     ClientFrame, CloseCode, Content, Cursor, CursorState, ErrorCode, ErrorInfo, FrameError, Hello, History,
-    HistoryFrom, HistoryPage, Ping, Pong, Reply, Send, ServerFrame, SessionHead, Verb, Visit,
+    HistoryFrom, HistoryPage, Ping, Pong, Reply, Send, ServerFrame, SessionHead, Verb,
 };
 use proto::command::{Command, IdentityMode, Target};
 use proto::failpoints::FailPoint;
@@ -21,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// What agents do about queue and offers, and what pages say of visitors.
 mod at_desk;
+/// Where a visitor is, and what triggers say there.
+mod at_page;
 
 /// Carries out one text frame, or says what is wrong with it.
 pub fn take(socket: &Arc<Socket>, text: &[u8]) {
@@ -82,7 +83,8 @@ fn carry_out(socket: &Arc<Socket>, frame: ClientFrame<'_>) {
             at_desk::carry_out(socket, who, id, &frame.verb);
         }
         Verb::About(ask) => at_desk::about(socket, who, id, ask),
-        Verb::Visit(ask) => visit(socket, who, id, ask),
+        Verb::Visit(ask) => at_page::visit(socket, who, id, ask),
+        Verb::Trigger(ask) => at_page::trigger(socket, who, id, ask),
         Verb::Transfer(ask) => at_desk::transfer(socket, who, id, ask),
         Verb::Watch(ask) => supervise::watch(socket, who, id, ask),
     }
@@ -103,16 +105,6 @@ fn say_hello(socket: &Arc<Socket>, id: u64, ask: Hello<'_>, hello_said: bool) {
     let hub = socket.hub.clone();
     let socket = socket.clone();
     socket.hub.clone().spawn(async move { hello(hub, socket, HelloAsk { id, bearer, token, resume }).await });
-}
-
-/// Keeps where the visitor is, for as long as the socket is open.
-fn visit(socket: &Arc<Socket>, who: Who, id: u64, ask: Visit<'_>) {
-    if !matches!(who, Who::Visitor { .. }) || !may_ask(who, ask.session) {
-        return socket.error(Some(id), forbidden());
-    }
-    let visit = Box::new(Visited::of(ask));
-    socket.with(|state| state.visit = Some(visit));
-    socket.write(&ServerFrame { id: Some(id), body: Reply::Ok });
 }
 
 /// A visitor has one session; an agent's rights are checked where the session lives.
@@ -206,6 +198,16 @@ where
     let Some(router) = socket.hub.router() else {
         return socket.error(Some(id), error_of(&ShardReply::Unknown));
     };
+    if !admit(socket, id) {
+        return;
+    }
+    let shard = router.shard_of(target);
+    let answer = work(router, shard);
+    answer_admitted(socket, id, async move { answer.await.map_err(|reply| error_of(&reply)) });
+}
+
+/// Counts a request in; false: the socket has too many, and was told so.
+fn admit(socket: &Socket, id: u64) -> bool {
     let admitted = socket.with(|state| {
         let admitted = state.asking < REQUESTS_MAX;
         state.asking += usize::from(admitted);
@@ -213,18 +215,24 @@ where
     });
     if !admitted {
         let wait = Duration::from_millis(200);
-        return socket
-            .error(Some(id), ErrorInfo::retry(ErrorCode::Overloaded, "too many requests on this socket", wait));
+        socket.error(Some(id), ErrorInfo::retry(ErrorCode::Overloaded, "too many requests on this socket", wait));
     }
-    let shard = router.shard_of(target);
-    let answer = work(router, shard);
+    admitted
+}
+
+/// Answers a request that was counted in.
+fn answer_admitted(
+    socket: &Arc<Socket>,
+    id: u64,
+    answer: impl Future<Output = Result<Reply<'static>, ErrorInfo<'static>>> + std::marker::Send + 'static,
+) {
     let socket = socket.clone();
     socket.hub.clone().spawn(async move {
         let answer = answer.await;
         socket.with(|state| state.asking -= 1);
         match answer {
             Ok(body) => socket.write(&ServerFrame { id: Some(id), body }),
-            Err(reply) => socket.error(Some(id), error_of(&reply)),
+            Err(error) => socket.error(Some(id), error),
         }
     });
 }

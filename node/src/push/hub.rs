@@ -6,6 +6,7 @@ use crate::blocklist::Blocklists;
 use crate::connection::Socket;
 use crate::metrics::StageMetrics;
 use crate::trace::Trace;
+use crate::triggers::Triggers;
 use cluster::node::ClusterNode;
 use cluster::router::{ReplyTo, Router};
 use parking_lot::{Mutex, RwLock};
@@ -52,6 +53,7 @@ pub struct Hub {
     pub trace: Trace,
     /// What sites do not let through.
     pub(crate) blocklists: Blocklists,
+    pub(crate) triggers: Triggers,
     pub(super) maps: Mutex<Maps>,
     pub(super) places: Places,
     /// By number, which grows: pages of a list stay in order.
@@ -69,6 +71,7 @@ impl Hub {
             metrics: StageMetrics::new(),
             trace: Trace::default(),
             blocklists: Blocklists::default(),
+            triggers: Triggers::default(),
             maps: Mutex::default(),
             places: Places::default(),
             all: Mutex::default(),

@@ -24,6 +24,13 @@ impl Hub {
         }
     }
 
+    /// The same, said by nobody's socket.
+    pub fn heard(self: &Arc<Self>, session: SessionId, seq: u64) {
+        for socket in self.sockets_of(session) {
+            self.read_on(socket, session, seq);
+        }
+    }
+
     /// The session has reached at least `seq`: a socket that has not, reads what lies between.
     pub(super) fn read_on(self: &Arc<Self>, socket: Arc<Socket>, session: SessionId, seq: u64) {
         let behind = socket.with(|state| {

@@ -28,8 +28,9 @@ pub enum Content<'a> {
     Act(Act),
 }
 
-/// The names of acts in a send. Attributes are set over HTTP, where their types are known; sessions merge when a visitor says who they are.
-pub(super) const ACTS: [&str; 8] = ["note", "edit", "recall", "react", "label", "snooze", "reopen", "rate"];
+/// The names of acts in a send. Attributes are set over HTTP, where their types are known, and agents invite over it; sessions merge when a
+/// visitor says who they are.
+pub(super) const ACTS: [&str; 9] = ["note", "edit", "recall", "react", "label", "snooze", "reopen", "rate", "decline"];
 
 /// The field of a send that holds the act.
 pub(super) fn name(act: &Act) -> &'static str {
@@ -44,6 +45,9 @@ pub(super) fn name(act: &Act) -> &'static str {
         Act::Rate { .. } => "rate",
         Act::Attribute { .. } => "attribute",
         Act::Merge { .. } => "merge",
+        Act::Prompt { .. } => "prompt",
+        Act::Invite { .. } => "invite",
+        Act::Decline { .. } => "decline",
     }
 }
 
@@ -60,6 +64,9 @@ pub fn kind(act: &Act) -> &'static str {
         Act::Rate { .. } => "rated",
         Act::Attribute { .. } => "attribute",
         Act::Merge { .. } => "merged",
+        Act::Prompt { .. } => "prompt",
+        Act::Invite { .. } => "invited",
+        Act::Decline { .. } => "declined",
     }
 }
 
@@ -77,7 +84,18 @@ pub(super) fn fields<M: SerializeMap>(act: &Act, map: &mut M) -> Result<(), M::E
             map.serialize_entry("of", seq)?;
             map.serialize_entry("text", text)
         }
-        Act::Recall { seq } => map.serialize_entry("of", seq),
+        Act::Recall { seq } | Act::Decline { seq } => map.serialize_entry("of", seq),
+        Act::Prompt { trigger, name, text } => {
+            map.serialize_entry("trigger", trigger)?;
+            if let Some(name) = name {
+                map.serialize_entry("name", name)?;
+            }
+            map.serialize_entry("text", text)
+        }
+        Act::Invite { text, until_ms } => {
+            map.serialize_entry("text", text)?;
+            map.serialize_entry("until", until_ms)
+        }
         Act::React { seq, emoji, on } => {
             map.serialize_entry("of", seq)?;
             map.serialize_entry("emoji", emoji)?;
@@ -169,6 +187,7 @@ pub(super) struct AnyAct<'a> {
     pub value: Option<Cow<'a, str>>,
     pub earlier: Option<Cow<'a, str>>,
     pub upto: Option<u64>,
+    pub trigger: Option<Cow<'a, str>>,
 }
 
 /// The text of a message, a note or an edit.
@@ -221,6 +240,7 @@ impl AnyAct<'_> {
             "note" => Act::Note { text: text()?, mentions: mentions.unwrap_or_default() },
             "edit" => Act::Edit { seq: need(of, "of")?, text: text()? },
             "recall" => Act::Recall { seq: need(of, "of")? },
+            "decline" => Act::Decline { seq: need(of, "of")? },
             "react" => {
                 let emoji = need(emoji, "emoji")?.into_owned();
                 Act::React { seq: need(of, "of")?, emoji, on: on.unwrap_or(true) }
@@ -240,11 +260,18 @@ impl AnyAct<'_> {
     /// The act of an event of that kind; `None`: it is of no act, or a field is missing.
     pub(super) fn of_event(self, kind: &str) -> Option<Act> {
         let AnyAct { of, text, mentions, emoji, label, on, conversation, until, .. } = self;
-        let AnyAct { score, comment, whose, name, value, earlier, upto, .. } = self;
+        let AnyAct { score, comment, whose, name, value, trigger, earlier, upto, .. } = self;
         Some(match kind {
             "note" => Act::Note { text: text?.into_owned(), mentions: mentions.unwrap_or_default() },
             "edited" => Act::Edit { seq: of?, text: text?.into_owned() },
             "recalled" => Act::Recall { seq: of? },
+            "declined" => Act::Decline { seq: of? },
+            "prompt" => Act::Prompt {
+                trigger: trigger?.into_owned(),
+                name: name.map(Cow::into_owned),
+                text: text?.into_owned(),
+            },
+            "invited" => Act::Invite { text: text?.into_owned(), until_ms: until? },
             "reaction" => Act::React { seq: of?, emoji: emoji?.into_owned(), on: on? },
             "label" => Act::Label { label: label?.into_owned(), on: on? },
             "snoozed" => Act::Snooze { conversation: conversation?, until_ms: until? },

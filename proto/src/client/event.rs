@@ -78,7 +78,7 @@ pub enum EventKind<'a> {
 }
 
 /// Every kind of an event, as `kind` names it.
-pub const EVENT_KINDS: [&str; 16] = [
+pub const EVENT_KINDS: [&str; 19] = [
     "message",
     "assigned",
     "closed",
@@ -93,6 +93,9 @@ pub const EVENT_KINDS: [&str; 16] = [
     "reopened",
     "rated",
     "attribute",
+    "prompt",
+    "invited",
+    "declined",
     "gone",
     "erased",
 ];
@@ -227,6 +230,7 @@ struct AnyEvent<'a> {
     value: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "borrowed")]
     earlier: Option<Cow<'a, str>>,
+    trigger: Option<Cow<'a, str>>,
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Event<'a> {
@@ -252,9 +256,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Event<'a> {
             "erased" => EventKind::Erased { upto: any.upto.ok_or_else(|| Error::missing_field("upto"))? },
             other => {
                 let AnyEvent { of, text, mentions, emoji, label, on, conversation, until, .. } = any;
-                let AnyEvent { score, comment, whose, name, value, earlier, upto, .. } = any;
+                let AnyEvent { score, comment, whose, name, value, trigger, earlier, upto, .. } = any;
                 let sent = AnyAct { of, text, mentions, emoji, label, on, conversation, until, ..AnyAct::default() };
-                let act = AnyAct { score, comment, whose, name, value, earlier, upto, ..sent }.of_event(other);
+                let sent = AnyAct { earlier, upto, ..sent };
+                let act = AnyAct { score, comment, whose, name, value, trigger, ..sent }.of_event(other);
                 let act = act.ok_or_else(|| Error::custom("not an event of protocol v1, or a field is missing"))?;
                 EventKind::Act { from: any.from.ok_or_else(|| Error::missing_field("from"))?, act, cid: any.cid }
             }

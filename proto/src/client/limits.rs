@@ -64,6 +64,10 @@ pub const TRAIL_MAX: usize = 20;
 pub const PAGE_URL_BYTES_MAX: usize = 512;
 /// The title of a page, in bytes of UTF-8; a longer one is cut by the client.
 pub const PAGE_TITLE_BYTES_MAX: usize = 128;
+/// The name of a trigger, in bytes of UTF-8.
+pub const TRIGGER_BYTES_MAX: usize = 64;
+/// Triggers that wait on one page.
+pub const TRIGGERS_WAITING_MAX: usize = 32;
 /// Nesting of a client frame, in levels.
 pub const DEPTH_MAX: usize = 16;
 /// Faulty frames in a row before the socket is closed.

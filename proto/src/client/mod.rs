@@ -26,11 +26,11 @@ pub use parse::{FrameError, parse};
 pub use party::{Party, SessionHead, SessionSeq};
 pub use reply::{
     Ack, CursorState, Drain, ErrorInfo, HistoryPage, Mention, Offered, Place, Pong, Presence, Queue, Reply, Seat,
-    ServerFrame, TypingNotice, Waiting, Welcome,
+    ServerFrame, TriggerWaits, Triggers, TypingNotice, Waiting, Welcome,
 };
 pub use request::{
     About, ClientFrame, Close, Cursor, Dismiss, Hello, History, HistoryFrom, Offer, PageSeen, Ping, QueueAsk, SeatSaid,
-    Send, Take, Transfer, TransferTo, Typing, Verb, Visit, Watch,
+    Send, Take, Transfer, TransferTo, Trigger, Typing, Verb, Visit, Watch,
 };
 
 #[cfg(test)]

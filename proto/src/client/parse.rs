@@ -88,6 +88,7 @@ fn body<'a>(reader: &mut Reader<'a>, name: &str) -> Result<Verb<'a>, Fault> {
         "transfer" => transfer(reader),
         "about" => about(reader),
         "visit" => visit::visit(reader),
+        "trigger" => visit::trigger(reader),
         "dismiss" => dismiss(reader),
         "watch" => watch(reader),
         _ => ping(reader),

@@ -53,12 +53,14 @@ pub enum Reply<'a> {
     Queue(Queue),
     /// Push to a visitor who waits, on change; not numbered, may be lost.
     Place(Place),
+    /// Push to a visitor after `visit`: what may be said to them, and when; not numbered, may be lost.
+    Triggers(Triggers),
 }
 
 /// The names of the replies on the wire, in the order of [`Reply`].
-pub const REPLIES: [&str; 14] = [
+pub const REPLIES: [&str; 15] = [
     "welcome", "ack", "history", "cursor", "ok", "pong", "error", "event", "typing", "presence", "drain", "seat",
-    "queue", "place",
+    "queue", "place", "triggers",
 ];
 
 /// See [`Reply::Welcome`].
@@ -273,6 +275,32 @@ pub struct Place {
     pub opens: Option<u64>,
 }
 
+/// See [`Reply::Triggers`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Triggers {
+    /// The session.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// The first whose conditions all hold is to be said; it takes the place of what was told for the page before.
+    pub triggers: Vec<TriggerWaits>,
+}
+
+/// What a trigger waits for that only the page knows; without any, nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TriggerWaits {
+    /// Its name.
+    pub trigger: String,
+    /// Seconds on this page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page_s: Option<u32>,
+    /// Seconds in this visit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site_s: Option<u32>,
+    /// How far the page was scrolled, 0 to 100 of its height.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scroll: Option<u8>,
+}
+
 fn is_false(flag: &bool) -> bool {
     !flag
 }
@@ -302,6 +330,7 @@ impl Serialize for ServerFrame<'_> {
             Reply::Seat(body) => map.serialize_entry("seat", body)?,
             Reply::Queue(body) => map.serialize_entry("queue", body)?,
             Reply::Place(body) => map.serialize_entry("place", body)?,
+            Reply::Triggers(body) => map.serialize_entry("triggers", body)?,
         }
         map.end()
     }
@@ -344,6 +373,7 @@ impl<'de> Visitor<'de> for FrameVisitor {
                 "seat" => Reply::Seat(map.next_value()?),
                 "queue" => Reply::Queue(map.next_value()?),
                 "place" => Reply::Place(map.next_value()?),
+                "triggers" => Reply::Triggers(map.next_value()?),
                 other => return Err(de::Error::unknown_field(other, &REPLIES)),
             };
             if body.replace(reply).is_some() {

@@ -56,12 +56,14 @@ pub enum Verb<'a> {
     Watch(Watch),
     /// A visitor's page says where the visitor is and was; answered by `ok`.
     Visit(Visit<'a>),
+    /// What a trigger waits for on the visitor's page has come; answered by `ok`.
+    Trigger(Trigger<'a>),
 }
 
 /// The verbs' names on the wire, in the order of [`Verb`].
-pub const VERBS: [&str; 17] = [
+pub const VERBS: [&str; 18] = [
     "hello", "send", "history", "cursor", "typing", "close", "ping", "accept", "decline", "take", "seat", "queue",
-    "transfer", "about", "dismiss", "watch", "visit",
+    "transfer", "about", "dismiss", "watch", "visit", "trigger",
 ];
 
 /// See [`Verb::Hello`].
@@ -297,6 +299,16 @@ pub struct Visit<'a> {
     pub visits: Option<u64>,
 }
 
+/// See [`Verb::Trigger`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trigger<'a> {
+    /// The session.
+    #[serde(with = "text_id")]
+    pub session: SessionId,
+    /// Its name, as told in `triggers`.
+    pub trigger: Cow<'a, str>,
+}
+
 /// A page that a visitor saw.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PageSeen<'a> {
@@ -342,6 +354,7 @@ impl Serialize for ClientFrame<'_> {
             Verb::Dismiss(body) => map.serialize_entry("dismiss", body)?,
             Verb::Watch(body) => map.serialize_entry("watch", body)?,
             Verb::Visit(body) => map.serialize_entry("visit", body)?,
+            Verb::Trigger(body) => map.serialize_entry("trigger", body)?,
         }
         map.end()
     }

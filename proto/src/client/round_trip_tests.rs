@@ -43,6 +43,7 @@ fn act() -> impl Strategy<Value = Act> {
         (short(), any::<bool>()).prop_map(|(label, on)| Act::Label { label, on }),
         any::<(u64, u64)>().prop_map(|(conversation, until_ms)| Act::Snooze { conversation, until_ms }),
         any::<u64>().prop_map(|conversation| Act::Reopen { conversation }),
+        any::<u64>().prop_map(|seq| Act::Decline { seq }),
         (any::<u64>(), 1..=5_u8, "[ -~]{0,32}").prop_map(|(conversation, score, comment)| Act::Rate {
             conversation,
             score,
@@ -61,6 +62,16 @@ fn told_act() -> impl Strategy<Value = Act> {
         }),
         (session(), any::<u64>()).prop_map(|(session, upto)| Act::Merge { session, upto }),
     ]
+}
+
+fn first() -> impl Strategy<Value = Act> {
+    let prompt = (name(), proptest::option::of(name()), text()).prop_map(|(trigger, name, text)| Act::Prompt {
+        trigger: trigger.into_owned(),
+        name: name.map(Cow::into_owned),
+        text: text.into_owned(),
+    });
+    let invite = (text(), any::<u64>()).prop_map(|(text, until_ms)| Act::Invite { text: text.into_owned(), until_ms });
+    prop_oneof![prompt, invite]
 }
 
 fn attachment() -> impl Strategy<Value = Attachment<'static>> {
@@ -95,7 +106,7 @@ fn event() -> impl Strategy<Value = Event<'static>> {
                 reply_to,
                 cid
             }),
-        (party(), prop_oneof![act(), told_act()], proptest::option::of(name()))
+        (party(), prop_oneof![act(), told_act(), first()], proptest::option::of(name()))
             .prop_map(|(from, act, cid)| EventKind::Act { from, act, cid }),
         Just(EventKind::Hidden),
         Just(EventKind::Gone),
@@ -140,6 +151,7 @@ fn verb() -> impl Strategy<Value = Verb<'static>> {
     ];
     prop_oneof![
         visit(),
+        (session(), name()).prop_map(|(session, trigger)| Verb::Trigger(Trigger { session, trigger })),
         (name(), name(), heads()).prop_map(|(token, device, resume)| Verb::Hello(Hello { token, device, resume })),
         (session(), name(), content(), proptest::option::of(1..=u64::MAX))
             .prop_map(|(session, cid, content, n)| Verb::Send(Send { session, cid, content, n })),
@@ -210,7 +222,15 @@ fn reply() -> impl Strategy<Value = ServerFrame<'static>> {
     });
     let queue = (any::<u64>(), proptest::collection::vec(waiting, 0..4))
         .prop_map(|(id, waiting)| ServerFrame { id: Some(id), body: Reply::Queue(Queue { waiting, total: id }) });
-    prop_oneof![ack, history, push, seat, place, queue]
+    let waits =
+        (name(), any::<(Option<u32>, Option<u32>, Option<u8>)>()).prop_map(|(trigger, (page_s, site_s, scroll))| {
+            TriggerWaits { trigger: trigger.into_owned(), page_s, site_s, scroll }
+        });
+    let triggers = (session(), proptest::collection::vec(waits, 0..4)).prop_map(|(session, triggers)| ServerFrame {
+        id: None,
+        body: Reply::Triggers(Triggers { session, triggers }),
+    });
+    prop_oneof![ack, history, push, seat, place, queue, triggers]
 }
 
 proptest! {

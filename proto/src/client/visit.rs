@@ -1,10 +1,10 @@
 //! Owns reading where a visitor is and was. Does not keep it. Invariant: what is read is within the limits, so that many visitors take
 //! little room.
 
-use super::limits::{PAGE_TITLE_BYTES_MAX, PAGE_URL_BYTES_MAX, TRAIL_MAX};
+use super::limits::{PAGE_TITLE_BYTES_MAX, PAGE_URL_BYTES_MAX, TRAIL_MAX, TRIGGER_BYTES_MAX};
 use super::parse::{has_control, need, once, session_id};
 use super::reader::{Fault, Reader};
-use super::request::{PageSeen, Verb, Visit};
+use super::request::{PageSeen, Trigger, Verb, Visit};
 use std::borrow::Cow;
 
 pub(super) fn visit<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
@@ -18,6 +18,17 @@ pub(super) fn visit<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
     })?;
     let (session, trail) = (need(session, "visit.session")?, need(trail, "visit.trail")?);
     Ok(Verb::Visit(Visit { session, trail, referrer, visits }))
+}
+
+pub(super) fn trigger<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
+    let (mut session, mut trigger) = (None, None);
+    reader.object("trigger", |reader, key| match key {
+        "session" => once(&mut session, "trigger.session", session_id(reader, "trigger.session")?),
+        "trigger" => once(&mut trigger, "trigger.trigger", text(reader, "trigger.trigger", TRIGGER_BYTES_MAX)?),
+        _ => Ok(false),
+    })?;
+    let (session, trigger) = (need(session, "trigger.session")?, need(trigger, "trigger.trigger")?);
+    Ok(Verb::Trigger(Trigger { session, trigger }))
 }
 
 fn trail<'a>(reader: &mut Reader<'a>) -> Result<Vec<PageSeen<'a>>, Fault> {

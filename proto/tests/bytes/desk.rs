@@ -68,6 +68,9 @@ pub fn act() -> impl Strategy<Value = Act> {
             Act::Attribute { whose, name, value }
         }),
         (session(), seq()).prop_map(|(session, upto)| Act::Merge { session, upto }),
+        (word(), option::of(word()), text()).prop_map(|(trigger, name, text)| Act::Prompt { trigger, name, text }),
+        (text(), any::<u64>()).prop_map(|(text, until_ms)| Act::Invite { text, until_ms }),
+        seq().prop_map(|seq| Act::Decline { seq }),
     ]
 }
 
@@ -85,6 +88,11 @@ pub fn mail() -> impl Strategy<Value = Mail> {
         agent().prop_map(|agent| Mail::Absent { agent }),
         (session(), session(), site(), any::<u64>(), carried())
             .prop_map(|(session, from, site, upto, carried)| { Mail::Merged { session, from, site, upto, carried } }),
+        (site(), word(), any::<bool>()).prop_map(|(site, trigger, answered)| Mail::Prompted {
+            site,
+            trigger,
+            answered
+        }),
         (agent(), site(), session(), any::<u64>()).prop_map(|(agent, site, session, seq)| Mail::Mentioned {
             agent,
             site,

@@ -167,6 +167,9 @@ pub fn acts() -> Vec<(&'static str, Act)> {
         ("rate", Act::Rate { conversation: 3, score: 4, comment: "quick".into() }),
         ("attribute", Act::Attribute { whose: Whose::Visitor, name: "plan".into(), value: Some("pro".into()) }),
         ("merge", Act::Merge { session: SESSION, upto: 251 }),
+        ("prompt", Act::Prompt { trigger: "hello".into(), name: Some("Ada".into()), text: "grüß dich".into() }),
+        ("invite", Act::Invite { text: "grüß dich".into(), until_ms: NOW_MS }),
+        ("decline", Act::Decline { seq: 251 }),
     ]
 }
 
@@ -207,6 +210,7 @@ pub fn mails() -> Vec<(&'static str, Mail)> {
             let carried = Box::new(Carried { attributes, about: about(), agent: Some(agent), is_open: true });
             Mail::Merged { session, from: SessionId(u128::MAX), site, upto: 251, carried }
         }),
+        ("prompted", Mail::Prompted { site, trigger: "hello".into(), answered: true }),
     ]
 }
 

@@ -23,8 +23,8 @@ pub fn reply() -> (&'static str, ShardReply) {
 }
 
 fn kind() -> impl Strategy<Value = ItemKind> {
-    use ItemKind::{Attribute, Blocked, Canned, Macro, View};
-    prop::sample::select(vec![Canned, Macro, Attribute, Blocked, View])
+    use ItemKind::{Attribute, Blocked, Canned, Macro, Trigger, TriggerCount, View};
+    prop::sample::select(vec![Canned, Macro, Attribute, Blocked, View, Trigger, TriggerCount])
 }
 
 pub fn command() -> impl Strategy<Value = Command> {

@@ -4,8 +4,9 @@ use super::arbitrary::{party, session, site, word};
 use super::samples::{HASH, NOW_MS, SESSION, SITE};
 use proptest::option;
 use proptest::prelude::*;
+use proto::act::{Again, Prompt};
 use proto::command::{Command, Party};
-use proto::ids::{SessionId, VisitorId};
+use proto::ids::{SessionId, TeamId, VisitorId};
 use proto::peer::Refused;
 
 pub fn commands() -> Vec<(&'static str, Command)> {
@@ -22,7 +23,20 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         ("logout", Command::Logout { session: SESSION, token: HASH }),
         ("merge", Command::Merge { session: SESSION, token: HASH, into: SessionId(u128::MAX) }),
         ("erase", Command::Erase { session: SESSION, upto: 251, forget: true }),
+        ("prompt", {
+            let (trigger, name, text) = ("hello".into(), Some("Ada".into()), "grüß dich".into());
+            let (again, visit, team) = (Again::After { ms: 251 }, 3, Some(TeamId(2)));
+            let prompt = Box::new(Prompt { trigger, name, text, again, visit, team });
+            Command::Prompt { session: SESSION, site: SITE, prompt }
+        }),
     ]
+}
+
+fn prompt() -> impl Strategy<Value = Prompt> {
+    let again =
+        prop_oneof![Just(Again::Never), Just(Again::NextVisit), any::<u64>().prop_map(|ms| Again::After { ms }),];
+    (word(), option::of(word()), word(), again, any::<u64>(), option::of(any::<u32>().prop_map(TeamId)))
+        .prop_map(|(trigger, name, text, again, visit, team)| Prompt { trigger, name, text, again, visit, team })
 }
 
 pub fn command() -> impl Strategy<Value = Command> {
@@ -41,6 +55,11 @@ pub fn command() -> impl Strategy<Value = Command> {
             session,
             token,
             into
+        }),
+        (session(), site(), prompt()).prop_map(|(session, site, prompt)| Command::Prompt {
+            session,
+            site,
+            prompt: Box::new(prompt)
         }),
         (session(), any::<u64>(), any::<bool>()).prop_map(|(session, upto, forget)| Command::Erase {
             session,
@@ -76,5 +95,8 @@ pub fn refusals() -> Vec<(&'static str, Refused)> {
         ("attachment invalid", Refused::AttachmentInvalid),
         ("day full", Refused::DayFull),
         ("site full", Refused::SiteFull),
+        ("talking", Refused::Talking),
+        ("invited", Refused::Invited),
+        ("too often", Refused::TooOften),
     ]
 }

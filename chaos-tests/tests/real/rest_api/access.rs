@@ -63,6 +63,8 @@ impl There {
             "settings set" => json!({ "retention_days": 77 }),
             "views set" => json!({ "filters": { "q": "by somebody else" } }),
             "macros set" => json!({ "actions": [{ "note": "by somebody else" }] }),
+            "triggers set" => json!({ "text": "by somebody else" }),
+            "conversations invite" => json!({ "text": "by somebody else" }),
             _ => return None,
         };
         Some(body)
@@ -79,6 +81,7 @@ async fn all(addr: &str, owner: &str, there: &There) -> anyhow::Result<String> {
         "/v1/webhooks".to_owned(),
         "/v1/canned".to_owned(),
         "/v1/macros".to_owned(),
+        "/v1/triggers".to_owned(),
         "/v1/attributes".to_owned(),
         "/v1/settings".to_owned(),
         "/v1/blocklist".to_owned(),
@@ -133,6 +136,7 @@ impl Everybody {
             ("PUT", "/v1/canned/hello", json!({ "text": "demo-text" })),
             ("PUT", "/v1/views/crm", json!({ "filters": { "q": "demo-view" } })),
             ("PUT", "/v1/macros/crm", json!({ "actions": [{ "note": "demo-note" }] })),
+            ("PUT", "/v1/triggers/crm", json!({ "text": "demo-trigger" })),
         ] {
             let made = ask(&addr, &owner, method, path, Some(&body)).await?;
             ensure!(made.status < 300, "{path}: {}", made.text());

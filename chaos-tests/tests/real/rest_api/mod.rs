@@ -8,6 +8,8 @@ mod access;
 mod reports;
 /// What they find.
 mod search;
+/// Who writes first.
+mod triggers;
 /// What becomes of visitors.
 mod visitors;
 

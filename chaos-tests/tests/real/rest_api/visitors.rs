@@ -14,15 +14,15 @@ use std::time::Duration;
 const DAY_S: u64 = 3;
 
 /// A site at work: ann has a visitor's conversation.
-struct Desk {
-    cluster: Cluster,
-    owner: String,
-    anns: String,
-    ann: Person,
+pub(super) struct Desk {
+    pub cluster: Cluster,
+    pub owner: String,
+    pub anns: String,
+    pub ann: Person,
 }
 
 impl Desk {
-    async fn start(args: &[&str]) -> anyhow::Result<Desk> {
+    pub async fn start(args: &[&str]) -> anyhow::Result<Desk> {
         let cluster = Cluster::start_with(3, args).await?;
         let (_, owner) = person(&cluster, SITE, "olga", "owner").await?;
         let (_, anns) = person(&cluster, SITE, "ann", "agent").await?;
@@ -31,7 +31,7 @@ impl Desk {
     }
 
     /// Asks whichever node answers.
-    async fn ask(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Answer> {
+    pub async fn ask(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Answer> {
         let answered = wait::until("an answer", SOON, async || {
             for node in self.cluster.members() {
                 let asked = ask(&node.client, token, method, path, body.as_ref()).await;
@@ -46,7 +46,7 @@ impl Desk {
         answered.await.with_context(|| path.to_owned())
     }
 
-    async fn done(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+    pub async fn done(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
         let answer = self.ask(token, method, path, body).await?;
         ensure!(answer.status < 300, "{method} {path}: {} {}", answer.status, answer.text());
         if answer.body.is_empty() { Ok(Value::Null) } else { json_of(&answer) }
@@ -61,7 +61,7 @@ impl Desk {
         Ok((new.session, new.visitor, visitor))
     }
 
-    async fn show(&self, session: SessionId) -> anyhow::Result<Value> {
+    pub async fn show(&self, session: SessionId) -> anyhow::Result<Value> {
         self.done(&self.owner, "GET", &format!("/v1/conversations/{session}"), None).await
     }
 
@@ -83,7 +83,7 @@ impl Desk {
     }
 }
 
-fn code<T: std::fmt::Debug>(refused: Result<T, ClientError>) -> anyhow::Result<ErrorCode> {
+pub(super) fn code<T: std::fmt::Debug>(refused: Result<T, ClientError>) -> anyhow::Result<ErrorCode> {
     match refused {
         Err(ClientError::Refused(info)) => Ok(info.code),
         other => anyhow::bail!("not refused: {other:?}"),

@@ -5,7 +5,7 @@ use super::{ask_shard, ask_target, forbidden};
 use crate::connection::socket::{Socket, Who};
 use crate::connection::supervise;
 use proto::act::Act;
-use proto::client::limits::QUEUE_LIMIT_DEFAULT;
+use proto::client::limits::{FACTS_MAX, QUEUE_LIMIT_DEFAULT};
 use proto::client::{About, Queue, Reply, Transfer, TransferTo, Verb, Waiting};
 use proto::command::{Command, EventBody, Party, Target};
 use proto::ids::TeamId;
@@ -126,7 +126,12 @@ fn stays_in_part(body: &EventBody) -> bool {
 /// What a page says of its visitor.
 pub fn about(socket: &Arc<Socket>, who: Who, id: u64, ask: About<'_>) {
     let Who::Visitor { .. } = who else { return socket.error(Some(id), forbidden()) };
-    let facts = ask.facts.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+    let mut facts = ask.facts;
+    // Better than what a page could know of it.
+    if let Some(country) = socket.place.country.as_deref().filter(|_| facts.len() < FACTS_MAX) {
+        facts.insert("country".into(), country.to_owned().into());
+    }
+    let facts = facts.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
     let about = proto::desk::About { team: ask.team, facts };
     let command = Command::About { session: ask.session, about };
     ask_shard(socket, who, id, ask.session, ShardCall::Propose(command), |_| Reply::Ok);
