@@ -2,6 +2,7 @@
 //! Invariant: an outcome depends on the commands before it and on nothing else.
 
 use crate::agent::Agent;
+use crate::archive::ObjectKey;
 use crate::attachment::Attachments;
 use crate::audit::Entries;
 use crate::cache::Table;
@@ -14,7 +15,7 @@ use crate::limits::{DUE_PER_COMMAND_MAX, UNSENT_PER_COMMAND_MAX};
 use crate::message::{Said, Sender};
 use crate::outbox::Outbox;
 use crate::outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
-use crate::rows::{self, ChainRow, DueRow, HeaderRow, ItemRow, Rows, ShelfRow, VersionRow, WebhookRow};
+use crate::rows::{self, ChainRow, DueRow, HeaderRow, ItemRow, ObjectRow, Rows, ShelfRow, VersionRow, WebhookRow};
 use crate::session::Session;
 use crate::shelf::ItemKey;
 use proto::command::{Command, Event, Mail, Target};
@@ -50,6 +51,8 @@ pub struct Shard {
     pub(crate) audits: Entries,
     /// Files that go with messages.
     pub(crate) attachments: Attachments,
+    /// Objects of the archive that nothing names; `None`: it is no more, or a range names it.
+    pub(crate) objects: Table<ObjectKey, Option<ObjectRow>>,
     /// The last mail applied of each shard.
     pub(crate) inbox: BTreeMap<ShardId, u64>,
     pub(crate) work: Work,
@@ -134,6 +137,7 @@ impl Shard {
             chains: Table::new(),
             audits: Table::new(),
             attachments: Attachments::new(),
+            objects: Table::new(),
             inbox: header.inbox.iter().copied().collect(),
             work: Work {
                 shards,
@@ -219,6 +223,7 @@ impl Shard {
             Command::Logout { session, token } => self.logout(rows, session, token)?,
             Command::Block { session, until_ms } => self.block(rows, session, until_ms)?,
             Command::Erase { session, upto, forget } => self.erase(rows, session, upto, forget)?,
+            Command::Archive { session, change } => self.archive(rows, session, *change)?,
             #[cfg(feature = "next")]
             Command::Tally { session } => self.tally(rows, session)?,
         };
@@ -276,7 +281,7 @@ impl Shard {
             }
             Command::Webhook { webhook, .. } => self.webhooks.peek(webhook).is_some(),
             // Rare.
-            Command::Shelve { .. } | Command::Erase { .. } | Command::Audit { .. } => false,
+            Command::Shelve { .. } | Command::Erase { .. } | Command::Archive { .. } | Command::Audit { .. } => false,
             // The first piece looks for what is not there.
             Command::AttachmentChunk { .. } => false,
             Command::AttachmentDone { session, attachment, .. } => {

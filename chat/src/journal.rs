@@ -35,6 +35,7 @@ pub(crate) enum Note {
     Proof = 25,
     Audit = 29,
     Attachment = 31,
+    Archive = 34,
     #[cfg(feature = "next")]
     Tally = 240,
 }

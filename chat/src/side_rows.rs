@@ -1,6 +1,8 @@
-//! Owns the stored forms of what a shard keeps beside conversations: files that go with messages, and audit chains. See `rows`.
+//! Owns the stored forms of what a shard keeps beside conversations: files that go with messages, audit chains, and what is known of the
+//! archive. See `rows`.
 
 use bincode::{Decode, Encode};
+use proto::archive::ArchivedRange;
 use proto::attachment::{Attachment, Variant};
 use proto::audit::{AuditLine, ChainPoint};
 use proto::command::{Party, TokenHash};
@@ -90,4 +92,22 @@ pub(crate) struct SeenRow {
     pub seq: u64,
 }
 
+/// What the archive has of a session.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct ArchivedRow {
+    /// From the first event on, without a gap.
+    pub ranges: Vec<ArchivedRange>,
+}
+
+/// An object of the archive that may exist, and that no range names.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct ObjectRow {
+    pub name: String,
+    /// Milliseconds since 1970.
+    pub since_ms: u64,
+    /// It is to be deleted; else it is being written.
+    pub is_dropped: bool,
+}
+
+proto::frozen!(ArchivedRow = 140, ObjectRow = 141,);
 proto::frozen!(AuditRow = 121, ChainRow = 122, AttachmentRow = 124, ChunkRow = 125, DayRow = 126, UsageRow = 127,);

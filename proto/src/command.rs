@@ -2,6 +2,7 @@
 //! Does not know how they are applied. Invariant: enums grow only at their end, structs never change.
 
 use crate::act::Act;
+use crate::archive::ArchiveChange;
 use crate::attachment::{Attachment, Variant};
 use crate::audit::AuditAct;
 use crate::desk::{About, Ask, SeatRules, SeatState, SiteRules, TeamRules};
@@ -143,6 +144,8 @@ pub enum Command {
     /// All pieces are there: from now on a message can name the attachment. `source`, `sha256`: of what was uploaded and of what is kept.
     /// Idempotent.
     AttachmentDone { session: SessionId, by: Party, attachment: Attachment, source: TokenHash, sha256: TokenHash },
+    /// What became of a session's old events in the archive.
+    Archive { session: SessionId, change: Box<ArchiveChange> },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -280,6 +283,7 @@ impl Command {
             | Command::Block { session, .. }
             | Command::Bar { session, .. }
             | Command::Erase { session, .. }
+            | Command::Archive { session, .. }
             | Command::Identify { session, .. }
             | Command::Logout { session, .. }
             | Command::AttachmentChunk { session, .. }
