@@ -235,8 +235,13 @@ impl Shard {
     }
 
     fn archive_begin(&mut self, rows: &dyn Rows, id: SessionId, objects: Vec<String>) -> Result<Reply, ApplyError> {
-        let is_known = self.sessions_hold(rows, id)?;
-        if !is_known || objects.is_empty() || objects.len() > ARCHIVE_RANGES_MAX {
+        // One that a range names is there already.
+        let named = |session: &Session| {
+            let mut known = session.log.cold.ranges().iter().flat_map(|range| &range.object);
+            known.any(|object| objects.contains(&object.name))
+        };
+        let is_named = self.with_session(rows, id, named)?.unwrap_or(true);
+        if is_named || objects.is_empty() || objects.len() > ARCHIVE_RANGES_MAX {
             return Ok(Reply::Rejected(Refusal::Changed));
         }
         for name in &objects {
@@ -349,10 +354,6 @@ impl Shard {
             Some(known) => Ok(known.clone()),
             None => rows::read(rows, "object", &keys::object(key)),
         }
-    }
-
-    fn sessions_hold(&mut self, rows: &dyn Rows, id: SessionId) -> Result<bool, ApplyError> {
-        self.with_session(rows, id, |_| ()).map(|found| found.is_some())
     }
 
     /// Up to `limit` objects that may exist and that nothing names; those of the rows first looked at.

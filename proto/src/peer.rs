@@ -386,6 +386,8 @@ pub enum Refused {
     DayFull,
     /// The site keeps as many attachments as it may.
     SiteFull,
+    /// What is wanted is in the archive, which does not give it now.
+    ArchiveAway,
 }
 
 /// From a shard's leader to a subscribed node; unanswered.

@@ -252,6 +252,7 @@ pub fn done(reply: ShardReply) -> Result<ShardReply, Problem> {
             Problem::refused("as many files as may be were uploaded into this session today: 100, or 200 MiB")
         }
         Refused::SiteFull => Problem::refused("the site keeps as many files as it may"),
+        Refused::ArchiveAway => Problem::unavailable(crate::archive::AWAY),
         Refused::LimitReached => Problem::refused("there are as many as there may be"),
         Refused::CidGap { .. }
         | Refused::CidInvalid

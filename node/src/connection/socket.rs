@@ -477,6 +477,7 @@ pub fn error_of(reply: &ShardReply) -> ErrorInfo<'static> {
                 ErrorInfo::new(C::BadRequest, "send.attachments: one is unknown, unfinished, not yours or sent before")
             }
             Refused::DayFull | Refused::SiteFull => ErrorInfo::new(C::RateLimited, "no more files may be uploaded now"),
+            Refused::ArchiveAway => ErrorInfo::retry(C::Unavailable, crate::archive::AWAY, Duration::from_secs(5)),
             Refused::RulesInvalid => ErrorInfo::new(C::BadRequest, "these rules cannot be set"),
             Refused::InboxGap { .. } => ErrorInfo::new(C::Internal, "a fault of the node"),
         },

@@ -70,5 +70,6 @@ pub fn refusals() -> Vec<(&'static str, Refused)> {
         ("attachment invalid", Refused::AttachmentInvalid),
         ("day full", Refused::DayFull),
         ("site full", Refused::SiteFull),
+        ("archive away", Refused::ArchiveAway),
     ]
 }

@@ -45,6 +45,7 @@ pub fn meta_commands() -> Vec<(&'static str, MetaCommand)> {
         ("remove webhook", MetaCommand::RemoveWebhook { webhook: HOOK }),
         ("create api key", create_api_key()),
         ("retention", configure(SiteChange::Retention { days: 30 })),
+        ("archive", configure(SiteChange::Archive { days: 30 })),
         ("revoke api key", MetaCommand::RevokeApiKey { site: SITE, name: "crm".into() }),
     ]
 }
@@ -118,6 +119,7 @@ fn site_change() -> impl Strategy<Value = SiteChange> {
         any::<bool>().prop_map(|required| if required { IdentityMode::Required } else { IdentityMode::Optional });
     prop_oneof![
         any::<u32>().prop_map(|days| SiteChange::Retention { days }),
+        any::<u32>().prop_map(|days| SiteChange::Archive { days }),
         mode.prop_map(|mode| SiteChange::Identity { mode }),
         (word(), option::of(bytes()))
             .prop_map(|(name, secret)| SiteChange::IdentityKey { name, secret: secret.map(SecretBytes) }),
