@@ -442,6 +442,18 @@ impl Shard {
         old.map(|range| range.last).last()
     }
 
+    /// Whether the archive has, or may have, anything of this shard.
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn has_archived(&self, rows: &dyn Rows) -> Result<bool, ApplyError> {
+        let mut found = self.sessions.range(SessionId(0)).any(|(_, session)| session.log.cold.last() > 0);
+        rows.scan(keys::ARCHIVED, None, false, &mut |_, _| {
+            found = true;
+            false
+        })?;
+        Ok(found || !self.loose_objects(rows, 1)?.is_empty())
+    }
+
     /// Every range that the archive has of a session.
     /// # Errors
     /// `ApplyError` when rows cannot be read.

@@ -98,6 +98,9 @@ pub(crate) fn archived(session: SessionId) -> Vec<u8> {
     key(b'g', &[&session.0.to_be_bytes()])
 }
 
+/// Every session's of them begins so.
+pub(crate) const ARCHIVED: &[u8] = b"g";
+
 /// An object that may exist and that nothing names: `ObjectRow`.
 pub(crate) fn object((session, name): (SessionId, u128)) -> Vec<u8> {
     key(b'h', &[&session.0.to_be_bytes(), &name.to_be_bytes()])

@@ -155,12 +155,10 @@ impl Archive {
         Ok(self.place()?.get(MARKER, MARKER_BYTES_MAX).await?.is_some())
     }
 
-    /// Makes the place the archive, once when the node starts: later it is not made again, wherever it went.
+    /// Makes the place the archive.
     async fn found(&self) -> Result<(), ArchiveError> {
-        if !self.is_there().await? {
-            self.place()?.put(MARKER, b"Events of conversations. See docs/ARCHIVE.md of Everdesk.\n".to_vec()).await?;
-        }
-        Ok(())
+        let text = b"Events of conversations. See docs/ARCHIVE.md of Everdesk.\n".to_vec();
+        Ok(self.place()?.put(MARKER, text).await?)
     }
 }
 

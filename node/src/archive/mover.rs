@@ -51,10 +51,6 @@ pub async fn watch(hub: Weak<Hub>, archive: Arc<Archive>, day: Duration) {
     if archive.place.is_none() {
         return;
     }
-    while let Err(error) = archive.found().await {
-        tracing::warn!(%error, "the archive does not answer");
-        tokio::time::sleep(5 * LOOK_EVERY).await;
-    }
     let mut rounds: HashMap<ShardId, Round> = HashMap::new();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
@@ -63,6 +59,14 @@ pub async fn watch(hub: Weak<Hub>, archive: Arc<Archive>, day: Duration) {
         let rules = rules(&node, day);
         let led: Vec<Arc<Shard>> = node.router.locals().into_iter().filter(|shard| shard.serving().is_some()).collect();
         rounds.retain(|id, _| led.iter().any(|shard| shard.id == *id));
+        match is_there(&archive, &node, !rules.is_empty()).await {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error) => {
+                tracing::warn!(%error, "the archive does not answer");
+                continue;
+            }
+        }
         let turn = Turn { archive: &archive, folders: tidy::folders(&node), orphan_after: day / ROUNDS_PER_DAY };
         for shard in led {
             turn.clear(&shard).await;
@@ -79,6 +83,23 @@ pub async fn watch(hub: Weak<Hub>, archive: Arc<Archive>, day: Duration) {
             }
         }
     }
+}
+
+/// Whether the place is the archive. It is made one when something is to be moved for the first time, and never again, wherever it went:
+/// an empty directory below a disk that is not mounted is none.
+async fn is_there(archive: &Archive, node: &ClusterNode, is_wanted: bool) -> Result<bool, ArchiveError> {
+    if archive.is_there().await? {
+        return Ok(true);
+    }
+    let shards = node.router.locals();
+    let has_any = |shard: &Arc<Shard>| shard.peek(|state, rows| state.has_archived(rows)).unwrap_or(true);
+    if !is_wanted || shards.is_empty() {
+        return Ok(false);
+    }
+    if shards.iter().any(has_any) {
+        return Err(ArchiveError::Missing);
+    }
+    archive.found().await.map(|()| true)
 }
 
 /// Sites that let go of old conversations; the others keep all here.
@@ -173,9 +194,6 @@ impl Turn<'_> {
         events: &[Arc<Event>],
         change: impl FnOnce(Vec<ArchivedRange>) -> ArchiveChange,
     ) -> Result<(), MoveError> {
-        if !self.archive.is_there().await? {
-            return Err(ArchiveError::Missing.into());
-        }
         let (folder, owned) = (folder.to_owned(), events.to_vec());
         let packed = cluster::blocking(move || pack::pack(&folder, id, &owned)).await;
         let Ok(packed) = packed.map(|packed| packed.into_iter().collect::<Vec<Packed>>()) else { return Ok(()) };
