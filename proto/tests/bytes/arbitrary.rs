@@ -102,6 +102,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         audit::command(),
         visitors::command(),
         attachments::command(),
+        crate::archive::command(),
     ]
 }
 
