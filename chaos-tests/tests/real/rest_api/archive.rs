@@ -236,3 +236,41 @@ async fn while_the_archive_is_away_people_talk_and_its_readers_are_told_and_eras
     ensure!(read.await?[0].contains("parcel 5 of secret5"));
     Ok(())
 }
+
+/// Names of all objects of a store that asks for no signature.
+async fn stored() -> anyhow::Result<String> {
+    let endpoint = std::env::var("AWS_ENDPOINT_URL").context("where the store is")?;
+    let addr = endpoint.trim_start_matches("http://");
+    Ok(ask(addr, "", "GET", "/desk?list-type=2&prefix=archive/", None).await?.text())
+}
+
+#[tokio::test]
+async fn old_conversations_go_to_an_s3_compatible_store_and_are_read_and_erased_there() -> anyhow::Result<()> {
+    if std::env::var("EVERDESK_TEST_S3").is_err() {
+        eprintln!("SKIPPED, proves nothing: `make s3` starts a store and runs this test");
+        return Ok(());
+    }
+    let mut desk = Desk::start("s3://desk/archive").await?;
+    let sessions: Vec<SessionId> = desk.talks[..TALKS].iter().map(|(session, ..)| *session).collect();
+    let before = desk.read_everywhere(6).await?;
+    desk.archive_after(1).await?;
+    let all = async || {
+        let names = stored().await.ok()?;
+        sessions.iter().all(|session| names.contains(&session.to_string())).then_some(())
+    };
+    wait::until("all are in the store", MOVED_WITHIN, all).await?;
+    for node in 1..=3 {
+        desk.cluster.kill(node);
+        desk.cluster.restart(&[node]).await?;
+    }
+    ensure!(desk.read_everywhere(6).await? == before);
+    let (erased, visitor, _) = &desk.talks[6];
+    let gone = wait::until("it is erased", SOON, async || {
+        let path = format!("/v1/visitors/{visitor}");
+        let answer = ask(&desk.cluster.node(3).client, &desk.owner, "DELETE", &path, None).await.ok()?;
+        (answer.status == 200).then_some(())
+    });
+    gone.await?;
+    let empty = async || (!stored().await.ok()?.contains(&erased.to_string())).then_some(());
+    wait::until("its object is deleted", MOVED_WITHIN, empty).await
+}
