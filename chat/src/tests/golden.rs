@@ -115,6 +115,16 @@ fn attachment_row() -> AttachmentRow {
     AttachmentRow { site, by, made_ms, pieces, done, seq: Some(300) }
 }
 
+/// Those of the archive.
+fn archive_lines() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("archived key", keys::archived(SESSION)),
+        ("archived", encode(&archived_row())),
+        ("object key", keys::object((SESSION, 300))),
+        ("object", encode(&ObjectRow { name: "c/1/s/1-2-h".into(), since_ms: 300, is_dropped: true })),
+    ]
+}
+
 /// Those of files that go with messages.
 fn attachment_lines() -> Vec<(&'static str, Vec<u8>)> {
     let key = (SESSION, AttachmentId(300));
@@ -246,10 +256,6 @@ fn golden_text() -> String {
         ("item", encode(&ItemRow { item: Item { name: "hello".into(), text: "{}".into() } })),
         ("shelf key", keys::shelf(SiteId(7), ItemKind::Macro)),
         ("shelf", encode(&ShelfRow { items: 9, bytes: 300 })),
-        ("archived key", keys::archived(SESSION)),
-        ("archived", encode(&archived_row())),
-        ("object key", keys::object((SESSION, 300))),
-        ("object", encode(&ObjectRow { name: "c/1/s/1-2-h".into(), since_ms: 300, is_dropped: true })),
         ("chain key", keys::chain(SiteId(7))),
         ("chain", encode(&chain_row())),
         ("audit key", keys::audit(SiteId(7), 300)),
@@ -259,7 +265,7 @@ fn golden_text() -> String {
         ("version key", keys::VERSION.to_vec()),
         ("version", encode(&VersionRow { version: 300 })),
     ];
-    let lines = lines.into_iter().chain(attachment_lines());
+    let lines = lines.into_iter().chain(attachment_lines()).chain(archive_lines());
     lines.map(|(name, bytes)| format!("{name}: {}\n", hex(&bytes))).collect()
 }
 

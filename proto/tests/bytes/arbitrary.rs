@@ -4,6 +4,7 @@ use super::desk;
 pub use super::meta::meta_batch;
 use super::meta::{meta_command, once_state};
 use super::{attachments, audit, search, shelf, visitors, webhooks};
+pub use crate::archive::archived_events;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
