@@ -195,8 +195,13 @@ impl Turn<'_> {
         change: impl FnOnce(Vec<ArchivedRange>) -> ArchiveChange,
     ) -> Result<(), MoveError> {
         let (folder, owned) = (folder.to_owned(), events.to_vec());
-        let packed = cluster::blocking(move || pack::pack(&folder, id, &owned)).await;
-        let Ok(packed) = packed.map(|packed| packed.into_iter().collect::<Vec<Packed>>()) else { return Ok(()) };
+        let mut attempt = [0; 8];
+        if getrandom::fill(&mut attempt).is_err() {
+            return Ok(());
+        }
+        let attempt = u64::from_le_bytes(attempt);
+        let packed = cluster::blocking(move || pack::pack(&folder, id, attempt, &owned)).await;
+        let Ok(packed) = packed else { return Ok(()) };
         let names: Vec<String> = packed.iter().map(|packed| packed.object.name.clone()).collect();
         if names.is_empty() || !log(shard, id, ArchiveChange::Begin { objects: names.clone() }).await {
             return Ok(());

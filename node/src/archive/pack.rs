@@ -28,24 +28,25 @@ pub struct Packed {
     pub bytes: Vec<u8>,
 }
 
-/// Packs consecutive events into objects below `folder`.
-pub fn pack(folder: &str, session: SessionId, events: &[Arc<Event>]) -> Vec<Packed> {
+/// Packs consecutive events into objects below `folder`. `attempt` is drawn anew each time: a deletion that is late never meets the object
+/// of a later attempt.
+pub fn pack(folder: &str, session: SessionId, attempt: u64, events: &[Arc<Event>]) -> Vec<Packed> {
     let (mut objects, mut part, mut part_bytes) = (Vec::new(), Vec::new(), 0);
     for event in events {
         let bytes = codec::encode_bare(event.as_ref()).len();
         if part.len() >= chat::limits::ARCHIVE_EVENTS_MAX || (part_bytes + bytes > OBJECT_BYTES && !part.is_empty()) {
-            objects.extend(pack_one(folder, session, &std::mem::take(&mut part)));
+            objects.extend(pack_one(folder, session, attempt, &std::mem::take(&mut part)));
             part_bytes = 0;
         }
         part_bytes += bytes;
         part.push(event.clone());
     }
-    objects.extend(pack_one(folder, session, &part));
+    objects.extend(pack_one(folder, session, attempt, &part));
     objects
 }
 
 /// `None`: no events.
-fn pack_one(folder: &str, session: SessionId, events: &[Arc<Event>]) -> Option<Packed> {
+fn pack_one(folder: &str, session: SessionId, attempt: u64, events: &[Arc<Event>]) -> Option<Packed> {
     let range = archived_range(events)?;
     let plain =
         codec::encode(&ArchivedEvents { session, events: events.iter().map(|event| (**event).clone()).collect() });
@@ -56,9 +57,8 @@ fn pack_one(folder: &str, session: SessionId, events: &[Arc<Event>]) -> Option<P
         context.compress_using_dict(&mut bytes[..], &plain, dictionary, LEVEL).expect("the bound holds every frame");
     bytes.truncate(len);
     let sha256: [u8; 32] = Sha256::digest(&bytes).into();
-    let hash: String = sha256[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     let object = ArchivedObject {
-        name: format!("{folder}{session}/{}-{}-{hash}", range.first, range.last),
+        name: format!("{folder}{session}/{}-{}-{attempt:016x}", range.first, range.last),
         sha256,
         bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
         plain_bytes: u32::try_from(plain.len()).unwrap_or(u32::MAX),
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn what_is_packed_is_read_again_and_what_was_changed_is_not() {
         let (session, said) = (SessionId(7), events(2_500, 30));
-        let objects = pack("c/1/", session, &said);
+        let objects = pack("c/1/", session, 9, &said);
         assert_eq!(
             objects.iter().map(|one| (one.range.first, one.range.last)).collect::<Vec<_>>(),
             [(1, 1_000), (1_001, 2_000), (2_001, 2_500)]
@@ -127,9 +127,9 @@ mod tests {
 
     #[test]
     fn long_texts_make_more_objects_and_hostile_bytes_no_events() {
-        assert!(pack("c/", SessionId(7), &events(200, 16_000)).len() >= 3);
-        assert!(pack("c/", SessionId(7), &[]).is_empty());
-        let mut object = pack("c/", SessionId(7), &events(3, 9)).remove(0).object;
+        assert!(pack("c/", SessionId(7), 9, &events(200, 16_000)).len() >= 3);
+        assert!(pack("c/", SessionId(7), 9, &[]).is_empty());
+        let mut object = pack("c/", SessionId(7), 9, &events(3, 9)).remove(0).object;
         for hostile in [&b""[..], b"not zstd", &[0x28, 0xb5, 0x2f, 0xfd, 0xff, 0xff]] {
             object.sha256 = Sha256::digest(hostile).into();
             assert!(unpack(&object, hostile).is_err());
