@@ -52,9 +52,10 @@ impl Shard {
         let mut objects = BTreeMap::new();
         loop {
             let found = self.read(|state, rows| read(state, &WithObjects { rows, objects: &objects })).await?;
-            match self.missing(found)? {
+            match found {
                 Ok(found) => return Ok(found),
-                Err(object) => self.fetch(object, &mut objects).await?,
+                Err(ApplyError::Archived(object)) => self.fetch(*object, &mut objects).await?,
+                Err(error) => return Err(self.halt(&error.to_string())),
             }
         }
     }
@@ -69,9 +70,10 @@ impl Shard {
         let mut objects = BTreeMap::new();
         loop {
             let found = self.peek(|state, rows| read(state, &WithObjects { rows, objects: &objects }));
-            match self.missing(found)? {
+            match found {
                 Ok(found) => return Ok(found),
-                Err(object) => self.fetch(object, &mut objects).await?,
+                Err(ApplyError::Archived(object)) => self.fetch(*object, &mut objects).await?,
+                Err(error) => return Err(self.halt(&error.to_string())),
             }
         }
     }
@@ -95,15 +97,6 @@ impl Shard {
                 Some(events) => drop(objects.insert(object.name, events)),
                 None => return Err(ApplyError::Archived(object)),
             }
-        }
-    }
-
-    /// What was read, or which object is missing.
-    fn missing<T>(&self, found: Result<T, ApplyError>) -> Result<Result<T, ArchivedObject>, ShardReply> {
-        match found {
-            Ok(found) => Ok(Ok(found)),
-            Err(ApplyError::Archived(object)) => Ok(Err(*object)),
-            Err(error) => Err(self.halt(&error.to_string())),
         }
     }
 

@@ -45,7 +45,6 @@ pub fn meta_commands() -> Vec<(&'static str, MetaCommand)> {
         ("remove webhook", MetaCommand::RemoveWebhook { webhook: HOOK }),
         ("create api key", create_api_key()),
         ("retention", configure(SiteChange::Retention { days: 30 })),
-        ("archive", configure(SiteChange::Archive { days: 30 })),
         ("revoke api key", MetaCommand::RevokeApiKey { site: SITE, name: "crm".into() }),
     ]
 }
