@@ -196,7 +196,7 @@ fn a_move_is_refused_when_something_has_happened_since_or_its_object_is_to_go() 
     let events = all(&world, &Objects::new());
     let moved = |ranges: &[ArchivedRange]| change(ArchiveChange::Moved { ranges: ranges.to_vec() });
     let range = of_object("a", &events);
-    assert_eq!(world.reply(moved(&[range.clone()])), Reply::Rejected(Refusal::Changed), "nobody began it");
+    assert_eq!(world.reply(moved(std::slice::from_ref(&range))), Reply::Rejected(Refusal::Changed), "nobody began it");
     assert_eq!(world.reply(begin(&["a"])), Reply::Done);
     assert_eq!(loose(&world), [("a".to_owned(), false)]);
     for wrong in [
@@ -210,7 +210,7 @@ fn a_move_is_refused_when_something_has_happened_since_or_its_object_is_to_go() 
     }
     world.apply(say(1, Party::Visitor, 11, "wait"));
     world.settle();
-    assert_eq!(world.reply(moved(&[range.clone()])), Reply::Rejected(Refusal::Changed));
+    assert_eq!(world.reply(moved(std::slice::from_ref(&range))), Reply::Rejected(Refusal::Changed));
     assert!(world.shard.movable(&world.rows, session(1), LONG, 10_000, usize::MAX).unwrap().is_none(), "it is open");
     world.apply(close(1, ADA));
     world.settle();
