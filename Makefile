@@ -120,7 +120,7 @@ api-test: build ## ask one node whatever its OpenAPI document allows and does no
 	@scripts/api-test.sh $(ARGS)
 
 .PHONY: s3
-s3: build-tests ## back up to an S3-compatible store and restore from it; the store is moto, from PyPI
+s3: build-tests ## back up to an S3-compatible store and restore from it, and move old conversations there; the store is moto, from PyPI
 	@scripts/s3.sh cargo nextest run $(CARGO_FLAGS) -E 'test(s3_compatible_store)' --no-capture $(ARGS)
 
 # The build that stands for the next release is made first and kept aside: both builds go by the same name.

@@ -2,6 +2,7 @@
 //! send is repeated. Invariant: an act that was refused has changed nothing.
 
 use crate::apply::Work;
+use crate::archive::is_message;
 use crate::due::Dues;
 use crate::history::{self, HistoryRange};
 use crate::limits::{
@@ -43,7 +44,7 @@ impl Session {
                 .or_else(|| (mentions.len() > MENTIONS_MAX).then_some(Refusal::ActInvalid)),
             Act::Label { label, on } => self.check_site(doer).or_else(|| self.check_label(label, *on)),
             Act::React { seq, emoji, .. } => match self.check_says(doer).or_else(|| check_emoji(emoji)) {
-                None => self.target(rows, id, *seq)?.is_none().then_some(Refusal::TargetInvalid),
+                None => (!self.is_target(rows, id, *seq)?).then_some(Refusal::TargetInvalid),
                 refusal => refusal,
             },
             Act::Edit { seq, text } => match self.check_says(doer).or_else(|| check_text(text)) {
@@ -104,11 +105,15 @@ impl Session {
 
     /// The message at `seq`, unless it was recalled.
     fn target(&self, rows: &dyn Rows, id: SessionId, seq: u64) -> Result<Option<Arc<Event>>, ApplyError> {
-        let is_message = |event: &Arc<Event>| match &event.body {
-            EventBody::Message { text, attachments, .. } => !text.is_empty() || !attachments.is_empty(),
-            _ => false,
-        };
-        Ok(self.log.find(rows, id, seq)?.filter(is_message))
+        Ok(self.log.find(rows, id, seq)?.filter(|event| is_message(&event.body)))
+    }
+
+    /// Whether there is such a message. The archive is not asked for it.
+    fn is_target(&self, rows: &dyn Rows, id: SessionId, seq: u64) -> Result<bool, ApplyError> {
+        match seq <= self.log.cold.last() {
+            true => Ok(self.log.cold.is_message(seq)),
+            false => Ok(self.target(rows, id, seq)?.is_some()),
+        }
     }
 
     /// Whether a message can be answered.
@@ -119,7 +124,7 @@ impl Session {
         reply_to: Option<u64>,
     ) -> Result<Option<Refusal>, ApplyError> {
         let Some(seq) = reply_to else { return Ok(None) };
-        Ok(self.target(rows, id, seq)?.is_none().then_some(Refusal::TargetInvalid))
+        Ok((!self.is_target(rows, id, seq)?).then_some(Refusal::TargetInvalid))
     }
 
     /// A message of the doer's own, not too old and not too far back.
@@ -131,6 +136,10 @@ impl Session {
         seq: u64,
         within_ms: u64,
     ) -> Result<Option<Refusal>, ApplyError> {
+        if seq <= self.log.cold.last() {
+            let is_late = self.log.cold.is_message(seq);
+            return Ok(Some(if is_late { Refusal::TooLate } else { Refusal::TargetInvalid }));
+        }
         let is_own = |event: &Arc<Event>| matches!(&event.body, EventBody::Message { from, .. } if *from == doer.party);
         let Some(event) = self.target(rows, id, seq)?.filter(is_own) else { return Ok(Some(Refusal::TargetInvalid)) };
         let is_late = doer.now_ms > event.ts_ms + within_ms || self.log.head() - seq > SEEN_LOOK_MAX;

@@ -29,6 +29,11 @@ impl Amended {
         self.blocks.get(&first_seq).map(|block| block.events.as_slice())
     }
 
+    /// First seqs of all of them.
+    pub(crate) fn firsts(&self) -> impl Iterator<Item = u64> + '_ {
+        self.blocks.keys().copied()
+    }
+
     fn put(&mut self, first_seq: u64, events: Vec<Arc<Event>>) {
         let block = self.blocks.entry(first_seq).or_insert_with(|| Block { events: Vec::new(), mark: Mark::Clean });
         block.events = events;
@@ -70,6 +75,9 @@ impl Log {
         }
         if let Some(event) = self.get(seq) {
             return Ok(Some(Arc::clone(event)));
+        }
+        if seq <= self.cold.last() {
+            return Ok(self.cold.events(rows, seq)?.iter().find(|event| event.seq == seq).cloned());
         }
         let (_, events) = self.stored_block(rows, session, seq)?;
         Ok(events.into_iter().find(|event| event.seq == seq))

@@ -2,6 +2,7 @@
 //! Invariant: an outcome depends on the commands before it and on nothing else.
 
 use crate::agent::Agent;
+use crate::archive::ObjectKey;
 use crate::attachment::Attachments;
 use crate::audit::Entries;
 use crate::cache::Table;
@@ -15,7 +16,9 @@ use crate::message::{Said, Sender};
 use crate::outbox::Outbox;
 use crate::outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
 use crate::rollup::{Rollups, Tallies};
-use crate::rows::{self, ChainRow, DueRow, HeaderRow, ItemRow, Rows, ShelfRow, StintRow, VersionRow, WebhookRow};
+use crate::rows::{
+    self, ChainRow, DueRow, HeaderRow, ItemRow, ObjectRow, Rows, ShelfRow, StintRow, VersionRow, WebhookRow,
+};
 use crate::session::Session;
 use crate::shelf::ItemKey;
 use proto::command::{Command, Event, Mail, Target};
@@ -55,6 +58,8 @@ pub struct Shard {
     /// What reports are made of, and what agents are doing since when; `None`: nothing.
     pub(crate) rollups: Rollups,
     pub(crate) stints: Table<AgentId, Option<StintRow>>,
+    /// Objects of the archive that nothing names; `None`: it is no more, or a range names it.
+    pub(crate) objects: Table<ObjectKey, Option<ObjectRow>>,
     /// The last mail applied of each shard.
     pub(crate) inbox: BTreeMap<ShardId, u64>,
     pub(crate) work: Work,
@@ -145,6 +150,7 @@ impl Shard {
             attachments: Attachments::new(),
             rollups: Table::new(),
             stints: Table::new(),
+            objects: Table::new(),
             inbox: header.inbox.iter().copied().collect(),
             work: Work {
                 shards,
@@ -235,6 +241,7 @@ impl Shard {
             Command::Prompt { session, site, prompt } => self.prompt(rows, session, site, *prompt)?,
             Command::Block { session, until_ms } => self.block(rows, session, until_ms)?,
             Command::Erase { session, upto, forget } => self.erase(rows, session, upto, forget)?,
+            Command::Archive { session, change } => self.archive(rows, session, *change)?,
             #[cfg(feature = "next")]
             Command::Tally { session } => self.tally(rows, session)?,
         };
@@ -300,6 +307,7 @@ impl Shard {
             // Rare.
             Command::Shelve { .. }
             | Command::Erase { .. }
+            | Command::Archive { .. }
             | Command::Audit { .. }
             | Command::Merge { .. }
             | Command::Prompt { .. } => false,

@@ -36,6 +36,7 @@ impl Shard {
         self.attachments.save(&mut out);
         self.rollups.begin_checkpoint(|key, row| out.push((keys::rollup(key), row.as_ref().map(proto::codec::encode))));
         self.stints.begin_checkpoint(|id, row| out.push((keys::stint(id), row.as_ref().map(proto::codec::encode))));
+        self.objects.begin_checkpoint(|key, row| out.push((keys::object(key), row.as_ref().map(proto::codec::encode))));
         self.work.outbox.save(&mut out);
         self.work.feed.save(&mut out);
         let header = HeaderRow {
@@ -72,6 +73,7 @@ impl Shard {
         self.attachments.saved(written);
         self.rollups.end_checkpoint(written, |_| ());
         self.stints.end_checkpoint(written, |_| ());
+        self.objects.end_checkpoint(written, |_| ());
         self.work.outbox.saved(written);
         self.work.feed.saved(written);
     }
@@ -96,6 +98,7 @@ impl Shard {
         self.attachments.droppable(&mut uses);
         self.rollups.droppable(&mut uses);
         self.stints.droppable(&mut uses);
+        self.objects.droppable(&mut uses);
         uses.sort_unstable();
         let excess = self.cached_bytes() - (bytes_max - bytes_max / 8);
         let mut freed = 0;
@@ -131,6 +134,7 @@ impl Shard {
         self.attachments.drop_unused(used);
         self.rollups.drop_unused(used, |_| ());
         self.stints.drop_unused(used, |_| ());
+        self.objects.drop_unused(used, |_| ());
         let desks = &mut self.desks;
         self.queue.drop_unused(used, |(site, lane, ticket)| {
             if let Some(lane) = desks.peek_mut(&site).and_then(|desk| desk.lanes.get_mut(&lane)) {
@@ -153,6 +157,7 @@ impl Shard {
             + self.attachments.dirty_bytes()
             + self.rollups.dirty_bytes()
             + self.stints.dirty_bytes()
+            + self.objects.dirty_bytes()
             + self.work.outbox.dirty_bytes()
             + self.work.feed.dirty_bytes()
     }
@@ -172,6 +177,7 @@ impl Shard {
             + self.attachments.bytes()
             + self.rollups.bytes()
             + self.stints.bytes()
+            + self.objects.bytes()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }
@@ -191,6 +197,7 @@ impl Shard {
             + self.attachments.recount()
             + self.rollups.recount()
             + self.stints.recount()
+            + self.objects.recount()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }

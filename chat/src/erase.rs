@@ -3,6 +3,7 @@
 //! acknowledged once is neither doubled nor given to another message.
 
 use crate::apply::Shard;
+use crate::archive::files_of;
 use crate::history::{self, HistoryRange};
 use crate::journal::Note;
 use crate::limits::ERASE_EVENTS_MAX;
@@ -11,7 +12,7 @@ use crate::rows::Rows;
 use crate::session;
 use proto::command::EventBody;
 use proto::desk::About;
-use proto::ids::{AttachmentId, SessionId};
+use proto::ids::SessionId;
 use std::collections::BTreeMap;
 
 impl Shard {
@@ -25,22 +26,29 @@ impl Shard {
         forget: bool,
     ) -> Result<Reply, ApplyError> {
         let work = &mut self.work;
-        let Some(mut session) = session::hold(&mut self.sessions, rows, id, work.tick)? else {
+        let Some(mut held) = session::hold(&mut self.sessions, rows, id, work.tick)? else {
             return Ok(Reply::Rejected(Refusal::UnknownSession));
         };
-        if session.open.is_some() {
+        if held.open.is_some() {
             return Ok(Reply::Rejected(Refusal::Changed));
         }
-        let from = session.erased;
-        let range = HistoryRange::After(from);
-        let page = history::read(rows, id, &session.log, range, ERASE_EVENTS_MAX, usize::MAX)?;
-        let old: Vec<_> = page.events.iter().filter(|event| event.seq <= upto).collect();
+        let session = held.change();
+        let (objects, mut files, from) = session.erase_archived(upto, forget);
+        // Behind a range that stays nothing goes.
+        let upto = if session.log.cold.holds_after(from) { from } else { upto };
+        let from = from.max(session.log.cold.last().min(upto));
+        let goes = if from < upto {
+            let range = HistoryRange::After(from);
+            history::read(rows, id, &session.log, range, ERASE_EVENTS_MAX, usize::MAX)?.events
+        } else {
+            Vec::new()
+        };
+        let old: Vec<_> = goes.iter().filter(|event| event.seq <= upto).collect();
         let is_told = |body: &EventBody| matches!(body, EventBody::Gone | EventBody::Erased { .. });
         let goes: BTreeMap<u64, EventBody> =
             old.iter().filter(|event| !is_told(&event.body)).map(|event| (event.seq, EventBody::Gone)).collect();
-        let files: Vec<AttachmentId> = old.iter().flat_map(|event| files_of(&event.body)).collect();
+        files.extend(old.iter().flat_map(|event| files_of(&event.body)));
         let last = old.last().map_or(from, |event| event.seq);
-        let session = session.change();
         work.journal.note_session(Note::Erase, id, &[last, u64::from(forget)]);
         if forget {
             session.tokens.clear();
@@ -54,15 +62,19 @@ impl Shard {
             session.reach.forget();
         }
         session.erased = last;
-        if !goes.is_empty() {
+        if !goes.is_empty() || !objects.is_empty() {
             session.log.amend(rows, id, goes)?;
             let event = session.log.append(work.clock_ms, EventBody::Erased { upto: last });
             work.event(session.site, id, event);
         }
+        drop(held);
         for file in files {
             self.attachments.remove(rows, work, &mut self.dues, (id, file))?;
         }
-        Ok(Reply::Sent { seq: last, ts_ms: work.clock_ms, dup: false })
+        for object in objects {
+            self.drop_object(id, object);
+        }
+        Ok(Reply::Sent { seq: last, ts_ms: self.work.clock_ms, dup: false })
     }
 
     /// Nothing is taken from the visitor until then.
@@ -87,7 +99,11 @@ impl Shard {
             if session.open.is_some() || session.erased == session.log.head() {
                 return Ok(None);
             }
-            let range = HistoryRange::After(session.erased);
+            let archived = Shard::old_archived(session, before_ms);
+            if archived.is_some() || session.log.cold.holds_after(session.erased) {
+                return Ok(archived);
+            }
+            let range = HistoryRange::After(session.erased.max(session.log.cold.last()));
             let page = history::read(rows, id, &session.log, range, ERASE_EVENTS_MAX, usize::MAX)?;
             let old = page.events.iter().take_while(|event| event.ts_ms < before_ms);
             let is_there = |body: &EventBody| !matches!(body, EventBody::Gone | EventBody::Erased { .. });
@@ -95,10 +111,4 @@ impl Shard {
         };
         self.with_session(rows, id, read)?.unwrap_or(Ok(None))
     }
-}
-
-/// The files of a message.
-fn files_of(body: &EventBody) -> impl Iterator<Item = AttachmentId> {
-    let attachments = if let EventBody::Message { attachments, .. } = body { attachments.as_slice() } else { &[] };
-    attachments.iter().map(|attachment| attachment.id)
 }

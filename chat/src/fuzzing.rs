@@ -49,7 +49,7 @@ pub fn write(rows: &mut RowMap, changes: Changes) {
 pub fn row(bytes: &[u8]) -> Result<(), CodecError> {
     proto::same_by_tag!(bytes =>
         HeaderRow, FeedBlockRow, SessionRow, BlockRow, DeviceRow, PageRow, SentRow, AgentRow, DeskRow, QueuedRow, WantRow, VersionRow, DueRow, TeamRow, SeatRow, LaneRow,
-        WebhookRow, ItemRow, ShelfRow, AuditRow, ChainRow,
+        WebhookRow, ItemRow, ShelfRow, AuditRow, ChainRow, ArchivedRow, ObjectRow,
         WebhookRow, ItemRow, ShelfRow, AttachmentRow, ChunkRow, DayRow, UsageRow,
         RollupRow, StintRow, TalkRow,
         ReachRow,

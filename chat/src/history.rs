@@ -75,10 +75,26 @@ impl Page {
         }
     }
 
+    /// Takes from the archive, which has the oldest events.
+    fn take_cold(&mut self, rows: &dyn Rows, log: &Log) -> Result<(), ApplyError> {
+        while !self.is_full() && self.next <= log.cold.last() {
+            let (next, events) = (self.next, log.cold.events(rows, self.next)?);
+            self.take_block(&events);
+            if self.next == next && !self.is_full() {
+                return Err(corrupt("archived", "an object does not hold its events"));
+            }
+        }
+        Ok(())
+    }
+
     /// Takes from block rows while memory has no answer.
     fn take_rows(&mut self, rows: &dyn Rows, session: SessionId, log: &Log) -> Result<(), ApplyError> {
-        if self.is_full() || self.next >= log.memory_first() {
-            return Ok(());
+        if !self.reverse {
+            self.take_cold(rows, log)?;
+        }
+        let cold = log.cold.last();
+        if self.is_full() || self.next >= log.memory_first() || self.next <= cold {
+            return if self.reverse { self.take_cold(rows, log) } else { Ok(()) };
         }
         let prefix = keys::blocks(session);
         let mut from = keys::block(session, self.next);
@@ -98,8 +114,11 @@ impl Page {
                     Err(error) => broken = Some(error),
                 },
             }
-            broken.is_none() && !self.is_full() && self.next < log.memory_first()
+            broken.is_none() && !self.is_full() && self.next < log.memory_first() && self.next > cold
         })?;
+        if broken.is_none() && self.reverse {
+            self.take_cold(rows, log)?;
+        }
         match broken {
             Some(error) => Err(error),
             None if !self.is_full() && self.next < log.memory_first() => {

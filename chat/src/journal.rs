@@ -36,6 +36,7 @@ pub(crate) enum Note {
     Audit = 29,
     Attachment = 31,
     Merge = 40,
+    Archive = 34,
     #[cfg(feature = "next")]
     Tally = 240,
 }

@@ -129,6 +129,28 @@ pub(crate) fn reach(session: SessionId) -> Vec<u8> {
     key(b'e', &[&session.0.to_be_bytes()])
 }
 
+/// What the archive has of a session: `ArchivedRow`.
+pub(crate) fn archived(session: SessionId) -> Vec<u8> {
+    key(b'g', &[&session.0.to_be_bytes()])
+}
+
+/// Every session's of them begins so.
+pub(crate) const ARCHIVED: &[u8] = b"g";
+
+/// An object that may exist and that nothing names: `ObjectRow`.
+pub(crate) fn object((session, name): (SessionId, u128)) -> Vec<u8> {
+    key(b'h', &[&session.0.to_be_bytes(), &name.to_be_bytes()])
+}
+
+/// Every such object begins so.
+pub(crate) const OBJECTS: &[u8] = b"h";
+
+/// Session and hash of an object's key.
+pub(crate) fn read_object(key: &[u8]) -> Option<(SessionId, u128)> {
+    let (session, name) = key.get(1..)?.split_first_chunk::<16>()?;
+    Some((SessionId(u128::from_be_bytes(*session)), u128::from_be_bytes(name.try_into().ok()?)))
+}
+
 /// The session's facts: `SessionRow`.
 pub(crate) fn session(session: SessionId) -> Vec<u8> {
     key(b'S', &[&session.0.to_be_bytes()])

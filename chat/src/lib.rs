@@ -7,6 +7,7 @@ mod act;
 mod agent;
 mod amend;
 mod apply;
+mod archive;
 mod attachment;
 mod audit;
 mod cache;
@@ -51,6 +52,7 @@ mod tests;
 mod webhook;
 
 pub use apply::Shard;
+pub use archive::{LooseObject, Movable, archived_range};
 pub use audit::{audit_hash, audit_offline};
 pub use desk::{fault_of_seat, fault_of_site, fault_of_team};
 pub use feed::{ShardEvent, ShardEvents};

@@ -31,6 +31,10 @@ pub const ATTRIBUTE_BYTES_MAX: usize = proto::client::limits::ATTRIBUTE_BYTES_MA
 pub const ATTRIBUTES_MAX: usize = 32;
 /// Events that one command erases.
 pub const ERASE_EVENTS_MAX: usize = 1_000;
+/// Events of one object of the archive.
+pub const ARCHIVE_EVENTS_MAX: usize = 1_000;
+/// Ranges that the archive has of one session. Half of them are kept for what retention cuts off.
+pub const ARCHIVE_RANGES_MAX: usize = 128;
 /// So long may a conversation be laid aside, in milliseconds.
 pub const SNOOZE_MS_MAX: u64 = 366 * 86_400_000;
 /// Triggers of a site.

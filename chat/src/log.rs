@@ -2,6 +2,7 @@
 //! Invariant: seqs are gapless from 1; events not yet in rows, and those of the open block, are in memory.
 
 use crate::amend::Amended;
+use crate::archive::Cold;
 use crate::attachment::attachment_bytes;
 use crate::keys;
 use crate::limits::{
@@ -31,6 +32,8 @@ pub(crate) struct Log {
     bytes: usize,
     /// Blocks in which an event was changed since rows took it.
     pub amended: Amended,
+    /// The oldest events, which are in the archive.
+    pub cold: Cold,
 }
 
 /// The memory and, nearly, the row bytes of an event.
@@ -59,6 +62,7 @@ impl Log {
             writing: 0,
             bytes: 0,
             amended: Amended::default(),
+            cold: Cold::default(),
         }
     }
 
@@ -93,6 +97,7 @@ impl Log {
             writing: 0,
             bytes,
             amended: Amended::default(),
+            cold: Cold::load(rows, session, head)?,
         })
     }
 
@@ -128,7 +133,7 @@ impl Log {
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes + 8 * self.events.capacity() + self.amended.bytes()
+        self.bytes + 8 * self.events.capacity() + self.amended.bytes() + self.cold.bytes()
     }
 
     /// Gives the next seq.
@@ -171,8 +176,27 @@ impl Log {
         *place = event;
     }
 
+    /// The archive has all events up to the head: none is kept in memory, and none in rows from the next checkpoint on.
+    pub(crate) fn forget(&mut self, rows: &dyn Rows, session: SessionId) -> Result<(), ApplyError> {
+        let mut blocks = Vec::new();
+        rows.scan(&keys::blocks(session), None, false, &mut |key, _| {
+            blocks.extend(keys::last_number(key));
+            true
+        })?;
+        // Some may be in a checkpoint that is under way.
+        blocks.extend(&self.starts);
+        blocks.extend(self.amended.firsts());
+        self.cold.leave(blocks);
+        self.amended = Amended::default();
+        self.events = VecDeque::new();
+        self.starts = VecDeque::from([self.head + 1]);
+        (self.open_bytes, self.bytes, self.written) = (0, 0, self.head);
+        Ok(())
+    }
+
     /// Adds the blocks that hold new or changed events, the open one included.
     pub(crate) fn save(&mut self, session: SessionId, out: &mut Changes) {
+        self.cold.save(session, out);
         self.amended.save(session, out);
         self.writing = self.head;
         if self.head == self.written {
@@ -195,6 +219,7 @@ impl Log {
 
     /// The checkpoint ended: sheds what rows hold, beyond the window.
     pub(crate) fn saved(&mut self, written: bool) {
+        self.cold.saved(written);
         self.amended.saved(written);
         if !written {
             return;

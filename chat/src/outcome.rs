@@ -2,6 +2,7 @@
 //! Invariant: a refusal is a reply; an error means that this replica must stop.
 
 use crate::rows::RowsError;
+use proto::archive::ArchivedObject;
 use proto::command::{Event, Party};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId};
 use proto::version::Versions;
@@ -167,6 +168,9 @@ pub enum ApplyError {
     Rows(#[from] RowsError),
     #[error("the {row} row is corrupt: {why}")]
     Corrupt { row: &'static str, why: String },
+    /// Only reads meet it: come again with the object.
+    #[error("events are in the archive, in {}", .0.name)]
+    Archived(Box<ArchivedObject>),
     #[error("version {version} is in force; this build speaks {speaks}")]
     Version { version: u16, speaks: Versions },
     #[error("a command for shard {target} reached {here}")]

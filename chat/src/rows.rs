@@ -30,6 +30,11 @@ pub trait Rows {
         reverse: bool,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), RowsError>;
+
+    /// The events of an object of the archive, if the caller has it. Apply never does, and never asks.
+    fn archived(&self, _object: &str) -> Option<Arc<Vec<Arc<Event>>>> {
+        None
+    }
 }
 
 /// The store could not be read.

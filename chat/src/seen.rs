@@ -94,15 +94,20 @@ impl Shard {
 
     /// What has come above `seen`; nothing when there is no such session.
     fn since(&self, rows: &dyn Rows, id: SessionId, seen: u64) -> Result<Since, ApplyError> {
-        let head = self.with_session(rows, id, |session| session.log.head())?.unwrap_or(0);
+        let ends = self.with_session(rows, id, |session| (session.log.head(), session.log.cold.last()))?;
+        let (head, cold) = ends.unwrap_or((0, 0));
+        if seen < cold {
+            // What the archive has was over when it was moved there.
+            return Ok(Since { none_was_open: false, changes: vec![Change::Closed] });
+        }
         let from = seen.max(head.saturating_sub(SEEN_LOOK_MAX));
         if from >= head {
             return Ok(Since { none_was_open: false, changes: Vec::new() });
         }
         // With the last that were seen: after a close, and before all, none is open. Acts do not say; then it is looked further back.
-        let near = self.looked_at(rows, id, from, head, SEEN_BACK)?;
+        let near = self.looked_at(rows, id, (cold, from, head), SEEN_BACK)?;
         let (was_open, changes) = match near {
-            (None, _) => self.looked_at(rows, id, from, head, SEEN_LOOK_MAX)?,
+            (None, _) => self.looked_at(rows, id, (cold, from, head), SEEN_LOOK_MAX)?,
             known => known,
         };
         Ok(Since { none_was_open: was_open == Some(false), changes })
@@ -113,14 +118,13 @@ impl Shard {
         &self,
         rows: &dyn Rows,
         id: SessionId,
-        from: u64,
-        head: u64,
+        (cold, from, head): (u64, u64, u64),
         back: u64,
     ) -> Result<(Option<bool>, Vec<Change>), ApplyError> {
-        let after = from.saturating_sub(back);
+        let after = from.saturating_sub(back).max(cold);
         let limit = usize::try_from(head - after).expect("SEEN_LOOK_MAX is small");
         let page = self.history(rows, id, HistoryRange::After(after), limit, usize::MAX)?;
-        let mut was_open = (after == 0).then_some(false);
+        let mut was_open = (after == cold).then_some(false);
         let mut changes = Vec::new();
         for event in page.into_iter().flat_map(|page| page.events) {
             if event.seq <= from {

@@ -1,7 +1,8 @@
-//! Owns the stored forms of what a shard keeps beside conversations: files that go with messages, and audit chains, and
-//! what reports are made of. See `rows`.
+//! Owns the stored forms of what a shard keeps beside conversations: files that go with messages, audit chains, what reports are made of,
+//! what was said first, and what is known of the archive. See `rows`.
 
 use bincode::{Decode, Encode};
+use proto::archive::ArchivedRange;
 use proto::attachment::{Attachment, Variant};
 use proto::audit::{AuditLine, ChainPoint};
 use proto::command::{Party, TokenHash};
@@ -201,6 +202,23 @@ pub(crate) struct InviteRow {
     pub until_ms: u64,
 }
 
+/// What the archive has of a session.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct ArchivedRow {
+    /// From the first event on, without a gap.
+    pub ranges: Vec<ArchivedRange>,
+}
+
+/// An object of the archive that may exist, and that no range names.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct ObjectRow {
+    pub name: String,
+    /// Milliseconds since 1970.
+    pub since_ms: u64,
+    /// It is to be deleted; else it is being written.
+    pub is_dropped: bool,
+}
+
 proto::frozen!(
     AuditRow = 121,
     ChainRow = 122,
@@ -212,4 +230,6 @@ proto::frozen!(
     StintRow = 131,
     TalkRow = 132,
     ReachRow = 135,
+    ArchivedRow = 140,
+    ObjectRow = 141,
 );

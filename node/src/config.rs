@@ -77,6 +77,11 @@ pub struct Config {
     #[arg(long, env = "EVERDESK_GEO_FILE", value_name = "FILE")]
     pub geo_file: Option<PathBuf>,
     /// How long a day is for retention, in seconds. For tests.
+    /// Where old conversations are moved: DIR, which all nodes share, or s3://BUCKET/PREFIX with the usual AWS_ variables. The same at
+    /// every node; without it they stay here. See docs/ARCHIVE.md.
+    #[arg(long, env = "EVERDESK_ARCHIVE", value_name = "PLACE")]
+    pub archive: Option<String>,
+    /// How long a day is for retention and for the archive, in seconds. For tests.
     #[arg(long, env = "EVERDESK_RETENTION_DAY_S", hide = true, default_value_t = crate::retention::DAY.as_secs(), value_parser = clap::value_parser!(u64).range(1..))]
     pub retention_day_s: u64,
     #[command(flatten)]

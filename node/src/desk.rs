@@ -77,16 +77,13 @@ pub async fn feed(shard: &Arc<Shard>, site: SiteId, after: u64, limit: u32) -> S
     if shard.serving().is_none() {
         return shard.not_leader();
     }
-    let mut found = shard.peek(|state, rows| state.feed(rows, site, after, limit, FEED_BYTES_MAX));
+    let mut found = shard.peek_whole(|state, rows| state.feed(rows, site, after, limit, FEED_BYTES_MAX)).await;
     if matches!(&found, Ok(page) if page.head < after) {
         // The caller has come further: this leader may have been deposed.
-        match shard.read(|state, rows| state.feed(rows, site, after, limit, FEED_BYTES_MAX)).await {
-            Ok(read) => found = read,
-            Err(reply) => return reply,
-        }
+        found = shard.read_whole(|state, rows| state.feed(rows, site, after, limit, FEED_BYTES_MAX)).await;
     }
     match found {
         Ok(page) => ShardReply::Feed(page),
-        Err(error) => shard.halt(&error.to_string()),
+        Err(reply) => reply,
     }
 }

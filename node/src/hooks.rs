@@ -2,8 +2,10 @@
 //! Does not decide anything. Invariant: nothing here waits.
 
 use crate::agent::Agents;
+use crate::archive::Archive;
 use crate::egress::Allowed;
 use crate::push::{Hub, Missed, Subscribers};
+use crate::retention::Aging;
 use crate::search::Indexes;
 use crate::session::Sessions;
 use crate::trace::Step;
@@ -12,14 +14,15 @@ use chat::Effect;
 use cluster::hooks::Hooks;
 use cluster::node::ClusterNode;
 use cluster::router::ReplyTo;
-use cluster::shard::Shard;
+use cluster::shard::{ObjectEvents, Shard};
 use futures_util::future::BoxFuture;
+use proto::archive::ArchivedObject;
 use proto::command::{Command, Target};
 use proto::ids::{AgentId, Epoch, NodeId, SessionId, ShardId};
 use proto::peer::{Push, Pushes, ShardCall};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::runtime::Handle;
 
 /// Implements the cluster's hooks over this node's actors and sockets.
@@ -31,6 +34,7 @@ pub struct NodeHooks {
     agents: Arc<Agents>,
     missed: Arc<Missed>,
     indexes: Arc<Indexes>,
+    archive: Arc<Archive>,
     runtime: Handle,
     allow_drills: bool,
 }
@@ -44,7 +48,7 @@ impl NodeHooks {
         runtime: Handle,
         allow_drills: bool,
         allowed: Arc<Allowed>,
-        day: Duration,
+        aging: Aging,
         indexes: Arc<Indexes>,
     ) -> Arc<NodeHooks> {
         let subscribers = Arc::new(Subscribers::default());
@@ -55,10 +59,23 @@ impl NodeHooks {
         hub.spawn(crate::hours::watch(Arc::downgrade(&hub)));
         hub.spawn(crate::blocklist::watch(Arc::downgrade(&hub)));
         hub.spawn(crate::triggers::watch(Arc::downgrade(&hub)));
+        let Aging { day, archive } = aging;
         hub.spawn(crate::retention::watch(Arc::downgrade(&hub), day));
+        hub.spawn(crate::archive::watch(Arc::downgrade(&hub), archive.clone(), day));
         hub.spawn(crate::webhooks::watch(Arc::downgrade(&hub), allowed));
         hub.spawn(crate::search::watch(Arc::downgrade(&hub), indexes.clone()));
-        Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, missed, indexes, runtime, allow_drills })
+        Arc::new(NodeHooks {
+            node,
+            hub,
+            subscribers,
+            sessions,
+            agents,
+            missed,
+            indexes,
+            archive,
+            runtime,
+            allow_drills,
+        })
     }
 }
 
@@ -212,6 +229,11 @@ impl Hooks for NodeHooks {
     fn asked(&self, question: Bytes) -> BoxFuture<'static, Vec<u8>> {
         let local = self.local();
         Box::pin(async move { crate::admin::answer(&local, &question).await })
+    }
+
+    fn archived(&self, object: ArchivedObject) -> BoxFuture<'static, Option<ObjectEvents>> {
+        let archive = self.archive.clone();
+        Box::pin(async move { archive.fetch(object).await })
     }
 
     fn serving(&self, shard: &Arc<Shard>, epoch: Option<Epoch>) {

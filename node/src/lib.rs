@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod agent;
 pub mod api;
+mod archive;
 mod attachments;
 pub mod audit;
 pub mod auth;

@@ -74,6 +74,17 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
         Unit::Count,
         "Events that were not kept for as long as a webhook was behind",
     ),
+    (
+        Counter,
+        "chat_archive_moved_total",
+        Unit::Count,
+        "Sessions whose old events went to the archive, or were cut there",
+    ),
+    (Counter, "chat_archive_plain_bytes_total", Unit::Bytes, "Events that were moved, before they were compressed"),
+    (Counter, "chat_archive_object_bytes_total", Unit::Bytes, "The same as they were written"),
+    (Counter, "chat_archive_fetched_total", Unit::Count, "Objects that were fetched from the archive, by result"),
+    (Histogram, "chat_archive_fetch_seconds", Unit::Seconds, "How long it took to fetch one"),
+    (Counter, "chat_archive_deleted_total", Unit::Count, "Objects that were deleted from the archive"),
     (Counter, "chat_retention_erased_total", Unit::Count, "Times that what was too old was erased from a session"),
     (
         Counter,

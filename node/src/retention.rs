@@ -1,6 +1,7 @@
 //! Owns the clockwork of retention: which sessions this node's shards hold that are older than their site keeps them. Does not erase: the
 //! log does. Invariant: a shard is looked through in bounded slices, and one without a quorum holds up no other.
 
+use crate::archive::Archive;
 use crate::push::Hub;
 use cluster::node::ClusterNode;
 use cluster::router::ReplyTo;
@@ -20,6 +21,28 @@ const ROUNDS_PER_DAY: u64 = 96;
 
 /// As long as it is on the clock.
 pub const DAY: Duration = Duration::from_secs(86_400);
+
+/// What becomes of old conversations on this node.
+pub struct Aging {
+    /// How long a day is.
+    pub day: Duration,
+    pub archive: Arc<Archive>,
+}
+
+impl Aging {
+    /// `archive`: a place, if there is one.
+    /// # Errors
+    /// No such form of a place.
+    pub fn new(day: Duration, archive: Option<&str>) -> Result<Aging, crate::backup::BackupError> {
+        Ok(Aging { day, archive: Archive::open(archive)? })
+    }
+
+    /// Real days, and no archive.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn nowhere() -> Aging {
+        Aging::new(DAY, None).expect("no place cannot be wrong")
+    }
+}
 
 /// How far a shard was looked through.
 #[derive(Default)]

@@ -10,6 +10,7 @@ use crate::gateway::LoginLimit;
 use crate::geo::{self, Geo};
 use crate::hooks::NodeHooks;
 use crate::push::Hub;
+use crate::retention::Aging;
 use crate::search::Indexes;
 use actix_web::web::Data;
 use actix_web::{App as HttpApp, HttpServer};
@@ -169,11 +170,12 @@ fn start_cluster(
     };
     peers.set_nonblocking(true)?;
     let (hub, runtime, allow_drills) = (hub.clone(), handle.clone(), config.allow_drills);
-    let day = Duration::from_secs(config.retention_day_s);
+    let aging = Aging::new(Duration::from_secs(config.retention_day_s), config.archive.as_deref())?;
     let (allowed, indexes) = (allowed.clone(), Indexes::new(Some(config.data_dir.clone())));
     let started = handle.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(peers)?;
-        let make_hooks = move |weak| NodeHooks::new(weak, hub, runtime, allow_drills, allowed, day, indexes) as Arc<_>;
+        let make_hooks =
+            move |weak| NodeHooks::new(weak, hub, runtime, allow_drills, allowed, aging, indexes) as Arc<_>;
         let password = move || auth::hash_password(founding.expose()).map_err(|error| error.to_string());
         anyhow::Ok(ClusterNode::start(node_config, None, listener.into(), make_hooks, password).await?)
     });

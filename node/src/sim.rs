@@ -93,8 +93,8 @@ impl SimNode {
         let for_hooks = hub.clone();
         let no_indexes = Indexes::new(None);
         let make_hooks = move |weak| {
-            let day = crate::retention::DAY;
-            NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default(), day, no_indexes) as Arc<_>
+            let aging = crate::retention::Aging::nowhere();
+            NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default(), aging, no_indexes) as Arc<_>
         };
         let no_password = || Ok(NO_PASSWORD.to_owned());
         let cluster = ClusterNode::start(config, Some(storage), peers, make_hooks, no_password).await?;

@@ -2,6 +2,7 @@
 //! Does not know how they are applied. Invariant: enums grow only at their end, structs never change.
 
 use crate::act::{Act, Prompt};
+use crate::archive::ArchiveChange;
 use crate::attachment::{Attachment, Variant};
 use crate::audit::AuditAct;
 use crate::desk::{About, Ask, SeatRules, SeatState, SiteRules, TeamRules};
@@ -147,6 +148,8 @@ pub enum Command {
     AttachmentDone { session: SessionId, by: Party, attachment: Attachment, source: TokenHash, sha256: TokenHash },
     /// A trigger speaks to the visitor, unless it has said so before, or somebody talks with them. Idempotent: see `Again`.
     Prompt { session: SessionId, site: SiteId, prompt: Box<Prompt> },
+    /// What became of a session's old events in the archive.
+    Archive { session: SessionId, change: Box<ArchiveChange> },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -300,6 +303,7 @@ impl Command {
             | Command::Block { session, .. }
             | Command::Bar { session, .. }
             | Command::Erase { session, .. }
+            | Command::Archive { session, .. }
             | Command::Identify { session, .. }
             | Command::Logout { session, .. }
             | Command::Merge { session, .. }

@@ -32,6 +32,7 @@ macro_rules! same_by_tag {
 /// # Errors
 /// Those of [`decode`].
 pub fn value(bytes: &[u8]) -> Result<(), CodecError> {
+    use crate::archive::ArchivedEvents;
     use crate::command::{Batch, Event, Mail, MetaBatch};
     use crate::cut::*;
     use crate::peer::*;
@@ -39,6 +40,6 @@ pub fn value(bytes: &[u8]) -> Result<(), CodecError> {
         Batch, Event, MetaBatch, Mail,
         Hello, HelloReply, VoteRow, MembershipRow, AppliedRow, AppendHead, AppendReply, VoteCall, VoteReply, TransferCall,
         LostCall, LostReply, SnapshotCall, SnapshotReply, ShardCall, ShardReply, Pushes, MetaCall, MetaReply, LogPoint,
-        CutCall, CutReply,
+        CutCall, CutReply, ArchivedEvents,
     )
 }

@@ -2,6 +2,7 @@
 //! Does not know tokio, RocksDB, openraft or actix. Invariant: bytes once written can be read by every later version.
 
 pub mod act;
+pub mod archive;
 pub mod attachment;
 pub mod audit;
 pub mod client;

@@ -115,6 +115,8 @@ pub enum SiteChange {
     Identity { mode: IdentityMode },
     /// A key with which the site signs who its visitors are; without a secret it is good no longer. There are two at most.
     IdentityKey { name: String, secret: Option<SecretBytes> },
+    /// What happened in closed conversations goes to the archive after so many days; 0: never.
+    Archive { days: u32 },
 }
 
 /// How visitors say who they are.

@@ -396,6 +396,8 @@ pub enum Refused {
     Invited,
     /// The visitor was written to too often, or does not want to be.
     TooOften,
+    /// What is wanted is in the archive, which does not give it now.
+    ArchiveAway,
 }
 
 /// From a shard's leader to a subscribed node; unanswered.

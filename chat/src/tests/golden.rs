@@ -8,6 +8,7 @@ use crate::{Reply, keys};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proto::act::{Act, Whose};
+use proto::archive::{ArchivedObject, ArchivedRange};
 use proto::attachment::{Attachment, UrlSecret, Variant};
 use proto::audit::{AuditAct, AuditEntry, AuditLine, AuditPhase, ChainPoint};
 use proto::codec::{Frozen, decode, encode};
@@ -63,6 +64,14 @@ fn talk_row() -> TalkRow {
 fn chain_row() -> ChainRow {
     let (head, cut) = (ChainPoint { seq: 300, hash: [8; 32] }, ChainPoint { seq: 9, hash: [9; 32] });
     ChainRow { head, cut, ts_ms: 1_763_700_000_000, seen: vec![SeenRow { act: 1 << 100, is_end: true, seq: 300 }] }
+}
+
+fn archived_row() -> ArchivedRow {
+    let object = ArchivedObject { name: "c/1/s/1-2-h".into(), sha256: [8; 32], bytes: 300, plain_bytes: 70_000 };
+    let files = vec![(2, AttachmentId(300))];
+    let range = ArchivedRange { first: 1, last: 2, object: Some(object), marks: vec![3_527_400_000_001, 2_000], files };
+    let erased = ArchivedRange { first: 3, last: 3, object: None, marks: vec![7], files: Vec::new() };
+    ArchivedRow { ranges: vec![range, erased] }
 }
 
 fn audit_row() -> AuditRow {
@@ -149,6 +158,16 @@ fn reach_row() -> ReachRow {
         invited_ms: vec![ms],
         declined_ms: ms,
     }
+}
+
+/// Those of the archive.
+fn archive_lines() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
+        ("archived key", keys::archived(SESSION)),
+        ("archived", encode(&archived_row())),
+        ("object key", keys::object((SESSION, 300))),
+        ("object", encode(&ObjectRow { name: "c/1/s/1-2-h".into(), since_ms: 300, is_dropped: true })),
+    ]
 }
 
 /// Those of files that go with messages.
@@ -307,7 +326,7 @@ fn golden_text() -> String {
         ("version key", keys::VERSION.to_vec()),
         ("version", encode(&VersionRow { version: 300 })),
     ];
-    let lines = lines.into_iter().chain(attachment_lines()).chain(report_lines());
+    let lines = lines.into_iter().chain(attachment_lines()).chain(report_lines()).chain(archive_lines());
     lines.map(|(name, bytes)| format!("{name}: {}\n", hex(&bytes))).collect()
 }
 
@@ -461,6 +480,8 @@ proptest! {
         round_trips(&ShelfRow { items: turn, bytes: front });
         round_trips(&ChainRow { ts_ms: turn, seen: vec![SeenRow { act: front.into(), is_end: nudged, seq: turn }; queued as usize % 9], ..chain_row() });
         round_trips(&audit_row());
+        round_trips(&archived_row());
+        round_trips(&ObjectRow { name: "n".repeat(turn as usize % 9), since_ms: front, is_dropped: nudged });
         round_trips(&AttachmentRow { made_ms: turn, seq: None, ..attachment_row() });
         round_trips(&ChunkRow { bytes: vec![7; turn as usize % 300] });
         round_trips(&DayRow { day: turn, files: front, bytes: queued });

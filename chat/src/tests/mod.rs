@@ -1,6 +1,7 @@
 //! Owns the tests of the whole crate, and what they share. Does not test timing. Invariant: every case replays from its seed.
 
 mod acts;
+mod archive;
 mod attachments;
 mod audit;
 mod balance;

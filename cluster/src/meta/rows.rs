@@ -203,6 +203,8 @@ pub struct SiteConfigRow {
     /// What happened in closed conversations is erased after so many days; 0: never.
     pub retention_days: u32,
     pub identity: IdentityMode,
+    /// What happened in closed conversations goes to the archive after so many days; 0: never.
+    pub archive_days: u32,
 }
 
 /// The keys with which a site signs who its visitors are, by name.

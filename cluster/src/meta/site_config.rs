@@ -20,10 +20,11 @@ impl MetaState {
         }
         let config = self.site_configs.entry(site).or_default();
         match change {
-            SiteChange::Retention { days } if days > RETENTION_DAYS_MAX => {
-                return refused("what was said is kept for 1 to 36500 days, or 0: for ever");
+            SiteChange::Retention { days } | SiteChange::Archive { days } if days > RETENTION_DAYS_MAX => {
+                return refused("what was said is kept, here or in the archive, for 1 to 36500 days, or 0: for ever");
             }
             SiteChange::Retention { days } => config.retention_days = days,
+            SiteChange::Archive { days } => config.archive_days = days,
             SiteChange::Identity { mode } => config.identity = mode,
             SiteChange::IdentityKey { name, secret } => return self.set_identity_key(site, name, secret),
         }
@@ -82,6 +83,7 @@ mod tests {
         let short = SiteChange::IdentityKey { name: "k".into(), secret: Some(SecretBytes(vec![1; 31])) };
         assert!(matches!(configure(&mut state, SITE, short), MetaReply::Refused { .. }));
         configure(&mut state, SITE, SiteChange::Retention { days: 30 });
+        configure(&mut state, SITE, SiteChange::Archive { days: 7 });
         configure(&mut state, SITE, SiteChange::Identity { mode: IdentityMode::Required });
         let long = SiteChange::Retention { days: RETENTION_DAYS_MAX + 1 };
         assert!(matches!(configure(&mut state, SITE, long), MetaReply::Refused { .. }));
@@ -91,6 +93,7 @@ mod tests {
         }
         assert_eq!((&again.site_configs, &again.identity_keys), (&state.site_configs, &state.identity_keys));
         assert_eq!(again.site_configs[&SITE].retention_days, 30);
+        assert_eq!(again.site_configs[&SITE].archive_days, 7);
         assert_eq!(again.identity_keys[&SITE].keys.len(), 2);
     }
 }

@@ -1,6 +1,7 @@
 //! Owns one data shard's replica on this node: rules, proposer, reads, outbox. Does not know sockets or actors.
 //! Invariant: a call is answered only after apply, and only by the leader that serves.
 
+mod archive;
 mod due;
 mod election;
 mod machine;
@@ -10,6 +11,7 @@ mod outbox;
 mod proposer;
 mod reads;
 
+pub use archive::ObjectEvents;
 pub use election::fast_election;
 pub use machine::ShardMachine;
 pub(crate) use machine::TableRows;
@@ -142,12 +144,11 @@ impl Shard {
             Page::Before(seq) => HistoryRange::Before(seq),
             Page::Latest => HistoryRange::Latest,
         };
-        let read = self.read(|state, rows| state.history(rows, session, range, limit, HISTORY_BYTES_MAX)).await;
+        let read = self.read_whole(|state, rows| state.history(rows, session, range, limit, HISTORY_BYTES_MAX)).await;
         match read {
             Err(reply) => reply,
-            Ok(Err(error)) => self.halt(&error.to_string()),
-            Ok(Ok(None)) => ShardReply::Refused(Refused::UnknownSession),
-            Ok(Ok(Some(page))) => ShardReply::History {
+            Ok(None) => ShardReply::Refused(Refused::UnknownSession),
+            Ok(Some(page)) => ShardReply::History {
                 events: page.events.iter().map(|event| event.as_ref().clone()).collect(),
                 head: page.head,
             },

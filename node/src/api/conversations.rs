@@ -269,6 +269,7 @@ pub fn done(reply: ShardReply) -> Result<ShardReply, Problem> {
         Refused::Talking => Problem::conflict("somebody talks with the visitor already, or is about to"),
         Refused::Invited => Problem::conflict("the visitor is invited already"),
         Refused::TooOften => Problem::refused("the visitor was invited too often, or does not want to be"),
+        Refused::ArchiveAway => Problem::unavailable(crate::archive::AWAY),
         Refused::LimitReached => Problem::refused("there are as many as there may be"),
         Refused::CidGap { .. }
         | Refused::CidInvalid

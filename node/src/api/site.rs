@@ -52,11 +52,16 @@ pub struct SettingsBody {
     pub retention_days: Option<u32>,
     #[serde(default)]
     pub identity: Option<Identity>,
+    /// What happened in closed conversations goes to the archive after so many days; 0: never.
+    #[serde(default)]
+    #[schema(maximum = 36500)]
+    pub archive_after_days: Option<u32>,
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SettingsView {
     pub retention_days: u32,
+    pub archive_after_days: u32,
     pub identity: Identity,
     /// Names of the keys that sign who a visitor is.
     pub identity_keys: Vec<String>,
@@ -68,6 +73,7 @@ pub async fn show(app: Data<App>, Tenant(site): Tenant) -> Answer<SettingsView> 
         let keys = state.identity_keys.get(&site).map(|row| row.keys.iter().map(|(name, _)| name.clone()).collect());
         SettingsView {
             retention_days: config.retention_days,
+            archive_after_days: config.archive_days,
             identity: config.identity.into(),
             identity_keys: keys.unwrap_or_default(),
         }
@@ -76,10 +82,11 @@ pub async fn show(app: Data<App>, Tenant(site): Tenant) -> Answer<SettingsView> 
 }
 
 pub async fn set(app: Data<App>, tenant: Tenant, body: Json<SettingsBody>) -> Answer<SettingsView> {
-    let (site, SettingsBody { retention_days, identity }) = (tenant.0, body.into_inner());
+    let (site, SettingsBody { retention_days, identity, archive_after_days }) = (tenant.0, body.into_inner());
     let retention = retention_days.map(|days| SiteChange::Retention { days });
     let identity = identity.map(|identity| SiteChange::Identity { mode: identity.into() });
-    for change in [retention, identity].into_iter().flatten() {
+    let archive = archive_after_days.map(|days| SiteChange::Archive { days });
+    for change in [retention, identity, archive].into_iter().flatten() {
         propose(&app, MetaCommand::ConfigureSite { site, change }).await?;
     }
     catch_up(&app).await;

@@ -485,6 +485,7 @@ pub fn error_of(reply: &ShardReply) -> ErrorInfo<'static> {
             Refused::Talking => ErrorInfo::new(C::Closed, "somebody talks with the visitor"),
             Refused::Invited => ErrorInfo::new(C::Closed, "the visitor is invited"),
             Refused::TooOften => ErrorInfo::new(C::Closed, "not so soon after the last one"),
+            Refused::ArchiveAway => ErrorInfo::retry(C::Unavailable, crate::archive::AWAY, Duration::from_secs(5)),
             Refused::RulesInvalid => ErrorInfo::new(C::BadRequest, "these rules cannot be set"),
             Refused::InboxGap { .. } => ErrorInfo::new(C::Internal, "a fault of the node"),
         },

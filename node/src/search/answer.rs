@@ -73,18 +73,17 @@ pub async fn answer(
     };
     drop(permit);
     let has_more = found.len() > looked_at;
-    let mut page = Look { ask, limit, known: BTreeMap::new(), hits: Vec::new(), at: None };
+    let mut page = Look { ask, limit, known: BTreeMap::new(), hits: Vec::new(), at: None, done: 0 };
     for (nth, slice) in found[..found.len().min(looked_at)].chunks(SLICE).enumerate() {
         // The first look proves that this node leads. The state only grows older than that by a moment.
         let read = match nth {
-            0 => shard.read(|state, rows| page.look(state, rows, slice)).await,
-            _ => Ok(shard.peek(|state, rows| page.look(state, rows, slice))),
+            0 => shard.read_whole(|state, rows| page.look(state, rows, slice)).await,
+            _ => shard.peek_whole(|state, rows| page.look(state, rows, slice)).await,
         };
         match read {
             Err(reply) => return reply,
-            Ok(Err(error)) => return shard.halt(&error.to_string()),
-            Ok(Ok(())) if page.is_full() => break,
-            Ok(Ok(())) => {}
+            Ok(()) if page.is_full() => break,
+            Ok(()) => page.done = 0,
         }
     }
     let head = shard.peek(|state, _| state.feed_head());
@@ -121,6 +120,8 @@ struct Look<'a> {
     hits: Vec<(SearchHit, String)>,
     /// The last that was looked at.
     at: Option<proto::search::SearchPlace>,
+    /// So many of the slice were looked at: it is begun again when something was in the archive.
+    done: usize,
 }
 
 impl Look<'_> {
@@ -129,7 +130,7 @@ impl Look<'_> {
     }
 
     fn look(&mut self, state: &chat::Shard, rows: &dyn Rows, found: &[Candidate]) -> Result<(), ApplyError> {
-        for candidate in found {
+        for candidate in found.iter().skip(self.done) {
             if self.is_full() {
                 break;
             }
@@ -137,6 +138,7 @@ impl Look<'_> {
                 self.hits.push(hit);
             }
             self.at = Some(candidate.place);
+            self.done += 1;
         }
         Ok(())
     }

@@ -352,7 +352,7 @@ impl Open {
 
     fn read_feed(&mut self, shard: &Shard, after: u64, again: u64) -> Result<bool, IndexError> {
         let serves = shard.serving().is_some();
-        let page = shard.peek(|state, rows| state.feed_of_all(rows, after, SLICE)).map_err(unreadable)?;
+        let page = shard.peek_in_place(|state, rows| state.feed_of_all(rows, after, SLICE)).map_err(unreadable)?;
         self.head = page.head;
         if after > page.head {
             // After a crash the log is still to be applied; a leader that serves has applied it.
@@ -394,7 +394,8 @@ impl Open {
         let mut seq = 0;
         loop {
             let range = HistoryRange::After(seq);
-            let page = shard.peek(|state, rows| state.history(rows, session, range, HISTORY_EVENTS, HISTORY_BYTES));
+            let page =
+                shard.peek_in_place(|state, rows| state.history(rows, session, range, HISTORY_EVENTS, HISTORY_BYTES));
             let Some(page) = page.map_err(unreadable)?.filter(|page| !page.events.is_empty()) else { return Ok(()) };
             for event in &page.events {
                 self.take(shard, site, session, event, false)?;
@@ -425,7 +426,7 @@ impl Open {
             EventBody::Act { act: Act::Note { text, .. }, .. } => put(place, SaidBy::Note, text, again),
             EventBody::Act { act: Act::Recall { seq }, .. } => Change::Remove { session, seq: *seq },
             EventBody::Act { from, act: Act::Edit { seq, text }, .. } => {
-                let edited = shard.peek(|state, rows| state.event(rows, session, *seq)).map_err(unreadable)?;
+                let edited = shard.peek_in_place(|state, rows| state.event(rows, session, *seq)).map_err(unreadable)?;
                 let is_kept =
                     |event: &Arc<Event>| matches!(&event.body, EventBody::Message { text, .. } if !text.is_empty());
                 match edited.filter(is_kept).filter(|_| !text.is_empty()) {

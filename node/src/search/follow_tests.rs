@@ -53,7 +53,7 @@ impl Node {
                 Handle::current(),
                 false,
                 Default::default(),
-                crate::retention::DAY,
+                crate::retention::Aging::nowhere(),
                 no_indexes,
             ) as Arc<_>
         };

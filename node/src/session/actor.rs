@@ -187,7 +187,11 @@ async fn attach(here: &SessionArguments, caller: NodeId, token: Option<TokenHash
             let open_from = view.open.map_or(view.head + 1, |open| open.first_seq);
             let after = after.unwrap_or(open_from - 1).min(view.head);
             let range = chat::HistoryRange::After(after);
-            let page = state.history(rows, session, range, ATTACH_EVENTS_MAX, ATTACH_BYTES_MAX)?;
+            // Live messages never wait for the archive: who has not seen what is there asks for it.
+            let page = match state.history(rows, session, range, ATTACH_EVENTS_MAX, ATTACH_BYTES_MAX) {
+                Err(chat::ApplyError::Archived(_)) => None,
+                page => page?,
+            };
             Ok(ShardReply::Attached(SessionState {
                 site: view.site,
                 visitor: view.visitor,

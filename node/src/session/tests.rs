@@ -84,8 +84,8 @@ impl Node {
         let for_hooks = hub.clone();
         let no_indexes = crate::search::Indexes::new(None);
         let make_hooks = |weak| {
-            let day = crate::retention::DAY;
-            NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default(), day, no_indexes) as Arc<_>
+            let aging = crate::retention::Aging::nowhere();
+            NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default(), aging, no_indexes) as Arc<_>
         };
         let cluster =
             ClusterNode::start(config, None, listener.into(), make_hooks, || Ok(String::new())).await.unwrap();

@@ -128,7 +128,7 @@ fn take(
     }
     if let Some((after, limit)) = courier.wants().filter(|_| !is_full(&parcels)) {
         let site = target.row.site;
-        let page = shard.peek(|state, rows| state.feed(rows, site, after, few(limit), BYTES_MAX))?;
+        let page = shard.peek_in_place(|state, rows| state.feed(rows, site, after, few(limit), BYTES_MAX))?;
         is_behind = page.next < page.head;
         parcels.extend(courier.take(page, wants));
     }
@@ -143,7 +143,7 @@ fn late(
     (next, upto): (u64, u64),
     limit: usize,
 ) -> Result<Parcel, chat::ApplyError> {
-    let found = shard.peek(|state, rows| state.events_between(rows, session, (next, upto), limit))?;
+    let found = shard.peek_in_place(|state, rows| state.events_between(rows, session, (next, upto), limit))?;
     let (visitor, events) = found.unwrap_or_default();
     let upto = events.last().map_or(upto, |event| event.seq);
     Ok(Parcel { what, session, visitor, events, upto })

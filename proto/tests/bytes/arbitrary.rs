@@ -4,6 +4,7 @@ use super::desk;
 pub use super::meta::meta_batch;
 use super::meta::{meta_command, once_state};
 use super::{attachments, audit, report, search, shelf, visitors, webhooks};
+pub use crate::archive::archived_events;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -102,6 +103,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         audit::command(),
         visitors::command(),
         attachments::command(),
+        crate::archive::command(),
     ]
 }
 

@@ -12,6 +12,7 @@ mod hostile;
 mod tags;
 
 mod arbitrary;
+mod archive;
 mod attachments;
 mod audit;
 mod desk;

@@ -63,6 +63,7 @@ any_value_round_trips! {
     log_points_round_trip: point,
     cut_calls_round_trip: cut_call,
     cut_replies_round_trip: cut_reply,
+    archived_events_round_trip: archived_events,
 }
 
 proptest! {

@@ -53,6 +53,7 @@ pub fn kinds() -> Vec<Kind> {
         kind("event", each(bodies(), event)),
         kind("meta-batch", each(meta_commands(), meta_batch)),
         kind("mail", mails()),
+        kind("archived-events", crate::archive::events()),
     ];
     kinds.extend(handshake_kinds());
     kinds.extend(raft_kinds());
@@ -79,6 +80,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
     commands.extend(visitors::commands());
     commands.extend(audit::command_samples());
     commands.extend(attachments::command_samples());
+    commands.extend(crate::archive::commands());
     commands
 }
 

@@ -98,5 +98,6 @@ pub fn refusals() -> Vec<(&'static str, Refused)> {
         ("talking", Refused::Talking),
         ("invited", Refused::Invited),
         ("too often", Refused::TooOften),
+        ("archive away", Refused::ArchiveAway),
     ]
 }

@@ -118,6 +118,7 @@ fn site_change() -> impl Strategy<Value = SiteChange> {
         any::<bool>().prop_map(|required| if required { IdentityMode::Required } else { IdentityMode::Optional });
     prop_oneof![
         any::<u32>().prop_map(|days| SiteChange::Retention { days }),
+        any::<u32>().prop_map(|days| SiteChange::Archive { days }),
         mode.prop_map(|mode| SiteChange::Identity { mode }),
         (word(), option::of(bytes()))
             .prop_map(|(name, secret)| SiteChange::IdentityKey { name, secret: secret.map(SecretBytes) }),

@@ -3,6 +3,8 @@
 
 /// Who may do what.
 mod access;
+/// What becomes of old conversations.
+mod archive;
 
 /// What is said of it in figures.
 mod reports;

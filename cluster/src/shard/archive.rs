@@ -1,0 +1,119 @@
+//! Owns reads of events that may have gone to the archive: it reads, asks the node above for the object that is missing, and reads again.
+//! Does not know where objects are. Invariant: no lock of the state is held while the archive is asked, and apply never gets here.
+
+use super::Shard;
+use chat::{ApplyError, Rows, RowsError};
+use proto::archive::ArchivedObject;
+use proto::command::Event;
+use proto::peer::{Refused, ShardReply};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Objects of one read; a page of history needs a few, a page of a feed one per session at worst.
+const OBJECTS_MAX: usize = 512;
+
+/// Events of an object.
+pub type ObjectEvents = Arc<Vec<Arc<Event>>>;
+
+/// Rows, and the objects that were fetched for this read.
+struct WithObjects<'a> {
+    rows: &'a dyn Rows,
+    objects: &'a BTreeMap<String, ObjectEvents>,
+}
+
+impl Rows for WithObjects<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        self.rows.get(key)
+    }
+
+    fn scan(
+        &self,
+        prefix: &[u8],
+        from: Option<&[u8]>,
+        reverse: bool,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), RowsError> {
+        self.rows.scan(prefix, from, reverse, visit)
+    }
+
+    fn archived(&self, object: &str) -> Option<ObjectEvents> {
+        self.objects.get(object).cloned()
+    }
+}
+
+impl Shard {
+    /// As [`Shard::read`], with what is in the archive. `read` is called again for each object that it misses.
+    /// # Errors
+    /// As [`Shard::read`]; `Refused::ArchiveAway` when the archive does not give an object now.
+    pub async fn read_whole<T>(
+        &self,
+        mut read: impl FnMut(&mut chat::Shard, &dyn Rows) -> Result<T, ApplyError>,
+    ) -> Result<T, ShardReply> {
+        let mut objects = BTreeMap::new();
+        loop {
+            let found = self.read(|state, rows| read(state, &WithObjects { rows, objects: &objects })).await?;
+            match found {
+                Ok(found) => return Ok(found),
+                Err(ApplyError::Archived(object)) => self.fetch(*object, &mut objects).await?,
+                Err(error) => return Err(self.halt(&error.to_string())),
+            }
+        }
+    }
+
+    /// As [`Shard::peek`], with what is in the archive.
+    /// # Errors
+    /// As [`Shard::read_whole`], but for those of leadership.
+    pub async fn peek_whole<T>(
+        &self,
+        mut read: impl FnMut(&mut chat::Shard, &dyn Rows) -> Result<T, ApplyError>,
+    ) -> Result<T, ShardReply> {
+        let mut objects = BTreeMap::new();
+        loop {
+            let found = self.peek(|state, rows| read(state, &WithObjects { rows, objects: &objects }));
+            match found {
+                Ok(found) => return Ok(found),
+                Err(ApplyError::Archived(object)) => self.fetch(*object, &mut objects).await?,
+                Err(error) => return Err(self.halt(&error.to_string())),
+            }
+        }
+    }
+
+    /// As [`Shard::peek_whole`], for who reads in place; only on a task of the runtime.
+    /// # Errors
+    /// `Archived` when the archive does not give an object now, and what `read` returns.
+    pub fn peek_in_place<T>(
+        &self,
+        mut read: impl FnMut(&mut chat::Shard, &dyn Rows) -> Result<T, ApplyError>,
+    ) -> Result<T, ApplyError> {
+        let mut objects = BTreeMap::new();
+        loop {
+            let object = match self.peek(|state, rows| read(state, &WithObjects { rows, objects: &objects })) {
+                Err(ApplyError::Archived(object)) if !objects.contains_key(&object.name) => object,
+                found => return found,
+            };
+            let asked = self.hooks.archived((*object).clone());
+            let events = crate::blocking::in_place(|| tokio::runtime::Handle::current().block_on(asked));
+            match events.filter(|_| objects.len() < OBJECTS_MAX) {
+                Some(events) => drop(objects.insert(object.name, events)),
+                None => return Err(ApplyError::Archived(object)),
+            }
+        }
+    }
+
+    async fn fetch(
+        &self,
+        object: ArchivedObject,
+        objects: &mut BTreeMap<String, ObjectEvents>,
+    ) -> Result<(), ShardReply> {
+        let name = object.name.clone();
+        // One that was given and does not hold what it should would be asked for for ever.
+        let is_new = objects.len() < OBJECTS_MAX && !objects.contains_key(&name);
+        match if is_new { self.hooks.archived(object).await } else { None } {
+            Some(events) => {
+                objects.insert(name, events);
+                Ok(())
+            }
+            None => Err(ShardReply::Refused(Refused::ArchiveAway)),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Owns the way to the objects of the archive: a directory or an S3-compatible store. Does not decide what goes there: `mover` does, and the
+//! log. Invariant: nobody waits for it longer than `FETCH_WITHIN`, and an object is believed only when its checksum is right.
+
+mod cache;
+mod mover;
+mod pack;
+mod tidy;
+
+use crate::backup::{BackupError, Place};
+use crate::breaker::{Breaker, State};
+use cache::Cache;
+use cluster::shard::ObjectEvents;
+use parking_lot::Mutex;
+use proto::archive::ArchivedObject;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+pub use mover::watch;
+
+/// What a client is told whose wish needs the archive.
+pub const AWAY: &str = "this is in the archive, which does not answer just now";
+
+/// One object is fetched within this time, or not.
+const FETCH_WITHIN: Duration = Duration::from_secs(5);
+/// One object is written, or deleted, within this time, or not.
+const WRITE_WITHIN: Duration = Duration::from_secs(60);
+/// Objects that are fetched at once; who comes later waits, within the same time.
+const FETCHES_MAX: usize = 16;
+/// It says that the place is the archive, and not the empty directory below a disk that is not mounted.
+const MARKER: &str = "everdesk-archive";
+
+/// The archive of a node.
+pub struct Archive {
+    /// `None`: there is none, and nothing is moved.
+    place: Option<Place>,
+    cache: Mutex<Cache>,
+    breaker: Mutex<Breaker>,
+    fetches: Semaphore,
+}
+
+/// Why the archive did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// Start the node with `--archive`.
+    #[error("this node has no archive")]
+    None,
+    /// See to the directory or the store.
+    #[error("{0}")]
+    Place(#[from] BackupError),
+    #[error("it did not answer in time")]
+    Late,
+    #[error("it failed again and again, and is left alone for a moment")]
+    LeftAlone,
+    /// Something is there, and not what was stored: restore it from a copy of the place.
+    #[error("an object is damaged: {0}")]
+    Damaged(String),
+    /// Something is missing, or the place is not the archive.
+    #[error("there is no such object")]
+    Missing,
+}
+
+impl Archive {
+    /// `place`: as [`Place::open`] has it.
+    /// # Errors
+    /// No such form of a place.
+    pub fn open(place: Option<&str>) -> Result<Arc<Archive>, BackupError> {
+        let place = place.map(|text| Place::open(text, true)).transpose()?;
+        Ok(Arc::new(Archive {
+            place,
+            cache: Mutex::default(),
+            breaker: Mutex::default(),
+            fetches: Semaphore::new(FETCHES_MAX),
+        }))
+    }
+
+    fn place(&self) -> Result<&Place, ArchiveError> {
+        self.place.as_ref().ok_or(ArchiveError::None)
+    }
+
+    /// The events of an object, `None` when it does not come.
+    pub async fn fetch(&self, object: ArchivedObject) -> Option<ObjectEvents> {
+        if let Some(known) = self.cache.lock().get(&object.name) {
+            return Some(known);
+        }
+        let started = Instant::now();
+        let fetched = match tokio::time::timeout(FETCH_WITHIN, self.fetch_guarded(&object)).await {
+            Ok(fetched) => fetched,
+            Err(_) => {
+                self.breaker.lock().tell(Instant::now(), false, false);
+                Err(ArchiveError::Late)
+            }
+        };
+        let result = if fetched.is_ok() { "ok" } else { "failed" };
+        metrics::counter!("chat_archive_fetched_total", "result" => result).increment(1);
+        match fetched {
+            Ok(events) => {
+                metrics::histogram!("chat_archive_fetch_seconds").record(started.elapsed().as_secs_f64());
+                self.cache.lock().put(&object, events.clone());
+                Some(events)
+            }
+            Err(ArchiveError::LeftAlone) => None,
+            Err(error) => {
+                tracing::warn!(object = object.name, %error, "the archive does not give an object");
+                None
+            }
+        }
+    }
+
+    async fn fetch_guarded(&self, object: &ArchivedObject) -> Result<ObjectEvents, ArchiveError> {
+        let place = self.place()?;
+        let _turn = self.fetches.acquire().await.map_err(|_| ArchiveError::LeftAlone)?;
+        let is_trial = match self.breaker.lock().state(Instant::now()) {
+            State::Open(_) => return Err(ArchiveError::LeftAlone),
+            State::Trial => true,
+            State::Closed => false,
+        };
+        if is_trial && !self.breaker.lock().try_once(Instant::now(), FETCH_WITHIN) {
+            return Err(ArchiveError::LeftAlone);
+        }
+        let read = read(place, object).await;
+        // A damaged object says nothing of the others.
+        let is_well = matches!(read, Ok(_) | Err(ArchiveError::Damaged(_)));
+        self.breaker.lock().tell(Instant::now(), is_well, is_trial);
+        read
+    }
+
+    /// Writes an object and reads it back.
+    async fn store(&self, object: &ArchivedObject, bytes: Vec<u8>) -> Result<(), ArchiveError> {
+        let place = self.place()?;
+        let write = async {
+            place.put(&object.name, bytes).await?;
+            read(place, object).await.map(drop)
+        };
+        tokio::time::timeout(WRITE_WITHIN, write).await.map_err(|_| ArchiveError::Late)?
+    }
+
+    /// The object is not there when this returns.
+    async fn delete(&self, name: &str) -> Result<(), ArchiveError> {
+        let place = self.place()?;
+        self.cache.lock().remove(name);
+        let delete = async {
+            // What is not there was deleted before, unless the place is another.
+            if !self.is_there().await? {
+                return Err(ArchiveError::Missing);
+            }
+            Ok(place.delete(std::iter::once(name.to_owned())).await?)
+        };
+        tokio::time::timeout(WRITE_WITHIN, delete).await.map_err(|_| ArchiveError::Late)?
+    }
+
+    /// Whether the place is the archive.
+    async fn is_there(&self) -> Result<bool, ArchiveError> {
+        const MARKER_BYTES_MAX: u64 = 1 << 10;
+        Ok(self.place()?.get(MARKER, MARKER_BYTES_MAX).await?.is_some())
+    }
+
+    /// Makes the place the archive.
+    async fn found(&self) -> Result<(), ArchiveError> {
+        let text = b"Events of conversations. See docs/ARCHIVE.md of Everdesk.\n".to_vec();
+        Ok(self.place()?.put(MARKER, text).await?)
+    }
+}
+
+async fn read(place: &Place, object: &ArchivedObject) -> Result<ObjectEvents, ArchiveError> {
+    let bytes = place.get(&object.name, pack::PACKED_BYTES_MAX).await?.ok_or(ArchiveError::Missing)?;
+    pack::unpack(object, &bytes).map(Arc::new).map_err(ArchiveError::Damaged)
+}

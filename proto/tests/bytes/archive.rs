@@ -1,0 +1,57 @@
+//! Owns the samples and the arbitrary values of the archive. See `samples` and `arbitrary`.
+
+use super::arbitrary::{event, session, word};
+use super::samples::{HASH, NOW_MS, SESSION};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proto::archive::{ArchiveChange, ArchivedEvents, ArchivedObject, ArchivedRange};
+use proto::command::{Command, Event, EventBody};
+use proto::ids::AttachmentId;
+
+fn range_sample() -> ArchivedRange {
+    let object = ArchivedObject { name: "c/1/s/1-2-h".into(), sha256: HASH, bytes: 300, plain_bytes: 70_000 };
+    let files = vec![(2, AttachmentId(300))];
+    ArchivedRange { first: 1, last: 2, object: Some(object), marks: vec![NOW_MS << 1 | 1, 2_000], files }
+}
+
+pub fn commands() -> Vec<(&'static str, Command)> {
+    let object = "c/1/s/1-2-h".to_owned();
+    let archive = |change| Command::Archive { session: SESSION, change: Box::new(change) };
+    vec![
+        ("archive begin", archive(ArchiveChange::Begin { objects: vec![object.clone()] })),
+        ("archive moved", archive(ArchiveChange::Moved { ranges: vec![range_sample()] })),
+        ("archive cut", archive(ArchiveChange::Cut { range: ArchivedRange { object: None, ..range_sample() } })),
+        ("archive dropped", archive(ArchiveChange::Dropped { object: object.clone() })),
+        ("archive deleted", archive(ArchiveChange::Deleted { object })),
+    ]
+}
+
+pub fn events() -> Vec<(&'static str, ArchivedEvents)> {
+    let gone = Event { seq: 1, ts_ms: NOW_MS, body: EventBody::Gone };
+    vec![("one", ArchivedEvents { session: SESSION, events: vec![gone] })]
+}
+
+pub fn archived_events() -> impl Strategy<Value = ArchivedEvents> {
+    (session(), vec(event(), 0..4)).prop_map(|(session, events)| ArchivedEvents { session, events })
+}
+
+fn range() -> impl Strategy<Value = ArchivedRange> {
+    let object = (word(), any::<([u8; 32], u32, u32)>());
+    let object =
+        object.prop_map(|(name, (sha256, bytes, plain_bytes))| ArchivedObject { name, sha256, bytes, plain_bytes });
+    let files = vec(any::<(u64, u128)>().prop_map(|(seq, id)| (seq, AttachmentId(id))), 0..3);
+    (any::<(u64, u64)>(), option::of(object), vec(any::<u64>(), 0..5), files)
+        .prop_map(|((first, last), object, marks, files)| ArchivedRange { first, last, object, marks, files })
+}
+
+pub fn command() -> impl Strategy<Value = Command> {
+    let change = prop_oneof![
+        vec(word(), 0..3).prop_map(|objects| ArchiveChange::Begin { objects }),
+        vec(range(), 0..3).prop_map(|ranges| ArchiveChange::Moved { ranges }),
+        range().prop_map(|range| ArchiveChange::Cut { range }),
+        word().prop_map(|object| ArchiveChange::Dropped { object }),
+        word().prop_map(|object| ArchiveChange::Deleted { object }),
+    ];
+    (session(), change).prop_map(|(session, change)| Command::Archive { session, change: Box::new(change) })
+}
