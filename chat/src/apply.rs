@@ -7,6 +7,7 @@ use crate::audit::Entries;
 use crate::cache::Table;
 use crate::desk::{Desk, Wants, lane::Queue};
 use crate::due::Dues;
+use crate::email::Emails;
 use crate::feed::Feed;
 use crate::journal::{Journal, Note};
 use crate::keys;
@@ -50,6 +51,7 @@ pub struct Shard {
     pub(crate) audits: Entries,
     /// Files that go with messages.
     pub(crate) attachments: Attachments,
+    pub(crate) emails: Emails,
     /// The last mail applied of each shard.
     pub(crate) inbox: BTreeMap<ShardId, u64>,
     pub(crate) work: Work,
@@ -134,6 +136,7 @@ impl Shard {
             chains: Table::new(),
             audits: Table::new(),
             attachments: Attachments::new(),
+            emails: Emails::new(),
             inbox: header.inbox.iter().copied().collect(),
             work: Work {
                 shards,
@@ -219,6 +222,7 @@ impl Shard {
             Command::Logout { session, token } => self.logout(rows, session, token)?,
             Command::Block { session, until_ms } => self.block(rows, session, until_ms)?,
             Command::Erase { session, upto, forget } => self.erase(rows, session, upto, forget)?,
+            Command::Email { change } => self.email_change(rows, change)?,
             #[cfg(feature = "next")]
             Command::Tally { session } => self.tally(rows, session)?,
         };
@@ -276,7 +280,7 @@ impl Shard {
             }
             Command::Webhook { webhook, .. } => self.webhooks.peek(webhook).is_some(),
             // Rare.
-            Command::Shelve { .. } | Command::Erase { .. } | Command::Audit { .. } => false,
+            Command::Shelve { .. } | Command::Erase { .. } | Command::Audit { .. } | Command::Email { .. } => false,
             // The first piece looks for what is not there.
             Command::AttachmentChunk { .. } => false,
             Command::AttachmentDone { session, attachment, .. } => {

@@ -34,6 +34,7 @@ impl Shard {
             out.push((keys::audit(site, seq), row.as_ref().map(proto::codec::encode)));
         });
         self.attachments.save(&mut out);
+        self.emails.save(&mut out);
         self.work.outbox.save(&mut out);
         self.work.feed.save(&mut out);
         let header = HeaderRow {
@@ -68,6 +69,7 @@ impl Shard {
         self.chains.end_checkpoint(written, |_| ());
         self.audits.end_checkpoint(written, |_| ());
         self.attachments.saved(written);
+        self.emails.saved(written);
         self.work.outbox.saved(written);
         self.work.feed.saved(written);
     }
@@ -90,6 +92,7 @@ impl Shard {
         self.chains.droppable(&mut uses);
         self.audits.droppable(&mut uses);
         self.attachments.droppable(&mut uses);
+        self.emails.droppable(&mut uses);
         uses.sort_unstable();
         let excess = self.cached_bytes() - (bytes_max - bytes_max / 8);
         let mut freed = 0;
@@ -123,6 +126,7 @@ impl Shard {
         self.chains.drop_unused(used, |_| ());
         self.audits.drop_unused(used, |_| ());
         self.attachments.drop_unused(used);
+        self.emails.drop_unused(used);
         let desks = &mut self.desks;
         self.queue.drop_unused(used, |(site, lane, ticket)| {
             if let Some(lane) = desks.peek_mut(&site).and_then(|desk| desk.lanes.get_mut(&lane)) {
@@ -143,6 +147,7 @@ impl Shard {
             + self.chains.dirty_bytes()
             + self.audits.dirty_bytes()
             + self.attachments.dirty_bytes()
+            + self.emails.dirty_bytes()
             + self.work.outbox.dirty_bytes()
             + self.work.feed.dirty_bytes()
     }
@@ -160,6 +165,7 @@ impl Shard {
             + self.chains.bytes()
             + self.audits.bytes()
             + self.attachments.bytes()
+            + self.emails.bytes()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }
@@ -177,6 +183,7 @@ impl Shard {
             + self.chains.recount()
             + self.audits.recount()
             + self.attachments.recount()
+            + self.emails.recount()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }

@@ -59,6 +59,9 @@ impl Shard {
         for file in files {
             self.attachments.remove(rows, work, &mut self.dues, (id, file))?;
         }
+        if forget {
+            self.emails.forget(rows, work, id)?;
+        }
         Ok(Reply::Sent { seq: last, ts_ms: work.clock_ms, dup: false })
     }
 

@@ -50,6 +50,6 @@ pub fn row(bytes: &[u8]) -> Result<(), CodecError> {
     proto::same_by_tag!(bytes =>
         HeaderRow, FeedBlockRow, SessionRow, BlockRow, DeviceRow, PageRow, SentRow, AgentRow, DeskRow, QueuedRow, WantRow, VersionRow, DueRow, TeamRow, SeatRow, LaneRow,
         WebhookRow, ItemRow, ShelfRow, AuditRow, ChainRow,
-        WebhookRow, ItemRow, ShelfRow, AttachmentRow, ChunkRow, DayRow, UsageRow,
+        WebhookRow, ItemRow, ShelfRow, AttachmentRow, ChunkRow, DayRow, UsageRow, EmailRow, EmailStandRow, EmailCourseRow,
     )
 }

@@ -35,6 +35,7 @@ pub(crate) enum Note {
     Proof = 25,
     Audit = 29,
     Attachment = 31,
+    Email = 145,
     #[cfg(feature = "next")]
     Tally = 240,
 }

@@ -121,6 +121,7 @@ fn target(call: &ShardCall) -> Option<Target> {
         | ShardCall::Audit { .. }
         | ShardCall::Attachment { .. }
         | ShardCall::AttachmentChunk { .. }
+        | ShardCall::Emails { .. }
         | ShardCall::Search(_) => None,
     }
 }
@@ -172,6 +173,10 @@ impl Hooks for NodeHooks {
                 ShardCall::Search(ask) => {
                     let (shard, ask, indexes) = (shard.clone(), ask.clone(), self.indexes.clone());
                     self.hub.spawn(async move { indexes.search(&shard, &ask, reply).await });
+                }
+                ShardCall::Emails { site, limit } => {
+                    let (shard, site, limit) = (shard.clone(), *site, *limit);
+                    self.hub.spawn(async move { reply.send(crate::email::waiting(&shard, site, limit).await) });
                 }
                 ShardCall::AgentToken { agent, token } => reply.send(crate::agent::has_token(shard, *agent, token)),
                 ShardCall::Hours { site } => reply.send(crate::desk::hours(shard, *site)),

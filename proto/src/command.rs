@@ -5,6 +5,7 @@ use crate::act::Act;
 use crate::attachment::{Attachment, Variant};
 use crate::audit::AuditAct;
 use crate::desk::{About, Ask, SeatRules, SeatState, SiteRules, TeamRules};
+use crate::email::EmailChange;
 use crate::ids::{AgentId, AttachmentId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
 use crate::shelf::ItemKind;
 use crate::webhook::WebhookChange;
@@ -143,6 +144,8 @@ pub enum Command {
     /// All pieces are there: from now on a message can name the attachment. `source`, `sha256`: of what was uploaded and of what is kept.
     /// Idempotent.
     AttachmentDone { session: SessionId, by: Party, attachment: Attachment, source: TokenHash, sha256: TokenHash },
+    /// What becomes of e-mails that wait in a shard.
+    Email { change: EmailChange },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -302,6 +305,7 @@ impl Command {
             Command::OutboxAcked { .. } | Command::SetShardVersion { .. } | Command::Tick | Command::Webhook { .. } => {
                 None
             }
+            Command::Email { change } => change.session().map(Target::Session),
             #[cfg(feature = "next")]
             Command::Tally { session } => Some(Target::Session(*session)),
         }

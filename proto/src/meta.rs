@@ -2,6 +2,7 @@
 //! Invariant: enums grow only at their end, structs never change.
 
 use crate::command::{SecretBytes, TokenHash};
+use crate::email::EmailRules;
 use crate::ids::{AgentId, NodeId, ReplicaId, ShardId, SiteId, WebhookId};
 use crate::version::Versions;
 use crate::webhook::WebhookRules;
@@ -115,6 +116,8 @@ pub enum SiteChange {
     Identity { mode: IdentityMode },
     /// A key with which the site signs who its visitors are; without a secret it is good no longer. There are two at most.
     IdentityKey { name: String, secret: Option<SecretBytes> },
+    /// Whether and how the site writes e-mails.
+    Email { rules: EmailRules },
 }
 
 /// How visitors say who they are.

@@ -5,6 +5,7 @@ use crate::attachment::{AttachmentState, Variant};
 use crate::audit::AuditPage;
 use crate::command::{Command, Event, OnceState, Party, SecretBytes, TokenHash};
 use crate::desk::SeatState;
+use crate::email::Email;
 use crate::feed::FeedPage;
 use crate::ids::{AgentId, AttachmentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
 use crate::search::{SearchAsk, SearchPage};
@@ -218,6 +219,11 @@ pub enum ShardCall {
     },
     /// Looks for what was said in the shard's sessions. What is found is committed; the newest may be missing.
     Search(Box<SearchAsk>),
+    /// What waits of a site's e-mails in the shard, and what could not be delivered; at most `limit`.
+    Emails {
+        site: SiteId,
+        limit: u32,
+    },
 }
 
 /// A conversation that waits for an agent.
@@ -327,6 +333,11 @@ pub enum ShardReply {
     Attachment(Box<AttachmentState>),
     AttachmentChunk(SecretBytes),
     Found(SearchPage),
+    /// `total`: of the site in the shard.
+    Emails {
+        emails: Vec<Email>,
+        total: u64,
+    },
 }
 
 /// Where an agent stands.

@@ -5,6 +5,7 @@ use crate::raft::Halt;
 use crate::tls::Authority;
 use bincode::{Decode, Encode};
 use proto::command::{AgentRole, IdentityMode, NodeAddress, NodeState, OnceAnswer, Role, SecretBytes, TokenHash};
+use proto::email::EmailRules;
 use proto::ids::{NodeId, ShardId, SiteId};
 use proto::version::Versions;
 use proto::webhook::WebhookRules;
@@ -205,6 +206,12 @@ pub struct SiteConfigRow {
     pub identity: IdentityMode,
 }
 
+/// Whether and how a site writes e-mails.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct SiteEmailRow {
+    pub rules: EmailRules,
+}
+
 /// The keys with which a site signs who its visitors are, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub struct IdentityKeysRow {
@@ -258,5 +265,6 @@ proto::frozen!(
     WebhookSecretRow = 105,
     ApiKeyRow = 106,
     SiteConfigRow = 128,
-    IdentityKeysRow = 129
+    IdentityKeysRow = 129,
+    SiteEmailRow = 148
 );

@@ -3,7 +3,7 @@
 use super::desk;
 pub use super::meta::meta_batch;
 use super::meta::{meta_command, once_state};
-use super::{attachments, audit, search, shelf, visitors, webhooks};
+use super::{attachments, audit, emails, search, shelf, visitors, webhooks};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -102,6 +102,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         audit::command(),
         visitors::command(),
         attachments::command(),
+        emails::command(),
     ]
 }
 
@@ -352,6 +353,7 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
         audit::shard_call(),
         attachments::shard_call(),
         search::shard_call(),
+        emails::shard_call(),
     ]
 }
 
@@ -432,6 +434,7 @@ pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
         audit::shard_reply(),
         attachments::shard_reply(),
         search::shard_reply(),
+        emails::shard_reply(),
     ]
 }
 

@@ -15,6 +15,7 @@ mod arbitrary;
 mod attachments;
 mod audit;
 mod desk;
+mod emails;
 mod meta;
 mod round_trips;
 mod search;

@@ -1,7 +1,7 @@
 //! One value per variant of every frozen type of this crate. New variants are added at the end of their list.
 
 pub use super::visitors::refusals;
-use super::{attachments, audit, cuts, search, shelf, visitors, webhooks};
+use super::{attachments, audit, cuts, emails, search, shelf, visitors, webhooks};
 use proto::act::{Act, Whose};
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
@@ -79,6 +79,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
     commands.extend(visitors::commands());
     commands.extend(audit::command_samples());
     commands.extend(attachments::command_samples());
+    commands.extend(emails::command_samples());
     commands
 }
 
@@ -373,6 +374,7 @@ fn shard_calls() -> Vec<(&'static str, ShardCall)> {
     calls.push(audit::call());
     calls.extend(attachments::calls());
     calls.push(search::call());
+    calls.push(emails::call());
     calls
 }
 
@@ -448,6 +450,7 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
     replies.extend(audit::replies());
     replies.extend(attachments::replies());
     replies.push(search::reply());
+    replies.push(emails::reply());
     replies
 }
 
