@@ -181,5 +181,5 @@ pub const EMAIL_ASKS_UNLIMITED_MAX: usize = 20;
 pub const EMAIL_ADDRESS_BYTES_MAX: usize = 254;
 /// How a delivery failed, bytes of UTF-8.
 pub const EMAIL_WHY_BYTES_MAX: usize = 256;
-/// What signs addresses for a visitor, bytes.
+/// What proves who clicks on an address in an e-mail, bytes.
 pub const EMAIL_SECRET_BYTES: usize = 16;

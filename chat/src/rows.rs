@@ -371,7 +371,7 @@ pub(crate) struct EmailRow {
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct EmailStandRow {
     pub unsubscribed: bool,
-    /// Signs addresses; empty: there is none yet.
+    /// Proves who clicks on an address in an e-mail; empty: there is none yet.
     pub secret: SecretBytes,
     /// Transcripts that were asked for within an hour: when, milliseconds since 1970, and by which id.
     pub asked: Vec<(u64, u128)>,

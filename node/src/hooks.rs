@@ -3,6 +3,7 @@
 
 use crate::agent::Agents;
 use crate::egress::Allowed;
+use crate::email::Mailer;
 use crate::push::{Hub, Missed, Subscribers};
 use crate::search::Indexes;
 use crate::session::Sessions;
@@ -37,13 +38,13 @@ pub struct NodeHooks {
 
 impl NodeHooks {
     /// `allow_drills`: faults may be caused here on purpose.
-    /// `allowed`: where webhooks may go. `indexes`: in which searches look.
+    /// `indexes`: in which searches look.
     pub fn new(
         node: Weak<ClusterNode>,
         hub: Arc<Hub>,
         runtime: Handle,
         allow_drills: bool,
-        allowed: Arc<Allowed>,
+        outside: Outside,
         day: Duration,
         indexes: Arc<Indexes>,
     ) -> Arc<NodeHooks> {
@@ -55,10 +56,20 @@ impl NodeHooks {
         hub.spawn(crate::hours::watch(Arc::downgrade(&hub)));
         hub.spawn(crate::blocklist::watch(Arc::downgrade(&hub)));
         hub.spawn(crate::retention::watch(Arc::downgrade(&hub), day));
-        hub.spawn(crate::webhooks::watch(Arc::downgrade(&hub), allowed));
+        hub.spawn(crate::webhooks::watch(Arc::downgrade(&hub), outside.allowed));
+        hub.spawn(crate::email::watch(Arc::downgrade(&hub), outside.mailer));
         hub.spawn(crate::search::watch(Arc::downgrade(&hub), indexes.clone()));
         Arc::new(NodeHooks { node, hub, subscribers, sessions, agents, missed, indexes, runtime, allow_drills })
     }
+}
+
+/// What goes out of the house.
+#[derive(Default)]
+pub struct Outside {
+    /// Where webhooks may go.
+    pub allowed: Arc<Allowed>,
+    /// `None`: no e-mails.
+    pub mailer: Option<Arc<Mailer>>,
 }
 
 /// What an administrator may look at on this node.

@@ -113,7 +113,7 @@ pub struct EmailTold {
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum EmailFate {
-    /// Nothing more comes into it. `secret`: signs the addresses in what the visitor gets, unless there is one already.
+    /// Nothing more comes into it. `secret`: proves who clicks on an address in it, unless there is one already.
     Sealed {
         secret: SecretBytes,
     },
@@ -146,9 +146,10 @@ pub enum EmailChange {
         to: String,
         limited: bool,
     },
-    /// The visitor wants no e-mails about missed messages. Idempotent.
+    /// The visitor wants no e-mails about missed messages, and has the secret that stood in one. Idempotent.
     Unsubscribe {
         session: SessionId,
+        secret: SecretBytes,
     },
     /// Sends a dead one after all. Idempotent.
     Again {
@@ -168,7 +169,7 @@ impl EmailChange {
         match self {
             EmailChange::Step(_) | EmailChange::Told(_) => None,
             EmailChange::Ask { session, .. }
-            | EmailChange::Unsubscribe { session }
+            | EmailChange::Unsubscribe { session, .. }
             | EmailChange::Again { session, .. }
             | EmailChange::Forget { session, .. } => Some(*session),
         }

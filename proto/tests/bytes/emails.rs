@@ -44,7 +44,7 @@ pub fn command_samples() -> Vec<(&'static str, Command)> {
         ("email step", of(EmailChange::Step(Box::new(step)))),
         ("email told", of(EmailChange::Told(fates))),
         ("email ask", of(ask)),
-        ("email unsubscribe", of(EmailChange::Unsubscribe { session: SESSION })),
+        ("email unsubscribe", of(EmailChange::Unsubscribe { session: SESSION, secret: SecretBytes(vec![7; 3]) })),
         ("email again", of(EmailChange::Again { session: SESSION, number: 300 })),
         ("email forget", of(EmailChange::Forget { session: SESSION, number: 300 })),
     ]
@@ -127,7 +127,8 @@ pub fn command() -> impl Strategy<Value = Command> {
             to,
             limited
         }),
-        session().prop_map(|session| EmailChange::Unsubscribe { session }),
+        (session(), vec(any::<u8>(), 0..20))
+            .prop_map(|(session, secret)| EmailChange::Unsubscribe { session, secret: SecretBytes(secret) }),
         (session(), any::<u64>()).prop_map(|(session, number)| EmailChange::Again { session, number }),
         (session(), any::<u64>()).prop_map(|(session, number)| EmailChange::Forget { session, number }),
     ];
