@@ -33,7 +33,7 @@ const QUIET_MAX: u64 = 10_000;
 /// E-mails that are seen to at once.
 const DUE_MAX: usize = 16;
 /// While a page of the visitor is open, it is looked again after this.
-const PRESENT_AGAIN_MS: u64 = 30_000;
+const PRESENT_AGAIN_MS: u64 = 10_000;
 /// When the site has sent as many as it may.
 const ROOM_AGAIN_MS: u64 = 60_000;
 /// Before the second try; each further pause is twice as long.
