@@ -104,7 +104,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     // Before the founding: a token that only the cluster knows would be lost.
     save_credential(&config.data_dir, &address.admin, &token)?;
     let allowed = Allowed::new(config.webhook_allow.clone());
-    let mailer = Mailer::new(&config.smtp).map_err(anyhow::Error::msg)?;
+    let mailer = Mailer::new(&config.smtp, &handle).map_err(anyhow::Error::msg)?;
     let outside = Outside { allowed: allowed.clone(), mailer: mailer.clone() };
     let cluster = start_cluster(&config, address.clone(), peers, &handle, &hub, &token, outside)?;
     hub.attach(&cluster);

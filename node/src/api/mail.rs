@@ -188,7 +188,7 @@ pub async fn test(app: Data<App>, Tenant(site): Tenant, body: Json<TestBody>) ->
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|_| Problem::fault("no randomness"))?;
     let site = Site { id: site, name: &name, rules: &rules };
-    let message = email::test(&mailer, &site, to, u128::from_be_bytes(id)).map_err(Problem::fault)?;
+    let message = email::test(mailer.from(), &site, to, u128::from_be_bytes(id)).map_err(Problem::fault)?;
     let sent = app.on_raft(async move { mailer.send(message, false).await }).await;
     let sent = sent.ok_or_else(|| Problem::fault("the e-mail was not tried"))?;
     Ok(Json(Tested { sent: sent.is_ok(), why: sent.err().map(|failed| failed.why) }))

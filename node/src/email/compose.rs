@@ -1,7 +1,6 @@
 //! Owns what stands in an e-mail: headers, a plain text and a page. Does not send it. Invariant: whatever somebody wrote stands there as
 //! text; nothing that anybody is called becomes a header, and one e-mail is the same whenever it is written.
 
-use super::sender::Mailer;
 use super::texts::{self, Texts, language_of};
 use crate::api::transcript::{Line, Transcript, escaped, lines};
 use crate::backup::chunk::hex;
@@ -102,7 +101,7 @@ struct Parts {
 }
 
 /// Writes an e-mail; `None`: nobody needs it, or there is nobody to write to.
-pub fn write(mailer: &Mailer, site: &Site<'_>, email: &Email, facts: &Facts) -> Option<Result<Message, String>> {
+pub fn write(from: &Address, site: &Site<'_>, email: &Email, facts: &Facts) -> Option<Result<Message, String>> {
     let parts = match email.kind {
         EmailKind::Missed => missed(site, email, facts)?,
         EmailKind::Form => form(site, email, facts)?,
@@ -115,28 +114,28 @@ pub fn write(mailer: &Mailer, site: &Site<'_>, email: &Email, facts: &Facts) -> 
     };
     let Email { session, first, number, .. } = email;
     let id = format!("{}.{session}.{first}.{number}.{kind}", site.id);
-    Some(message(mailer, &site.sender(), &id, parts))
+    Some(message(from, &site.sender(), &id, parts))
 }
 
 /// An e-mail that shows that e-mails arrive.
 /// # Errors
 /// It cannot be written.
-pub fn test(mailer: &Mailer, site: &Site<'_>, to: Address, id: u128) -> Result<Message, String> {
+pub fn test(from: &Address, site: &Site<'_>, to: Address, id: u128) -> Result<Message, String> {
     let (subject, text) = texts::of_test(site.rules.language);
     let (subject, html) = (format!("{subject}: {}", one_line(site.name)), page("en", &paragraph(text)));
     let to = Mailbox::new(None, to);
     let parts = Parts { to, reply_to: None, subject, text: format!("{text}\n"), html, unsubscribe: None };
-    message(mailer, &site.sender(), &format!("{}.{id:032x}.test", site.id), parts)
+    message(from, &site.sender(), &format!("{}.{id:032x}.test", site.id), parts)
 }
 
-fn message(mailer: &Mailer, sender: &str, id: &str, parts: Parts) -> Result<Message, String> {
+fn message(from: &Address, sender: &str, id: &str, parts: Parts) -> Result<Message, String> {
     let Parts { to, reply_to, subject, text, html, unsubscribe } = parts;
     let header = |name: &'static str, value: String| HeaderValue::new(HeaderName::new_from_ascii_str(name), value);
     let mut builder = Message::builder()
-        .from(mailer.from(sender))
+        .from(Mailbox::new((!sender.is_empty()).then(|| sender.to_owned()), from.clone()))
         .to(to)
         .subject(one_line(&subject))
-        .message_id(Some(format!("<{id}@{}>", mailer.domain())))
+        .message_id(Some(format!("<{id}@{}>", from.domain())))
         .raw_header(header("Auto-Submitted", "auto-generated".to_owned()));
     if let Some(address) = reply_to {
         builder = builder.reply_to(Mailbox::new(None, address));

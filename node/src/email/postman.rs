@@ -102,59 +102,55 @@ impl Postman {
         if read.0 != version {
             *read = (version, after);
         }
-        let (mut next, mut missed, mut found) = (head, 0, Vec::new());
-        if !self.sites.is_empty() {
-            let is_on = |site: SiteId| self.sites.contains_key(&site);
-            let page = self.shard.peek(|state, rows| state.feed_of(rows, read.1, SCAN_MAX, is_on))?;
-            missed = page.first.saturating_sub(read.1 + 1);
-            next = page.next;
-            for item in page.events {
-                let Some(event) = item.event else { continue };
-                if event.ts_ms + LOOK_BEHIND_MS > now_ms() {
-                    next = item.number - 1;
-                    break;
-                }
-                let Some((_, rules)) = self.sites.get(&item.site) else { continue };
-                let EventBody::Message { from, .. } = &event.body else { continue };
-                if event.ts_ms < rules.since_ms {
-                    continue;
-                }
-                let Some(view) = self.shard.peek(|state, rows| state.session(rows, item.session))? else { continue };
-                let of = |kind, after_s: u32| EmailFound {
-                    site: item.site,
-                    session: item.session,
-                    kind,
-                    seq: event.seq,
-                    due_ms: event.ts_ms + u64::from(after_s) * 1_000,
-                };
-                match from {
-                    Party::Agent(_) if rules.missed_after_s > 0 && view.visitor_cursor.read < event.seq => {
-                        found.push(of(EmailKind::Missed, rules.missed_after_s));
-                    }
-                    Party::Visitor if !rules.forms_to.is_empty() && has_nobody(&view) => {
-                        match self.is_closed(item.site).await {
-                            Some(true) => found.push(of(EmailKind::Form, rules.form_after_s)),
-                            Some(false) => {}
-                            None => {
-                                // Nobody knows just now: it is looked at again.
-                                next = item.number - 1;
-                                break;
-                            }
-                        }
-                    }
-                    _ => {}
-                }
-            }
-        }
+        let (next, missed, found) = match self.sites.is_empty() {
+            true => (head, 0, Vec::new()),
+            false => self.look_through(read.1).await?,
+        };
+        let next = next.max(read.1);
         let is_behind = next >= read.1 + SCAN_MAX as u64 && next < head;
         if found.is_empty() && missed == 0 && next.saturating_sub(after) < QUIET_MAX {
-            read.1 = next.max(read.1);
+            read.1 = next;
             return Ok(is_behind);
         }
         metrics::counter!("chat_email_missed_total").increment(missed);
-        let next = next.max(read.1);
         let step = EmailStep { version, after: next, missed, found };
         Ok(self.log(EmailChange::Step(Box::new(step))).await && is_behind)
+    }
+
+    /// A page of the feed: how far it was looked through, how much of it was gone, and what was found.
+    async fn look_through(&self, after: u64) -> Result<(u64, u64, Vec<EmailFound>), chat::ApplyError> {
+        let is_on = |site: SiteId| self.sites.contains_key(&site);
+        let page = self.shard.peek(|state, rows| state.feed_of(rows, after, SCAN_MAX, is_on))?;
+        let (missed, mut found) = (page.first.saturating_sub(after + 1), Vec::new());
+        for item in page.events {
+            let Some(event) = item.event else { continue };
+            if event.ts_ms + LOOK_BEHIND_MS > now_ms() {
+                return Ok((item.number - 1, missed, found));
+            }
+            let Some((_, rules)) = self.sites.get(&item.site) else { continue };
+            let EventBody::Message { from, .. } = &event.body else { continue };
+            if event.ts_ms < rules.since_ms {
+                continue;
+            }
+            let Some(view) = self.shard.peek(|state, rows| state.session(rows, item.session))? else { continue };
+            let (kind, after_s) = match from {
+                Party::Agent(_) if rules.missed_after_s > 0 && view.visitor_cursor.read < event.seq => {
+                    (EmailKind::Missed, rules.missed_after_s)
+                }
+                Party::Visitor if !rules.forms_to.is_empty() && has_nobody(&view) => {
+                    match self.is_closed(item.site).await {
+                        Some(true) => (EmailKind::Form, rules.form_after_s),
+                        Some(false) => continue,
+                        // Nobody knows just now: it is looked at again.
+                        None => return Ok((item.number - 1, missed, found)),
+                    }
+                }
+                _ => continue,
+            };
+            let (site, session, seq) = (item.site, item.session, event.seq);
+            found.push(EmailFound { site, session, kind, seq, due_ms: event.ts_ms + u64::from(after_s) * 1_000 });
+        }
+        Ok((page.next, missed, found))
     }
 
     /// Whether the site is outside of its hours; `None`: its desk cannot be asked.
@@ -237,7 +233,7 @@ impl Postman {
         }
         let site = Site { id: email.site, name, rules };
         let facts = self.facts(email, &view, stand.secret).ok()?;
-        let message = match compose::write(mailer, &site, email, &facts) {
+        let message = match compose::write(mailer.from(), &site, email, &facts) {
             None => return Some(EmailFate::Over),
             Some(Err(why)) => return Some(dead(why)),
             Some(Ok(message)) => message,

@@ -4,7 +4,6 @@
 use crate::auth::Secret;
 use crate::breaker::{Breaker, State};
 use cluster::shard::now_ms;
-use lettre::message::Mailbox;
 use lettre::transport::smtp::PoolConfig;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
@@ -16,6 +15,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use url::Url;
 
@@ -54,7 +54,10 @@ pub struct SmtpSettings {
 
 /// Sends e-mails.
 pub struct Mailer {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    /// `None`: it is being dropped.
+    transport: Option<AsyncSmtpTransport<Tokio1Executor>>,
+    /// Connections are tended and closed there.
+    runtime: Handle,
     from: Address,
     breaker: Mutex<Breaker>,
     places: Semaphore,
@@ -76,7 +79,7 @@ impl Mailer {
     /// `None`: nothing is to be sent.
     /// # Errors
     /// A setting that cannot work; the text names the flag.
-    pub fn new(settings: &SmtpSettings) -> Result<Option<Arc<Mailer>>, String> {
+    pub fn new(settings: &SmtpSettings, runtime: &Handle) -> Result<Option<Arc<Mailer>>, String> {
         let (Some(url), Some(from)) = (&settings.smtp_url, &settings.mail_from) else { return Ok(None) };
         let from = super::compose::address(from).ok_or("--mail-from is no address")?;
         let password = match &settings.smtp_password_file {
@@ -86,9 +89,11 @@ impl Mailer {
             None => std::env::var(PASSWORD_VARIABLE).ok(),
         };
         let password = password.map(|text| Secret::new(text.trim_end_matches(['\r', '\n']).to_owned()));
-        let transport = transport(url, password, &from)?;
+        let _entered = runtime.enter();
+        let transport = Some(transport(url, password, &from)?);
         Ok(Some(Arc::new(Mailer {
             transport,
+            runtime: runtime.clone(),
             from,
             breaker: Mutex::default(),
             places: Semaphore::new(CONNECTIONS_MAX),
@@ -97,13 +102,9 @@ impl Mailer {
         })))
     }
 
-    pub fn from(&self, name: &str) -> Mailbox {
-        Mailbox::new((!name.is_empty()).then(|| name.to_owned()), self.from.clone())
-    }
-
-    /// The domain of Message-IDs.
-    pub fn domain(&self) -> &str {
-        self.from.domain()
+    /// Where e-mails come from; its domain is that of Message-IDs.
+    pub fn from(&self) -> &Address {
+        &self.from
     }
 
     /// Whether the server may be called; `Trial`: by whoever takes it, once.
@@ -135,7 +136,10 @@ impl Mailer {
         }
         let _place = self.places.acquire().await;
         let started = Instant::now();
-        let sent = tokio::time::timeout(SEND_WITHIN, self.transport.send(message)).await;
+        let Some(transport) = &self.transport else {
+            return Err(NotSent { why: "this node ends".to_owned(), is_final: false });
+        };
+        let sent = tokio::time::timeout(SEND_WITHIN, transport.send(message)).await;
         let told = match sent {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(NotSent { why: reason(&error), is_final: error.is_permanent() }),
@@ -152,6 +156,14 @@ impl Mailer {
         metrics::counter!("chat_email_sent_total", "result" => result).increment(1);
         metrics::histogram!("chat_email_send_seconds").record(started.elapsed().as_secs_f64());
         told
+    }
+}
+
+impl Drop for Mailer {
+    /// The pool of connections ends its task by a task, wherever the last user of it goes.
+    fn drop(&mut self) {
+        let _entered = self.runtime.enter();
+        self.transport = None;
     }
 }
 
@@ -224,17 +236,14 @@ mod tests {
 
     fn mailer(url: &str, per_hour: u32) -> Result<Option<Arc<Mailer>>, String> {
         let mail_from = Some("chat@example.com".to_owned());
-        Mailer::new(&SmtpSettings {
-            smtp_url: Some(url.to_owned()),
-            mail_from,
-            mails_per_hour: per_hour,
-            ..SmtpSettings::default()
-        })
+        let smtp_url = Some(url.to_owned());
+        let settings = SmtpSettings { smtp_url, mail_from, mails_per_hour: per_hour, ..SmtpSettings::default() };
+        Mailer::new(&settings, &Handle::current())
     }
 
-    #[test]
-    fn a_server_is_named_without_a_password_and_settings_that_cannot_work_are_named() {
-        assert!(Mailer::new(&SmtpSettings::default()).unwrap().is_none());
+    #[tokio::test]
+    async fn a_server_is_named_without_a_password_and_settings_that_cannot_work_are_named() {
+        assert!(Mailer::new(&SmtpSettings::default(), &Handle::current()).unwrap().is_none());
         for (url, part) in [
             ("smtp://ada:secret@mail.example", "--smtp-password-file"),
             ("smtp://ada@mail.example", "no password"),
@@ -256,6 +265,14 @@ mod tests {
         // The hour may change in between.
         assert!(room[0] && room.iter().filter(|has| **has).count() <= 3, "{room:?}");
         assert!(mailer.has_room(SiteId(2)));
-        assert_eq!(mailer.domain(), "example.com");
+        assert_eq!(mailer.from().domain(), "example.com");
+    }
+
+    #[test]
+    fn a_mailer_may_go_when_its_runtime_is_gone() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let made = runtime.block_on(async { mailer("smtp-plain://127.0.0.1:1", 1) }).unwrap();
+        drop(runtime);
+        assert_eq!(made.map(|mailer| mailer.per_hour), Some(1));
     }
 }
