@@ -183,6 +183,7 @@ pub fn of_mail() -> Vec<Route<Access>> {
             || web::post().to(mail::transcript),
         )
         .takes::<mail::TranscriptBody>()
+        .also(&[429])
         .daily(),
         Route::get("/v1/mail", read, "mail show", "Whether and how the site writes e-mails", || {
             web::get().to(mail::show)
@@ -198,6 +199,7 @@ pub fn of_mail() -> Vec<Route<Access>> {
             web::post().to(mail::test)
         })
         .takes::<mail::TestBody>()
+        .also(&[429])
         .answers::<mail::Tested>(200)
         .audited(),
         Route::get(

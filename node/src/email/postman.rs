@@ -19,7 +19,7 @@ use proto::ids::{Epoch, SiteId};
 use proto::peer::{ShardCall, ShardReply};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Between two looks while there is nothing to do.
@@ -30,6 +30,8 @@ const LOOK_BEHIND_MS: u64 = 2_000;
 const SCAN_MAX: usize = 1_000;
 /// Entries of the feed that may pass without a word in the log.
 const QUIET_MAX: u64 = 10_000;
+/// So long they may while a site writes e-mails: the next leader looks at them again, and hours may have changed.
+const QUIET_WITHIN: Duration = Duration::from_secs(30);
 /// E-mails that are seen to at once.
 const DUE_MAX: usize = 16;
 /// While a page of the visitor is open, it is looked again after this.
@@ -59,10 +61,18 @@ struct Postman {
     sites: BTreeMap<SiteId, (String, EmailRules)>,
 }
 
+/// How far the feed was read; beyond what the log knows there was nothing.
+struct Looked {
+    /// Of the last step.
+    version: u64,
+    upto: u64,
+    /// When this node heard of that step.
+    since: Instant,
+}
+
 /// Runs until it is dropped, or until this node leads the shard no longer.
 pub async fn run(shard: Arc<Shard>, epoch: Epoch, hub: Weak<Hub>, mailer: Option<Arc<Mailer>>) {
-    // How far the feed was read; beyond what the log knows there was nothing.
-    let mut read = (0, 0);
+    let mut read = Looked { version: 0, upto: 0, since: Instant::now() };
     while shard.serving() == Some(epoch) {
         let Some(hub) = hub.upgrade() else { return };
         let Some(node) = hub.node() else { return };
@@ -91,7 +101,7 @@ fn sites(node: &ClusterNode) -> BTreeMap<SiteId, (String, EmailRules)> {
 
 impl Postman {
     /// Looks through some of the feed; true when there may be more.
-    async fn find(&self, read: &mut (u64, u64)) -> Result<bool, chat::ApplyError> {
+    async fn find(&self, read: &mut Looked) -> Result<bool, chat::ApplyError> {
         let EmailCourse { stands, head, .. } = self.shard.peek(|state, rows| state.email_course(rows))?;
         let Some((version, after)) = stands else {
             // From here on, so that what comes before a site switches e-mails on is not asked for.
@@ -99,17 +109,18 @@ impl Postman {
             self.log(EmailChange::Step(Box::new(step))).await;
             return Ok(false);
         };
-        if read.0 != version {
-            *read = (version, after);
+        if read.version != version {
+            *read = Looked { version, upto: after, since: Instant::now() };
         }
         let (next, missed, found) = match self.sites.is_empty() {
             true => (head, 0, Vec::new()),
-            false => self.look_through(read.1).await?,
+            false => self.look_through(read.upto).await?,
         };
-        let next = next.max(read.1);
-        let is_behind = next >= read.1 + SCAN_MAX as u64 && next < head;
-        if found.is_empty() && missed == 0 && next.saturating_sub(after) < QUIET_MAX {
-            read.1 = next;
+        let next = next.max(read.upto);
+        let is_behind = next >= read.upto + SCAN_MAX as u64 && next < head;
+        let is_late = !self.sites.is_empty() && next > after && read.since.elapsed() > QUIET_WITHIN;
+        if found.is_empty() && missed == 0 && next.saturating_sub(after) < QUIET_MAX && !is_late {
+            read.upto = next;
             return Ok(is_behind);
         }
         metrics::counter!("chat_email_missed_total").increment(missed);
@@ -179,9 +190,6 @@ impl Postman {
         if is_trial {
             due.truncate(1);
         }
-        if due.is_empty() || is_trial && !self.mailer.as_ref().is_some_and(|mailer| mailer.try_once()) {
-            return Ok(false);
-        }
         let seen_to = due.iter().map(|email| self.see_to(email, is_trial));
         let told: Vec<EmailTold> = futures_util::future::join_all(seen_to)
             .await
@@ -240,6 +248,10 @@ impl Postman {
         };
         if !mailer.has_room(email.site) {
             return Some(EmailFate::Later { due_ms: now_ms() + ROOM_AGAIN_MS });
+        }
+        // Somebody else finds out whether the server is back.
+        if is_trial && !mailer.try_once() {
+            return None;
         }
         Some(match mailer.send(message, is_trial).await {
             Ok(()) => EmailFate::Over,
