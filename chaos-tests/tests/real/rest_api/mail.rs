@@ -195,7 +195,7 @@ async fn who_has_read_or_is_there_or_wants_none_gets_no_e_mail() -> anyhow::Resu
     }
     let seen = |told: &chaos_tests::person::Told| told.events.last().map(|event| event.seq);
     let head = reads.wait("it is there", |told| seen(told).filter(|seq| *seq >= 3)).await?;
-    reads.client.cursor(reader, head, head).await?;
+    reads.client.cursor(reader, Some(head), Some(head)).await?;
     drop((reads, goes));
     let told = post.until_taken("goes@example.com", 1).await?;
     ensure!(told.len() == 1 && told[0].text.contains("did you see this?"), "{told:?}");
