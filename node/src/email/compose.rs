@@ -35,7 +35,8 @@ pub fn one_line(text: &str) -> String {
     let spaced: String =
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).filter(|c| !turns_text(*c)).collect();
     let words: Vec<&str> = spaced.split_whitespace().collect();
-    words.join(" ").chars().take(LINE_CHARS_MAX).collect()
+    // What begins an encoded word (RFC 2047) would be decoded by whoever reads it, into anything.
+    words.join(" ").replace("=?", "= ?").chars().take(LINE_CHARS_MAX).collect()
 }
 
 /// Whether a character changes the direction in which others are read.
