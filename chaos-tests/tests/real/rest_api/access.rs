@@ -81,6 +81,7 @@ async fn all(addr: &str, owner: &str, there: &There) -> anyhow::Result<String> {
         "/v1/agents".to_owned(),
         "/v1/keys".to_owned(),
         "/v1/webhooks".to_owned(),
+        "/v1/mail".to_owned(),
         "/v1/canned".to_owned(),
         "/v1/macros".to_owned(),
         "/v1/attributes".to_owned(),
