@@ -110,7 +110,7 @@ fn what_fails_is_tried_again_dies_and_is_sent_after_all_and_a_late_word_changes_
     assert_eq!((second.tries, second.due_ms, second.why.as_str()), (1, 900, "452 later"));
     // A leader that was deposed says once more what it knew.
     change(&mut world, told(&first, EmailFate::Over));
-    assert_eq!(all(&mut world), [second.clone()]);
+    assert_eq!(all(&mut world), std::slice::from_ref(&second));
     change(&mut world, told(&second, EmailFate::Dead { why, due_ms: 9_000 }));
     let dead = all(&mut world).remove(0);
     assert_eq!((dead.stage, dead.tries, world.shard.emails_count(&world.rows).unwrap()), (EmailStage::Dead, 2, (0, 1)));
