@@ -8,6 +8,7 @@ pub mod workload;
 pub mod oracle;
 pub mod person;
 pub mod receiver;
+pub mod smtp;
 
 pub mod restored;
 

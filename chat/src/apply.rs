@@ -8,6 +8,7 @@ use crate::audit::Entries;
 use crate::cache::Table;
 use crate::desk::{Desk, Wants, lane::Queue};
 use crate::due::Dues;
+use crate::email::Emails;
 use crate::feed::Feed;
 use crate::journal::{Journal, Note};
 use crate::keys;
@@ -60,6 +61,7 @@ pub struct Shard {
     pub(crate) stints: Table<AgentId, Option<StintRow>>,
     /// Objects of the archive that nothing names; `None`: it is no more, or a range names it.
     pub(crate) objects: Table<ObjectKey, Option<ObjectRow>>,
+    pub(crate) emails: Emails,
     /// The last mail applied of each shard.
     pub(crate) inbox: BTreeMap<ShardId, u64>,
     pub(crate) work: Work,
@@ -151,6 +153,7 @@ impl Shard {
             rollups: Table::new(),
             stints: Table::new(),
             objects: Table::new(),
+            emails: Emails::new(),
             inbox: header.inbox.iter().copied().collect(),
             work: Work {
                 shards,
@@ -242,6 +245,7 @@ impl Shard {
             Command::Block { session, until_ms } => self.block(rows, session, until_ms)?,
             Command::Erase { session, upto, forget } => self.erase(rows, session, upto, forget)?,
             Command::Archive { session, change } => self.archive(rows, session, *change)?,
+            Command::Email { change } => self.email_change(rows, change)?,
             #[cfg(feature = "next")]
             Command::Tally { session } => self.tally(rows, session)?,
         };
@@ -309,6 +313,7 @@ impl Shard {
             | Command::Erase { .. }
             | Command::Archive { .. }
             | Command::Audit { .. }
+            | Command::Email { .. }
             | Command::Merge { .. }
             | Command::Prompt { .. } => false,
             // The first piece looks for what is not there.

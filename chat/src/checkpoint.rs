@@ -37,6 +37,7 @@ impl Shard {
         self.rollups.begin_checkpoint(|key, row| out.push((keys::rollup(key), row.as_ref().map(proto::codec::encode))));
         self.stints.begin_checkpoint(|id, row| out.push((keys::stint(id), row.as_ref().map(proto::codec::encode))));
         self.objects.begin_checkpoint(|key, row| out.push((keys::object(key), row.as_ref().map(proto::codec::encode))));
+        self.emails.save(&mut out);
         self.work.outbox.save(&mut out);
         self.work.feed.save(&mut out);
         let header = HeaderRow {
@@ -74,6 +75,7 @@ impl Shard {
         self.rollups.end_checkpoint(written, |_| ());
         self.stints.end_checkpoint(written, |_| ());
         self.objects.end_checkpoint(written, |_| ());
+        self.emails.saved(written);
         self.work.outbox.saved(written);
         self.work.feed.saved(written);
     }
@@ -99,6 +101,7 @@ impl Shard {
         self.rollups.droppable(&mut uses);
         self.stints.droppable(&mut uses);
         self.objects.droppable(&mut uses);
+        self.emails.droppable(&mut uses);
         uses.sort_unstable();
         let excess = self.cached_bytes() - (bytes_max - bytes_max / 8);
         let mut freed = 0;
@@ -135,6 +138,7 @@ impl Shard {
         self.rollups.drop_unused(used, |_| ());
         self.stints.drop_unused(used, |_| ());
         self.objects.drop_unused(used, |_| ());
+        self.emails.drop_unused(used);
         let desks = &mut self.desks;
         self.queue.drop_unused(used, |(site, lane, ticket)| {
             if let Some(lane) = desks.peek_mut(&site).and_then(|desk| desk.lanes.get_mut(&lane)) {
@@ -158,6 +162,7 @@ impl Shard {
             + self.rollups.dirty_bytes()
             + self.stints.dirty_bytes()
             + self.objects.dirty_bytes()
+            + self.emails.dirty_bytes()
             + self.work.outbox.dirty_bytes()
             + self.work.feed.dirty_bytes()
     }
@@ -178,6 +183,7 @@ impl Shard {
             + self.rollups.bytes()
             + self.stints.bytes()
             + self.objects.bytes()
+            + self.emails.bytes()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }
@@ -198,6 +204,7 @@ impl Shard {
             + self.rollups.recount()
             + self.stints.recount()
             + self.objects.recount()
+            + self.emails.recount()
             + self.work.outbox.bytes()
             + self.work.feed.bytes()
     }

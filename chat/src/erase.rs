@@ -71,6 +71,9 @@ impl Shard {
         for file in files {
             self.attachments.remove(rows, work, &mut self.dues, (id, file))?;
         }
+        if forget {
+            self.emails.forget(rows, work, id)?;
+        }
         for object in objects {
             self.drop_object(id, object);
         }

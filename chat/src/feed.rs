@@ -205,13 +205,29 @@ impl Shard {
     /// # Errors
     /// `ApplyError` when rows cannot be read.
     pub fn feed_of_all(&self, rows: &dyn Rows, after: u64, limit: usize) -> Result<ShardEvents, ApplyError> {
+        self.feed_of(rows, after, limit, |_| true)
+    }
+
+    /// As `feed_of_all`, of some sites; looks at `limit` entries.
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn feed_of(
+        &self,
+        rows: &dyn Rows,
+        after: u64,
+        limit: usize,
+        is_wanted: impl Fn(SiteId) -> bool,
+    ) -> Result<ShardEvents, ApplyError> {
         let feed = &self.work.feed;
         let (head, first) = (feed.head(), feed.first());
         let mut page = ShardEvents { events: Vec::new(), next: after.max(first - 1).min(head), head, first };
         for (number, FeedEntryRow { site, session, seq }) in feed.read(rows, page.next, limit)? {
+            page.next = number;
+            if !is_wanted(site) {
+                continue;
+            }
             let event = self.event(rows, session, seq)?;
             page.events.push(ShardEvent { number, site, session, seq, event });
-            page.next = number;
         }
         Ok(page)
     }

@@ -37,6 +37,7 @@ pub(crate) enum Note {
     Attachment = 31,
     Merge = 40,
     Archive = 34,
+    Email = 145,
     #[cfg(feature = "next")]
     Tally = 240,
 }

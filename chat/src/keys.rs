@@ -2,6 +2,7 @@
 //! and no key is the beginning of another one of its scan.
 
 use crate::attachment::{AttachmentKey, ChunkKey};
+use crate::email::EmailKey;
 use crate::rollup::RollupKey;
 use proto::command::Party;
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, WebhookId};
@@ -150,6 +151,21 @@ pub(crate) fn read_object(key: &[u8]) -> Option<(SessionId, u128)> {
     let (session, name) = key.get(1..)?.split_first_chunk::<16>()?;
     Some((SessionId(u128::from_be_bytes(*session)), u128::from_be_bytes(name.try_into().ok()?)))
 }
+/// An e-mail that waits: `EmailRow`.
+pub(crate) fn email((session, kind, number): EmailKey) -> Vec<u8> {
+    key(b'k', &[&session.0.to_be_bytes(), &[kind as u8], &number.to_be_bytes()])
+}
+
+/// Every e-mail's row begins so.
+pub(crate) const EMAILS: &[u8] = b"k";
+
+/// What a visitor wants of e-mails: `EmailStandRow`.
+pub(crate) fn email_stand(session: SessionId) -> Vec<u8> {
+    key(b'l', &[&session.0.to_be_bytes()])
+}
+
+/// How far e-mails have come with the feed: `EmailCourseRow`.
+pub(crate) const EMAIL_COURSE: &[u8] = b"m";
 
 /// The session's facts: `SessionRow`.
 pub(crate) fn session(session: SessionId) -> Vec<u8> {

@@ -203,3 +203,17 @@ pub const SWEEPS_PER_COMMAND_MAX: usize = 2;
 pub const ROLLUP_SWEEP_AFTER_MS: u64 = 60_000;
 /// An agent's time is counted after so long at the latest, in milliseconds, so that no command counts more than that.
 pub const STINT_MS_MAX: u64 = 7 * 86_400_000;
+/// E-mails of one shard that wait or are dead; what is found while there are so many is counted and not sent.
+pub const EMAILS_MAX: usize = 10_000;
+/// Events that one step may say are to be e-mailed.
+pub const EMAIL_FOUND_MAX: usize = 1_000;
+/// Transcripts that a visitor may have sent in an hour.
+pub const EMAIL_ASKS_PER_HOUR_MAX: usize = 3;
+/// Transcripts of one session that everybody together may have sent in an hour.
+pub const EMAIL_ASKS_UNLIMITED_MAX: usize = 20;
+/// An address, bytes. Source: RFC 5321, section 4.5.3.1.3, less the brackets.
+pub const EMAIL_ADDRESS_BYTES_MAX: usize = 254;
+/// How a delivery failed, bytes of UTF-8.
+pub const EMAIL_WHY_BYTES_MAX: usize = 256;
+/// What proves who clicks on an address in an e-mail, bytes.
+pub const EMAIL_SECRET_BYTES: usize = 16;

@@ -6,8 +6,9 @@ pub(crate) use crate::side_rows::*;
 use bincode::{Decode, Encode};
 use proto::act::Whose;
 use proto::codec::{self, Frozen};
-use proto::command::{Event, TokenHash};
+use proto::command::{Event, SecretBytes, TokenHash};
 use proto::desk::{About, Channel, SeatRules, SeatState, SiteRules, TeamRules};
+use proto::email::Email;
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use proto::shelf::Item;
 use proto::webhook::WebhookState;
@@ -372,6 +373,40 @@ pub(crate) struct WebhookRow {
     pub state: WebhookState,
 }
 
+/// An e-mail that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct EmailRow {
+    pub email: Email,
+}
+
+/// What a visitor wants of e-mails.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct EmailStandRow {
+    pub unsubscribed: bool,
+    /// Proves who clicks on an address in an e-mail; empty: there is none yet.
+    pub secret: SecretBytes,
+    /// Transcripts that were asked for within an hour: when, milliseconds since 1970, and by which id.
+    pub asked: Vec<(u64, u128)>,
+}
+
+impl Default for EmailStandRow {
+    fn default() -> Self {
+        EmailStandRow { unsubscribed: false, secret: SecretBytes(Vec::new()), asked: Vec::new() }
+    }
+}
+
+/// How far e-mails have come with the feed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct EmailCourseRow {
+    /// Steps so far.
+    pub version: u64,
+    pub after: u64,
+    /// E-mails so far.
+    pub numbers: u64,
+    /// Entries that nobody looked at, and e-mails for which there was no room.
+    pub missed: u64,
+}
+
 /// The version in force for the shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct VersionRow {
@@ -398,6 +433,9 @@ proto::frozen!(
     WebhookRow = 103,
     ItemRow = 107,
     ShelfRow = 108,
+    EmailRow = 145,
+    EmailStandRow = 146,
+    EmailCourseRow = 147,
 );
 
 /// A row's value. `row` names it in the error.

@@ -5,8 +5,8 @@ mod golden;
 
 use crate::meta::{
     AgentRow, ApiKeyRow, ApiTokenRow, AuthorityRow, ClusterRow, IdentityKeysRow, LineageRow, NodeRow, NodeRowV1,
-    OnceRow, ReplicaRow, ReplicaRowV1, SettingRow, SiteConfigRow, SiteRow, TokenRow, TrustRow, VersionsRow, WebhookRow,
-    WebhookSecretRow,
+    OnceRow, ReplicaRow, ReplicaRowV1, SettingRow, SiteConfigRow, SiteEmailRow, SiteRow, TokenRow, TrustRow,
+    VersionsRow, WebhookRow, WebhookSecretRow,
 };
 use crate::node::Identity;
 use crate::raft::types::{Data, Entry, TypeConfig, from_log, log_id, membership, to_log, vote};
@@ -20,6 +20,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::{AgentRole, Batch, Command, IdentityMode, NodeAddress, NodeState, OnceAnswer, Role, SecretBytes};
+use proto::email::EmailRules;
 use proto::ids::{NodeId, ReplicaId, ShardId, SiteId};
 use proto::peer::{LogPoint, MembershipRow, VoteRow};
 use proto::version::Versions;
@@ -93,6 +94,8 @@ fn rows_of_meta_are_stored_as_their_golden_bytes() {
     is_golden("site-config-row", vec![("config", config)]);
     let keys = IdentityKeysRow { keys: vec![("k1".into(), SecretBytes(vec![7; 3]))] };
     is_golden("identity-keys-row", vec![("keys", keys)]);
+    let email = EmailRules { on: true, missed_after_s: 600, forms_to: "a@b.example".into(), ..EmailRules::default() };
+    is_golden("site-email-row", vec![("site", SiteEmailRow { rules: email })]);
     is_golden("webhook-row", vec![("webhook", WebhookRow { site: SiteId(1), name: "crm".into(), rules })]);
     let secret = WebhookSecretRow { secret: SecretBytes(vec![7; 3]), before: None };
     let rotated = WebhookSecretRow { before: Some((SecretBytes(vec![6; 3]), 1_763_700_000_000)), ..secret.clone() };

@@ -21,7 +21,7 @@ use storage::LogEntry;
 pub fn row(bytes: &[u8]) -> Result<(), CodecError> {
     proto::same_by_tag!(bytes =>
         ClusterRow, NodeRowV1, ReplicaRowV1, TokenRow, SiteRow, AgentRow, NodeRow, ReplicaRow, AuthorityRow, TrustRow, VersionsRow,
-        LineageRow, ApiTokenRow, SettingRow, OnceRow, WebhookRow, WebhookSecretRow, ApiKeyRow, SiteConfigRow, IdentityKeysRow, Identity, Credentials,
+        LineageRow, ApiTokenRow, SettingRow, OnceRow, WebhookRow, WebhookSecretRow, ApiKeyRow, SiteConfigRow, IdentityKeysRow, SiteEmailRow, Identity, Credentials,
     )
 }
 

@@ -2,6 +2,7 @@
 //! Invariant: what `validate` let through needs no second check, and no secret shows in its debug form.
 
 use crate::auth::Secret;
+use crate::email::SmtpSettings;
 use crate::telemetry::LogConfig;
 use cluster::config::{RaftTimings, SHARDS_MAX};
 use std::net::{IpAddr, SocketAddr};
@@ -84,6 +85,8 @@ pub struct Config {
     /// How long a day is for retention and for the archive, in seconds. For tests.
     #[arg(long, env = "EVERDESK_RETENTION_DAY_S", hide = true, default_value_t = crate::retention::DAY.as_secs(), value_parser = clap::value_parser!(u64).range(1..))]
     pub retention_day_s: u64,
+    #[command(flatten)]
+    pub smtp: SmtpSettings,
     #[command(flatten)]
     pub log: LogConfig,
 }

@@ -4,6 +4,7 @@
 use crate::agent::Agents;
 use crate::archive::Archive;
 use crate::egress::Allowed;
+use crate::email::Mailer;
 use crate::push::{Hub, Missed, Subscribers};
 use crate::retention::Aging;
 use crate::search::Indexes;
@@ -41,13 +42,13 @@ pub struct NodeHooks {
 
 impl NodeHooks {
     /// `allow_drills`: faults may be caused here on purpose.
-    /// `allowed`: where webhooks may go. `indexes`: in which searches look.
+    /// `indexes`: in which searches look.
     pub fn new(
         node: Weak<ClusterNode>,
         hub: Arc<Hub>,
         runtime: Handle,
         allow_drills: bool,
-        allowed: Arc<Allowed>,
+        outside: Outside,
         aging: Aging,
         indexes: Arc<Indexes>,
     ) -> Arc<NodeHooks> {
@@ -62,7 +63,8 @@ impl NodeHooks {
         let Aging { day, archive } = aging;
         hub.spawn(crate::retention::watch(Arc::downgrade(&hub), day));
         hub.spawn(crate::archive::watch(Arc::downgrade(&hub), archive.clone(), day));
-        hub.spawn(crate::webhooks::watch(Arc::downgrade(&hub), allowed));
+        hub.spawn(crate::webhooks::watch(Arc::downgrade(&hub), outside.allowed));
+        hub.spawn(crate::email::watch(Arc::downgrade(&hub), outside.mailer));
         hub.spawn(crate::search::watch(Arc::downgrade(&hub), indexes.clone()));
         Arc::new(NodeHooks {
             node,
@@ -77,6 +79,15 @@ impl NodeHooks {
             allow_drills,
         })
     }
+}
+
+/// What goes out of the house.
+#[derive(Default)]
+pub struct Outside {
+    /// Where webhooks may go.
+    pub allowed: Arc<Allowed>,
+    /// `None`: no e-mails.
+    pub mailer: Option<Arc<Mailer>>,
 }
 
 /// What an administrator may look at on this node.
@@ -139,6 +150,7 @@ fn target(call: &ShardCall) -> Option<Target> {
         | ShardCall::Audit { .. }
         | ShardCall::Attachment { .. }
         | ShardCall::AttachmentChunk { .. }
+        | ShardCall::Emails { .. }
         | ShardCall::Search(_)
         | ShardCall::Report(_) => None,
     }
@@ -195,6 +207,10 @@ impl Hooks for NodeHooks {
                 ShardCall::Report(ask) => {
                     let (shard, ask) = (shard.clone(), ask.clone());
                     self.hub.spawn(async move { reply.send(crate::reports::report(&shard, &ask).await) });
+                }
+                ShardCall::Emails { site, limit } => {
+                    let (shard, site, limit) = (shard.clone(), *site, *limit);
+                    self.hub.spawn(async move { reply.send(crate::email::waiting(&shard, site, limit).await) });
                 }
                 ShardCall::AgentToken { agent, token } => reply.send(crate::agent::has_token(shard, *agent, token)),
                 ShardCall::Hours { site } => reply.send(crate::desk::hours(shard, *site)),

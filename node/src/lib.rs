@@ -19,6 +19,7 @@ pub mod connection;
 pub mod data_dir;
 pub mod desk;
 mod egress;
+mod email;
 pub mod figures;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -85,6 +85,17 @@ const METRICS: &[(Kind, &str, Unit, &str)] = &[
     (Counter, "chat_archive_fetched_total", Unit::Count, "Objects that were fetched from the archive, by result"),
     (Histogram, "chat_archive_fetch_seconds", Unit::Seconds, "How long it took to fetch one"),
     (Counter, "chat_archive_deleted_total", Unit::Count, "Objects that were deleted from the archive"),
+    (Counter, "chat_email_sent_total", Unit::Count, "E-mails that were tried, by result"),
+    (Histogram, "chat_email_send_seconds", Unit::Seconds, "From an e-mail's beginning to the server's answer"),
+    (Gauge, "chat_email_waiting_count", Unit::Count, "E-mails that wait, in the shards led here"),
+    (Gauge, "chat_email_dead_count", Unit::Count, "E-mails that could not be delivered, in the shards led here"),
+    (Counter, "chat_email_given_up_total", Unit::Count, "E-mails that were given up"),
+    (
+        Counter,
+        "chat_email_missed_total",
+        Unit::Count,
+        "Events that were not kept for as long as nobody looked what is to be e-mailed",
+    ),
     (Counter, "chat_retention_erased_total", Unit::Count, "Times that what was too old was erased from a session"),
     (
         Counter,

@@ -6,9 +6,10 @@ use crate::auth::{self, Secret};
 use crate::config::{Config, half_the_cores};
 use crate::data_dir::DataDir;
 use crate::egress::Allowed;
+use crate::email::Mailer;
 use crate::gateway::LoginLimit;
 use crate::geo::{self, Geo};
-use crate::hooks::NodeHooks;
+use crate::hooks::{NodeHooks, Outside};
 use crate::push::Hub;
 use crate::retention::Aging;
 use crate::search::Indexes;
@@ -53,6 +54,9 @@ pub struct App {
     pub audit: crate::audit::Audit,
     pub uploads: crate::attachments::Uploads,
     pub geo: Arc<Geo>,
+    /// `None`: this node sends no e-mails.
+    pub mailer: Option<Arc<Mailer>>,
+    pub downloads: crate::email::Downloads,
 }
 
 impl App {
@@ -107,7 +111,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     // Before the founding: a token that only the cluster knows would be lost.
     save_credential(&config.data_dir, &address.admin, &token)?;
     let allowed = Allowed::new(config.webhook_allow.clone());
-    let cluster = start_cluster(&config, address.clone(), peers, &handle, &hub, &token, &allowed)?;
+    let mailer = Mailer::new(&config.smtp, &handle).map_err(anyhow::Error::msg)?;
+    let outside = Outside { allowed: allowed.clone(), mailer: mailer.clone() };
+    let cluster = start_cluster(&config, address.clone(), peers, &handle, &hub, &token, outside)?;
     hub.attach(&cluster);
     let app = Data::new(App {
         cluster,
@@ -124,6 +130,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         audit: Default::default(),
         uploads: Default::default(),
         geo: Arc::new(geo),
+        mailer,
+        downloads: Default::default(),
     });
     println!(
         "everdesk {}: clients http://{} peers {} admin http://{}",
@@ -148,7 +156,7 @@ fn start_cluster(
     handle: &Handle,
     hub: &Arc<Hub>,
     token: &Secret,
-    allowed: &Arc<Allowed>,
+    outside: Outside,
 ) -> anyhow::Result<Arc<ClusterNode>> {
     // Only a founding takes it, and one that was interrupted is taken up again.
     let password = auth::mint_password()?;
@@ -171,11 +179,11 @@ fn start_cluster(
     peers.set_nonblocking(true)?;
     let (hub, runtime, allow_drills) = (hub.clone(), handle.clone(), config.allow_drills);
     let aging = Aging::new(Duration::from_secs(config.retention_day_s), config.archive.as_deref())?;
-    let (allowed, indexes) = (allowed.clone(), Indexes::new(Some(config.data_dir.clone())));
+    let indexes = Indexes::new(Some(config.data_dir.clone()));
     let started = handle.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(peers)?;
         let make_hooks =
-            move |weak| NodeHooks::new(weak, hub, runtime, allow_drills, allowed, aging, indexes) as Arc<_>;
+            move |weak| NodeHooks::new(weak, hub, runtime, allow_drills, outside, aging, indexes) as Arc<_>;
         let password = move || auth::hash_password(founding.expose()).map_err(|error| error.to_string());
         anyhow::Ok(ClusterNode::start(node_config, None, listener.into(), make_hooks, password).await?)
     });

@@ -6,6 +6,7 @@ use crate::archive::ArchiveChange;
 use crate::attachment::{Attachment, Variant};
 use crate::audit::AuditAct;
 use crate::desk::{About, Ask, SeatRules, SeatState, SiteRules, TeamRules};
+use crate::email::EmailChange;
 use crate::ids::{AgentId, AttachmentId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
 use crate::shelf::ItemKind;
 use crate::webhook::WebhookChange;
@@ -150,6 +151,8 @@ pub enum Command {
     Prompt { session: SessionId, site: SiteId, prompt: Box<Prompt> },
     /// What became of a session's old events in the archive.
     Archive { session: SessionId, change: Box<ArchiveChange> },
+    /// What becomes of e-mails that wait in a shard.
+    Email { change: EmailChange },
     /// Counts in a session's row: what the next release might add.
     #[cfg(feature = "next")]
     Tally { session: SessionId },
@@ -328,6 +331,7 @@ impl Command {
             Command::OutboxAcked { .. } | Command::SetShardVersion { .. } | Command::Tick | Command::Webhook { .. } => {
                 None
             }
+            Command::Email { change } => change.session().map(Target::Session),
             #[cfg(feature = "next")]
             Command::Tally { session } => Some(Target::Session(*session)),
         }

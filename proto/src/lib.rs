@@ -10,6 +10,7 @@ pub mod codec;
 pub mod command;
 pub mod cut;
 pub mod desk;
+pub mod email;
 pub mod failpoints;
 pub mod feed;
 #[doc(hidden)]

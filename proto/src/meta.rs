@@ -2,6 +2,7 @@
 //! Invariant: enums grow only at their end, structs never change.
 
 use crate::command::{SecretBytes, TokenHash};
+use crate::email::EmailRules;
 use crate::ids::{AgentId, NodeId, ReplicaId, ShardId, SiteId, WebhookId};
 use crate::version::Versions;
 use crate::webhook::WebhookRules;
@@ -117,6 +118,8 @@ pub enum SiteChange {
     IdentityKey { name: String, secret: Option<SecretBytes> },
     /// What happened in closed conversations goes to the archive after so many days; 0: never.
     Archive { days: u32 },
+    /// Whether and how the site writes e-mails.
+    Email { rules: EmailRules },
 }
 
 /// How visitors say who they are.

@@ -5,6 +5,7 @@ use crate::attachment::{AttachmentState, Variant};
 use crate::audit::AuditPage;
 use crate::command::{Command, Event, OnceState, Party, SecretBytes, TokenHash};
 use crate::desk::SeatState;
+use crate::email::Email;
 use crate::feed::FeedPage;
 use crate::ids::{AgentId, AttachmentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
 use crate::report::{ReportAsk, ReportPage};
@@ -221,6 +222,11 @@ pub enum ShardCall {
     Search(Box<SearchAsk>),
     /// Sums of figures, with everything acknowledged before.
     Report(Box<ReportAsk>),
+    /// What waits of a site's e-mails in the shard, and what could not be delivered; at most `limit`.
+    Emails {
+        site: SiteId,
+        limit: u32,
+    },
 }
 
 /// A conversation that waits for an agent.
@@ -331,6 +337,11 @@ pub enum ShardReply {
     AttachmentChunk(SecretBytes),
     Found(SearchPage),
     Report(ReportPage),
+    /// `total`: of the site in the shard.
+    Emails {
+        emails: Vec<Email>,
+        total: u64,
+    },
 }
 
 /// Where an agent stands.

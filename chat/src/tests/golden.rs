@@ -12,10 +12,11 @@ use proto::archive::{ArchivedObject, ArchivedRange};
 use proto::attachment::{Attachment, UrlSecret, Variant};
 use proto::audit::{AuditAct, AuditEntry, AuditLine, AuditPhase, ChainPoint};
 use proto::codec::{Frozen, decode, encode};
-use proto::command::{Command, Event, EventBody, Party};
+use proto::command::{Command, Event, EventBody, Party, SecretBytes};
 use proto::desk::{
     About, Channel, Condition, Hours, Route, SeatRules, SeatState, SiteRules, Stretch, TeamRules, Test, Weekday,
 };
+use proto::email::{Email, EmailKind, EmailStage};
 use proto::ids::{AgentId, AttachmentId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
 use proto::report::{Figures, ReportKind};
 use proto::shelf::{Item, ItemKind};
@@ -171,6 +172,29 @@ fn archive_lines() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// Those of files that go with messages.
+fn email() -> Email {
+    let (kind, stage) = (EmailKind::Form, EmailStage::Dead);
+    let (to, why) = ("a@b.example".to_owned(), "550".to_owned());
+    let (number, first, upto, due_ms, since_ms, tries) = (300, 250, 251, 252, 253, 2);
+    Email { site: SiteId(7), session: SESSION, kind, number, first, upto, to, due_ms, since_ms, tries, why, stage }
+}
+
+fn email_stand() -> EmailStandRow {
+    EmailStandRow { unsubscribed: true, secret: SecretBytes(vec![7; 3]), asked: vec![(300, 9)] }
+}
+
+fn email_lines() -> Vec<(&'static str, Vec<u8>)> {
+    let course = EmailCourseRow { version: 300, after: 70_000, numbers: 251, missed: 9 };
+    vec![
+        ("email key", keys::email((SESSION, EmailKind::Form, 300))),
+        ("email", encode(&EmailRow { email: email() })),
+        ("email stand key", keys::email_stand(SESSION)),
+        ("email stand", encode(&email_stand())),
+        ("email course key", keys::EMAIL_COURSE.to_vec()),
+        ("email course", encode(&course)),
+    ]
+}
+
 fn attachment_lines() -> Vec<(&'static str, Vec<u8>)> {
     let key = (SESSION, AttachmentId(300));
     vec![
@@ -327,6 +351,7 @@ fn golden_text() -> String {
         ("version", encode(&VersionRow { version: 300 })),
     ];
     let lines = lines.into_iter().chain(attachment_lines()).chain(report_lines()).chain(archive_lines());
+    let lines = lines.chain(email_lines());
     lines.map(|(name, bytes)| format!("{name}: {}\n", hex(&bytes))).collect()
 }
 
@@ -489,6 +514,9 @@ proptest! {
         round_trips(&RollupRow { labels: turn, ..rollup_row() });
         round_trips(&StintRow { since_ms: turn, held: front, ..stint_row() });
         round_trips(&TalkRow { asked_ms: turn, waits_ms: front, team: None, ..talk_row() });
+        round_trips(&EmailRow { email: Email { number: turn, due_ms: front, ..email() } });
+        round_trips(&EmailStandRow { asked: vec![(turn, front.into()); queued as usize % 9], ..email_stand() });
+        round_trips(&EmailCourseRow { version: turn, after: front, numbers: queued, missed: turn });
         round_trips(&WebhookRow { state: WebhookState { version: turn, after: front, ..webhook_state() } });
     }
 

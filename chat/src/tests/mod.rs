@@ -7,6 +7,7 @@ mod audit;
 mod balance;
 mod checkpoints;
 mod desk;
+mod emails;
 mod erase;
 mod feed;
 mod golden;

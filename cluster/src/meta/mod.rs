@@ -19,8 +19,8 @@ pub use machine::MetaMachine;
 pub use plan::{GroupPlan, missing_replicas, next_move, preferred_leaders, replicas_on};
 pub use rows::{
     AgentRow, ApiKeyRow, ApiTokenRow, AuthorityRow, ClusterRow, IdentityKeysRow, LineageRow, NodeRow, NodeRowV1,
-    OnceRow, ReplicaRow, ReplicaRowV1, SettingRow, SiteConfigRow, SiteRow, TokenRow, TrustRow, VersionsRow, WebhookRow,
-    WebhookSecretRow,
+    OnceRow, ReplicaRow, ReplicaRowV1, SettingRow, SiteConfigRow, SiteEmailRow, SiteRow, TokenRow, TrustRow,
+    VersionsRow, WebhookRow, WebhookSecretRow,
 };
 pub use start_over::Fresh;
 pub use state::{MetaState, SECRET_KINDS};

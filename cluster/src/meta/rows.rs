@@ -5,6 +5,7 @@ use crate::raft::Halt;
 use crate::tls::Authority;
 use bincode::{Decode, Encode};
 use proto::command::{AgentRole, IdentityMode, NodeAddress, NodeState, OnceAnswer, Role, SecretBytes, TokenHash};
+use proto::email::EmailRules;
 use proto::ids::{NodeId, ShardId, SiteId};
 use proto::version::Versions;
 use proto::webhook::WebhookRules;
@@ -207,6 +208,12 @@ pub struct SiteConfigRow {
     pub archive_days: u32,
 }
 
+/// Whether and how a site writes e-mails.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct SiteEmailRow {
+    pub rules: EmailRules,
+}
+
 /// The keys with which a site signs who its visitors are, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub struct IdentityKeysRow {
@@ -260,5 +267,6 @@ proto::frozen!(
     WebhookSecretRow = 105,
     ApiKeyRow = 106,
     SiteConfigRow = 128,
-    IdentityKeysRow = 129
+    IdentityKeysRow = 129,
+    SiteEmailRow = 148
 );

@@ -1,8 +1,10 @@
 //! Owns meta's rules for what holds for a whole site: how long it keeps what was said, and how its visitors prove who they are. Does not
 //! erase or verify anything. Invariant: two keys at most are good at a time, so that one takes the other's place without a gap.
 
+use super::rows::SiteEmailRow;
 use super::state::{MetaState, good_name, refused};
 use proto::command::{SecretBytes, SiteChange};
+use proto::email::EmailRules;
 use proto::ids::SiteId;
 use proto::peer::MetaReply;
 
@@ -10,6 +12,10 @@ use proto::peer::MetaReply;
 const RETENTION_DAYS_MAX: u32 = 36_500;
 /// Keys that are good at a time.
 const KEYS_MAX: usize = 2;
+/// An address, a name or a URL of e-mails, in bytes.
+const EMAIL_TEXT_BYTES_MAX: usize = 254;
+/// Longest time that an e-mail gathers what goes into it, in seconds.
+const EMAIL_AFTER_S_MAX: u32 = 604_800;
 /// Bytes of a key.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 32..=64;
 
@@ -27,8 +33,22 @@ impl MetaState {
             SiteChange::Archive { days } => config.archive_days = days,
             SiteChange::Identity { mode } => config.identity = mode,
             SiteChange::IdentityKey { name, secret } => return self.set_identity_key(site, name, secret),
+            SiteChange::Email { rules } => return self.set_email_rules(site, rules),
         }
         self.changed(b'F', &site.0.to_be_bytes());
+        MetaReply::Done
+    }
+
+    fn set_email_rules(&mut self, site: SiteId, rules: EmailRules) -> MetaReply {
+        let texts = [&rules.forms_to, &rules.sender, &rules.base_url];
+        if texts.iter().any(|text| text.len() > EMAIL_TEXT_BYTES_MAX || text.chars().any(char::is_control)) {
+            return refused("a text is longer than 254 bytes, or has control characters");
+        }
+        if rules.missed_after_s > EMAIL_AFTER_S_MAX || rules.form_after_s > EMAIL_AFTER_S_MAX {
+            return refused("e-mails wait for a week at most");
+        }
+        self.site_emails.insert(site, SiteEmailRow { rules });
+        self.changed(b'm', &site.0.to_be_bytes());
         MetaReply::Done
     }
 

@@ -3,7 +3,7 @@
 use super::plan::{GroupPlan, REPLICATION};
 use super::rows::{
     AgentRow, ApiKeyRow, ApiTokenRow, AuthorityRow, ClusterRow, IdentityKeysRow, LineageRow, NodeRow, OnceRow,
-    ReplicaRow, SettingRow, SiteConfigRow, SiteRow, TokenRow, TrustRow, WebhookRow, WebhookSecretRow,
+    ReplicaRow, SettingRow, SiteConfigRow, SiteEmailRow, SiteRow, TokenRow, TrustRow, WebhookRow, WebhookSecretRow,
 };
 use super::stored::{agent_key, node_key, replica_key, site_key, token_key};
 use crate::config::SHARDS_MAX;
@@ -41,6 +41,7 @@ pub struct MetaState {
     /// Of sites that changed something.
     pub site_configs: BTreeMap<SiteId, SiteConfigRow>,
     pub identity_keys: BTreeMap<SiteId, IdentityKeysRow>,
+    pub site_emails: BTreeMap<SiteId, SiteEmailRow>,
     pub agents: BTreeMap<AgentId, AgentRow>,
     pub api_tokens: BTreeMap<TokenHash, ApiTokenRow>,
     pub api_keys: BTreeMap<TokenHash, ApiKeyRow>,

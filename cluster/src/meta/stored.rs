@@ -54,6 +54,7 @@ impl MetaState {
             b'O' => put(self.once.get::<TokenHash>(id.try_into().ok()?)),
             b'F' => put(self.site_configs.get(&SiteId(number(id)?))),
             b'I' => put(self.identity_keys.get(&SiteId(number(id)?))),
+            b'm' => put(self.site_emails.get(&SiteId(number(id)?))),
             b'Y' => put(self.api_keys.get::<TokenHash>(id.try_into().ok()?)),
             b'W' => put(self.webhooks.get(&WebhookId(u64::from_be_bytes(id.try_into().ok()?)))),
             b'X' => put(self.webhook_secrets.get(&WebhookId(u64::from_be_bytes(id.try_into().ok()?)))),
@@ -80,7 +81,8 @@ impl MetaState {
         let of_site = |kind, id: &SiteId| key(kind, &id.0.to_be_bytes());
         let configs = self.site_configs.keys().map(|id| of_site(b'F', id));
         let identity = self.identity_keys.keys().map(|id| of_site(b'I', id));
-        let tokens = tokens.chain(api_keys).chain(configs).chain(identity);
+        let emails = self.site_emails.keys().map(|id| of_site(b'm', id));
+        let tokens = tokens.chain(api_keys).chain(configs).chain(identity).chain(emails);
         let of_admin = tokens.chain(settings).chain(once).chain(webhooks).chain(secrets);
         let accounts = accounts.chain(trust).chain(versions).chain(authorities).chain(of_admin);
         let keys = one.chain(nodes).chain(replicas).chain(self.tokens.keys().map(token_key)).chain(accounts);
@@ -124,6 +126,7 @@ impl MetaState {
             b'O' => drop(self.once.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
             b'F' => drop(self.site_configs.insert(SiteId(number(id)?), get(value)?)),
             b'I' => drop(self.identity_keys.insert(SiteId(number(id)?), get(value)?)),
+            b'm' => drop(self.site_emails.insert(SiteId(number(id)?), get(value)?)),
             b'Y' => drop(self.api_keys.insert(id.try_into().map_err(|_| unknown())?, get(value)?)),
             b'W' | b'X' => {
                 let id = WebhookId(u64::from_be_bytes(id.try_into().map_err(|_| unknown())?));

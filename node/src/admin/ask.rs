@@ -54,6 +54,10 @@ pub enum Ask {
     },
     /// Visitors of a site with an open page.
     Online(OnlineAsk),
+    /// Whether a visitor has a page open at this node.
+    Present {
+        session: SessionId,
+    },
     LogFilter,
     /// `None`: as at the start.
     SetLogFilter {
@@ -92,6 +96,7 @@ async fn look(local: &Local, node: &Arc<ClusterNode>, ask: Ask) -> Told {
         Ask::Trace { session, seq } => told(&super::message_trace::steps(local, node.me, session, seq)),
         Ask::Sockets { after, limit } => told::<Sockets>(&super::sockets::page(local, after, limit)),
         Ask::Online(ask) => told::<OnlineFound>(&crate::api::on_this_node(local, &ask)),
+        Ask::Present { session } => told(&crate::email::on_this_node(&local.hub, session)),
         Ask::LogFilter => told(&crate::telemetry::filter().unwrap_or_default()),
         Ask::SetLogFilter { filter } => {
             crate::telemetry::set_filter(filter.as_deref()).map_err(Problem::refused)?;
@@ -137,6 +142,14 @@ fn understood<T: DeserializeOwned>(to: NodeId, bytes: &[u8]) -> Result<T, Proble
     let told: Told =
         serde_json::from_slice(bytes).map_err(|_| Problem::unavailable(format!("{to} is not understood")))?;
     serde_json::from_value(told?).map_err(|_| Problem::unavailable(format!("{to} is not understood")))
+}
+
+/// As `ask`, from within the cluster; `None`: it does not answer, or does not know the question.
+pub async fn ask_node<T: DeserializeOwned>(cluster: &ClusterNode, to: NodeId, ask: &Ask) -> Option<T> {
+    let question = serde_json::to_vec(ask).ok()?;
+    let bytes = cluster.ask_node(to, question, ANSWER_WITHIN).await.ok()?;
+    let told: Told = serde_json::from_slice(&bytes).ok()?;
+    serde_json::from_value(told.ok()?).ok()
 }
 
 /// Asks every node that is up, at once; who does not answer is left out.

@@ -21,6 +21,7 @@ pub fn table() -> Vec<Route<Access>> {
     table.extend(table_of_visitors::of_reach());
     table.extend(table_of_visitors::of_the_site());
     table.extend(table_of_visitors::of_settings());
+    table.extend(table_of_visitors::of_mail());
     table.extend(of_webhooks());
     table.extend(table_of_reports::of_reports());
     table

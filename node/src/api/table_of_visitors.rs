@@ -1,7 +1,7 @@
 //! Owns the part of the table of routes that is about visitors as a whole, and about what holds for the whole site. See `table`.
 
 use super::access::{Access, Scope};
-use super::{attributes, blocklist, conversations, deeds, invitations, online, site, triggers, visitors};
+use super::{attributes, blocklist, conversations, deeds, invitations, mail, online, site, triggers, visitors};
 use crate::admin::Route;
 use actix_web::web;
 use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
@@ -211,6 +211,60 @@ pub fn of_settings() -> Vec<Route<Access>> {
             "Make such a key good no longer",
             || web::delete().to(site::remove_key),
         )
+        .audited(),
+    ]
+}
+
+pub fn of_mail() -> Vec<Route<Access>> {
+    let read = Access::new(Admin, Scope::ReadDesk);
+    let write = Access::new(Admin, Scope::WriteDesk);
+    vec![
+        Route::post(
+            "/v1/conversations/{session}/transcript/mail",
+            Access::new(Agent, Scope::WriteConversations),
+            "conversations mail-transcript",
+            "Send what was said by e-mail",
+            || web::post().to(mail::transcript),
+        )
+        .takes::<mail::TranscriptBody>()
+        .also(&[429])
+        .daily(),
+        Route::get("/v1/mail", read, "mail show", "Whether and how the site writes e-mails", || {
+            web::get().to(mail::show)
+        })
+        .answers::<mail::MailView>(200),
+        Route::put("/v1/mail", write, "mail set", "Set whether and how the site writes e-mails", || {
+            web::put().to(mail::set)
+        })
+        .takes::<mail::MailBody>()
+        .answers::<mail::MailView>(200)
+        .audited(),
+        Route::post("/v1/mail/test", write, "mail test", "Send an e-mail now, and tell what the server said", || {
+            web::post().to(mail::test)
+        })
+        .takes::<mail::TestBody>()
+        .also(&[429])
+        .answers::<mail::Tested>(200)
+        .audited(),
+        Route::get(
+            "/v1/mail/queue",
+            read,
+            "mail queue",
+            "E-mails that wait, and those that could not be delivered",
+            || web::get().to(mail::queue),
+        )
+        .answers::<mail::Queue>(200),
+        Route::post(
+            "/v1/mail/queue/{session}/{number}/retry",
+            write,
+            "mail retry",
+            "Send an e-mail after all that could not be delivered",
+            || web::post().to(mail::retry),
+        )
+        .audited(),
+        Route::delete("/v1/mail/queue/{session}/{number}", write, "mail forget", "Drop such an e-mail", || {
+            web::delete().to(mail::forget)
+        })
         .audited(),
     ]
 }

@@ -52,32 +52,32 @@ pub struct TranscriptQuery {
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Transcript {
     /// The site's name.
-    site: String,
+    pub site: String,
     #[schema(value_type = String)]
-    session: SessionId,
+    pub session: SessionId,
     /// There is more before it.
-    cut: bool,
-    lines: Vec<Line>,
+    pub cut: bool,
+    pub lines: Vec<Line>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
-struct Line {
-    seq: u64,
+pub struct Line {
+    pub seq: u64,
     /// RFC 3339.
-    at: String,
+    pub at: String,
     /// An agent's name, or visitor or system.
-    from: String,
+    pub from: String,
     /// As it was edited last; null: it was taken back.
-    text: Option<String>,
+    pub text: Option<String>,
     /// The names of its files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    files: Vec<String>,
+    pub files: Vec<String>,
     /// Between agents.
-    note: bool,
+    pub note: bool,
 }
 
 /// The messages among events, oldest first. `name`: who an agent is.
-fn lines(events: &[Event], with_notes: bool, name: impl Fn(Party) -> String) -> Vec<Line> {
+pub fn lines(events: &[Event], with_notes: bool, name: impl Fn(Party) -> String) -> Vec<Line> {
     let edits: BTreeMap<u64, &str> = events
         .iter()
         .filter_map(|event| match &event.body {
@@ -105,7 +105,7 @@ fn lines(events: &[Event], with_notes: bool, name: impl Fn(Party) -> String) -> 
     events.iter().filter_map(line).collect()
 }
 
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -123,7 +123,7 @@ fn escaped(text: &str) -> String {
 }
 
 impl Transcript {
-    fn html(&self) -> String {
+    pub fn html(&self) -> String {
         let line = |line: &Line| {
             let text = line.text.as_deref().map_or_else(
                 || "<p><i>taken back</i></p>".to_owned(),
@@ -146,7 +146,7 @@ impl Transcript {
 }
 
 /// The newest events of a session, oldest first, and whether there are more before them.
-async fn newest(app: &App, view: &SessionView) -> Result<(Vec<Event>, bool), Problem> {
+pub async fn newest(app: &App, view: &SessionView) -> Result<(Vec<Event>, bool), Problem> {
     let (session, site) = (view.session, Some(view.site));
     let mut after = view.head.saturating_sub(EVENTS_MAX as u64);
     let (mut found, cut) = (Vec::new(), after > 0);
@@ -180,18 +180,23 @@ pub async fn transcript(
         (site, lines(&events, query.notes.unwrap_or(false), name))
     })?;
     let transcript = Transcript { site, session: view.session, cut, lines };
-    if query.format == Some(Format::Json) {
-        return Ok(HttpResponse::Ok().json(transcript));
+    Ok(answer(&transcript, query.format.unwrap_or(Format::Html)))
+}
+
+/// A transcript as it is asked for; a page may be saved and printed, and does nothing.
+pub fn answer(transcript: &Transcript, format: Format) -> HttpResponse {
+    if format == Format::Json {
+        return HttpResponse::Ok().json(transcript);
     }
     let style = Base64::encode_string(&Sha256::digest(STYLE.as_bytes()));
     let policy = format!("default-src 'none'; style-src 'sha256-{style}'; sandbox");
-    let file = format!("attachment; filename=\"transcript-{}.html\"", view.session);
-    Ok(HttpResponse::Ok()
+    let file = format!("attachment; filename=\"transcript-{}.html\"", transcript.session);
+    HttpResponse::Ok()
         .content_type("text/html; charset=utf-8")
         .insert_header((header::CONTENT_SECURITY_POLICY, policy))
         .insert_header((header::CONTENT_DISPOSITION, file))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .body(transcript.html()))
+        .body(transcript.html())
 }
 
 #[cfg(test)]

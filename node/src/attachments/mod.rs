@@ -43,7 +43,7 @@ pub fn configure(config: &mut ServiceConfig) {
     }
 }
 
-fn only(method: &'static str) -> actix_web::HttpResponse {
+pub(crate) fn only(method: &'static str) -> actix_web::HttpResponse {
     let status = actix_web::http::StatusCode::METHOD_NOT_ALLOWED;
     let mut response = Problem::new(status, format!("use {method}")).error_response();
     response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(method));
@@ -51,7 +51,7 @@ fn only(method: &'static str) -> actix_web::HttpResponse {
 }
 
 /// The token of an `Authorization: Bearer` header.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
@@ -67,7 +67,7 @@ fn unknown() -> Problem {
 /// What the session's leader knows of a finished attachment; `None`: there is none. `token`: it must be the visitor's.
 /// # Errors
 /// It is not the visitor's, or the leader cannot be asked.
-async fn look(
+pub(crate) async fn look(
     app: &App,
     session: SessionId,
     attachment: AttachmentId,

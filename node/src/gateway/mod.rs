@@ -73,6 +73,7 @@ pub fn routes(config: &mut ServiceConfig) {
         config.service(web::resource(path).route(route).default_service(only("GET")));
     }
     crate::attachments::configure(config);
+    crate::email::configure(config);
     crate::api::configure(config);
     config.default_service(web::to(|| async { refuse(ErrorCode::NotFound, "no such path") }));
 }

@@ -3,7 +3,7 @@
 
 use super::places::Places;
 use crate::blocklist::Blocklists;
-use crate::connection::Socket;
+use crate::connection::{Socket, Who};
 use crate::metrics::StageMetrics;
 use crate::trace::Trace;
 use crate::triggers::Triggers;
@@ -117,6 +117,17 @@ impl Hub {
     pub fn each_socket(&self, mut look: impl FnMut(&Socket)) {
         let all: Vec<Weak<Socket>> = self.all.lock().values().cloned().collect();
         all.iter().filter_map(Weak::upgrade).for_each(|socket| look(&socket));
+    }
+
+    /// Whether a socket of the visitor of that session is open here.
+    pub fn has_visitor(&self, session: SessionId) -> bool {
+        let sockets = self.maps.lock().sessions.get(&session).cloned().unwrap_or_default();
+        let is_theirs = |socket: &Arc<Socket>| {
+            socket.with(|state| {
+                !state.closed && matches!(state.who, Some(Who::Visitor { session: own, .. }) if own == session)
+            })
+        };
+        sockets.iter().any(is_theirs)
     }
 
     /// False: this node has as many sockets as it can have.

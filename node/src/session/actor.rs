@@ -123,6 +123,7 @@ impl SessionActorState {
             | ShardCall::Audit { .. }
             | ShardCall::Attachment { .. }
             | ShardCall::AttachmentChunk { .. }
+            | ShardCall::Emails { .. }
             | ShardCall::Search(_)
             | ShardCall::Report(_) => reply.send(ShardReply::Unknown),
         }

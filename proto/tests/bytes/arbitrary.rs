@@ -3,7 +3,7 @@
 use super::desk;
 pub use super::meta::meta_batch;
 use super::meta::{meta_command, once_state};
-use super::{attachments, audit, report, search, shelf, visitors, webhooks};
+use super::{attachments, audit, emails, report, search, shelf, visitors, webhooks};
 pub use crate::archive::archived_events;
 use proptest::collection::vec;
 use proptest::option;
@@ -104,6 +104,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         visitors::command(),
         attachments::command(),
         crate::archive::command(),
+        emails::command(),
     ]
 }
 
@@ -358,6 +359,7 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
         attachments::shard_call(),
         search::shard_call(),
         report::shard_call(),
+        emails::shard_call(),
     ]
 }
 
@@ -439,6 +441,7 @@ pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
         attachments::shard_reply(),
         search::shard_reply(),
         report::shard_reply(),
+        emails::shard_reply(),
     ]
 }
 

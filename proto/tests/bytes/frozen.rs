@@ -1,12 +1,13 @@
 //! Stored and sent bytes are the golden ones, and every variant has some.
 
-use crate::{archive, audit, golden, samples, webhooks};
+use crate::{archive, audit, emails, golden, samples, webhooks};
 use bincode::Decode;
 use proto::act::Act;
 use proto::archive::ArchiveChange;
 use proto::audit::AuditPhase;
 use proto::codec::CodecError;
 use proto::command::{Command, EventBody, Mail, MetaCommand, Party};
+use proto::email::EmailChange;
 use proto::peer::{Page, Push, Refused};
 use proto::webhook::WebhookChange;
 use std::collections::BTreeSet;
@@ -37,12 +38,17 @@ fn variants_of<T: Decode<()>>() -> usize {
 #[test]
 fn every_variant_has_its_golden_bytes() {
     assert_eq!(samples::parties().len(), variants_of::<Party>());
-    // One command for each change of a webhook and of the archive, and for each phase of an act.
-    let more = webhooks::commands().len() - 1 + audit::command_samples().len() - 1 + archive::commands().len() - 1;
+    // One command for each change of a webhook, of the archive and of e-mails, and for each phase of an act.
+    let more = webhooks::commands().len()
+        + audit::command_samples().len()
+        + archive::commands().len()
+        + emails::command_samples().len()
+        - 4;
     assert_eq!(samples::commands().len() - more, variants_of::<Command>());
     assert_eq!(audit::command_samples().len(), variants_of::<AuditPhase>());
     assert_eq!(webhooks::commands().len(), variants_of::<WebhookChange>());
     assert_eq!(archive::commands().len(), variants_of::<ArchiveChange>());
+    assert_eq!(emails::command_samples().len(), variants_of::<EmailChange>());
     assert_eq!(samples::mails().len(), variants_of::<Mail>());
     assert_eq!(samples::acts().len(), variants_of::<Act>());
     // One body for each act.

@@ -16,6 +16,7 @@ mod archive;
 mod attachments;
 mod audit;
 mod desk;
+mod emails;
 mod meta;
 mod report;
 mod round_trips;

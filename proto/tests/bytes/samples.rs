@@ -1,7 +1,7 @@
 //! One value per variant of every frozen type of this crate. New variants are added at the end of their list.
 
 pub use super::visitors::refusals;
-use super::{attachments, audit, cuts, report, search, shelf, visitors, webhooks};
+use super::{attachments, audit, cuts, emails, report, search, shelf, visitors, webhooks};
 use proto::act::{Act, Whose};
 use proto::codec::{CodecError, Frozen, decode, encode};
 use proto::command::*;
@@ -81,6 +81,7 @@ pub fn commands() -> Vec<(&'static str, Command)> {
     commands.extend(audit::command_samples());
     commands.extend(attachments::command_samples());
     commands.extend(crate::archive::commands());
+    commands.extend(emails::command_samples());
     commands
 }
 
@@ -386,6 +387,7 @@ fn shard_calls() -> Vec<(&'static str, ShardCall)> {
     calls.extend(attachments::calls());
     calls.push(search::call());
     calls.push(report::call());
+    calls.push(emails::call());
     calls
 }
 
@@ -462,6 +464,7 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
     replies.extend(attachments::replies());
     replies.push(search::reply());
     replies.push(report::reply());
+    replies.push(emails::reply());
     replies
 }
 

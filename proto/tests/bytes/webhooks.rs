@@ -1,6 +1,7 @@
 //! Owns what the byte tests need of webhooks and of keys for the API. Invariant: every variant and every field can come.
 
 use super::arbitrary::*;
+use super::emails;
 use super::samples::{AGENT, HASH, NOW_MS, SESSION, SITE};
 use proptest::collection::vec;
 use proptest::option;
@@ -122,6 +123,7 @@ fn site_change() -> impl Strategy<Value = SiteChange> {
         mode.prop_map(|mode| SiteChange::Identity { mode }),
         (word(), option::of(bytes()))
             .prop_map(|(name, secret)| SiteChange::IdentityKey { name, secret: secret.map(SecretBytes) }),
+        emails::site_change(),
     ]
 }
 

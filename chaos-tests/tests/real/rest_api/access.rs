@@ -34,6 +34,7 @@ impl There {
             .replace("{name}", name)
             .replace("{letter}", "g1-1")
             .replace("{shortcut}", "hello")
+            .replace("{number}", "1")
             .replace("{visitor}", &self.visitor)
             .replace("{whose}", "visitor")
     }
@@ -60,6 +61,9 @@ impl There {
             "visitors erase-many" => json!({ "visitors": [self.visitor] }),
             "attributes set" => json!({ "type": "text", "title": "by somebody else" }),
             "blocklist set" => json!({ "word": "by somebody else" }),
+            "mail set" => json!({ "sender": "by somebody else" }),
+            "mail test" => json!({ "to": "somebody@else.example" }),
+            "conversations mail-transcript" => json!({ "to": "somebody@else.example" }),
             "settings set" => json!({ "retention_days": 77 }),
             "views set" => json!({ "filters": { "q": "by somebody else" } }),
             "macros set" => json!({ "actions": [{ "note": "by somebody else" }] }),
@@ -79,6 +83,7 @@ async fn all(addr: &str, owner: &str, there: &There) -> anyhow::Result<String> {
         "/v1/agents".to_owned(),
         "/v1/keys".to_owned(),
         "/v1/webhooks".to_owned(),
+        "/v1/mail".to_owned(),
         "/v1/canned".to_owned(),
         "/v1/macros".to_owned(),
         "/v1/triggers".to_owned(),

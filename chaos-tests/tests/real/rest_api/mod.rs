@@ -17,6 +17,7 @@ mod visitors;
 
 /// What they do.
 mod attachments;
+mod mail;
 mod work;
 
 use crate::asks::{ask, ask_with_key, json_of};
