@@ -204,12 +204,7 @@ impl Shard {
             Command::AgentPresence { agent, online } => self.agent_presence(rows, agent, online)?,
             Command::Inbox { from, seq, message } => self.receive(rows, from, seq, message)?,
             Command::OutboxAcked { to, upto } => self.outbox_acked(to, upto),
-            Command::SetShardVersion { version } => {
-                check_version(version)?;
-                self.work.version = self.work.version.max(version);
-                self.work.journal.note(Note::Version, &[u64::from(self.work.version)]);
-                Reply::Done
-            }
+            Command::SetShardVersion { version } => self.set_version(version)?,
             Command::PutTeam { site, team, rules } => self.desk_put_team(rows, site, team, rules)?,
             Command::PutSeat { site, agent, rules } => self.desk_put_seat(rows, site, agent, rules)?,
             Command::PutSite { site, rules } => self.desk_put_site(rows, site, rules)?,
@@ -253,6 +248,14 @@ impl Shard {
         self.work.note_refusal(&reply);
         self.work.journal.end();
         Ok(Outcome { reply, effects: std::mem::take(&mut self.work.effects) })
+    }
+
+    /// That version is in force from here on, if it is newer.
+    fn set_version(&mut self, version: u16) -> Result<Reply, ApplyError> {
+        check_version(version)?;
+        self.work.version = self.work.version.max(version);
+        self.work.journal.note(Note::Version, &[u64::from(self.work.version)]);
+        Ok(Reply::Done)
     }
 
     /// Those mails have arrived.

@@ -192,6 +192,16 @@ impl Journal {
                 self.about_agent(15, *session, *seq, *agent);
                 self.number(u64::from(site.0));
             }
+            Mail::Merged { .. } | Mail::Prompted { .. } => self.mail_of_visitors(mail),
+            Mail::Returned { .. } | Mail::Requeued { .. } | Mail::Handed { .. } | Mail::Absent { .. } => {
+                self.mail_of_parts(mail);
+            }
+        }
+    }
+
+    /// Mails about who a visitor is, and what the visitor was told first.
+    fn mail_of_visitors(&mut self, mail: &Mail) {
+        match mail {
             Mail::Merged { session, from, site, upto, carried } => {
                 self.bytes.push(16);
                 self.session(*session);
@@ -206,9 +216,8 @@ impl Journal {
                 self.text(trigger.as_bytes());
                 self.bytes.push(u8::from(*answered));
             }
-            Mail::Returned { .. } | Mail::Requeued { .. } | Mail::Handed { .. } | Mail::Absent { .. } => {
-                self.mail_of_parts(mail);
-            }
+            // The others are noted by the caller.
+            _ => {}
         }
     }
 

@@ -11,6 +11,7 @@ mod emails;
 mod erase;
 mod feed;
 mod golden;
+mod golden_side;
 mod mails;
 mod merge;
 mod messages;

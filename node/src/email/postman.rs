@@ -131,7 +131,7 @@ impl Postman {
     /// A page of the feed: how far it was looked through, how much of it was gone, and what was found.
     async fn look_through(&self, after: u64) -> Result<(u64, u64, Vec<EmailFound>), chat::ApplyError> {
         let is_on = |site: SiteId| self.sites.contains_key(&site);
-        let page = self.shard.peek(|state, rows| state.feed_of(rows, after, SCAN_MAX, is_on))?;
+        let page = self.shard.peek_in_place(|state, rows| state.feed_of(rows, after, SCAN_MAX, is_on))?;
         let (missed, mut found) = (page.first.saturating_sub(after + 1), Vec::new());
         for item in page.events {
             let Some(event) = item.event else { continue };
@@ -268,8 +268,9 @@ impl Postman {
         let mut events = Vec::new();
         let mut next = first;
         while next <= upto {
-            let page =
-                self.shard.peek(|state, rows| state.events_between(rows, email.session, (next, upto), SCAN_MAX))?;
+            let page = self
+                .shard
+                .peek_in_place(|state, rows| state.events_between(rows, email.session, (next, upto), SCAN_MAX))?;
             let page = page.map(|(_, events)| events).unwrap_or_default();
             let Some(last) = page.last() else { break };
             next = last.seq + 1;
