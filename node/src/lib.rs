@@ -39,6 +39,8 @@ pub mod session;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod telemetry;
+#[cfg(test)]
+mod test_node;
 pub mod trace;
 mod triggers;
 mod webhooks;

@@ -268,3 +268,16 @@ pub fn role_name(role: Role) -> &'static str {
         Role::Admin => "admin",
     }
 }
+
+/// For tests: the guide of that name holds a row for each route, whose middle `cells` writes.
+#[cfg(test)]
+pub fn guide_holds<A>(guide: &str, table: &[Route<A>], cells: impl Fn(&Route<A>) -> String) {
+    let row = |route: &Route<A>| {
+        let refusals: Vec<String> = route.refusals().iter().map(u16::to_string).collect();
+        let (method, success) = (route.method.name(), route.success.0);
+        format!("| {method} | `{}` | {} | {success} | {} |\n", route.path, cells(route), refusals.join(" "))
+    };
+    let rows: String = table.iter().map(row).collect();
+    let path = format!("{}/../docs/{guide}", env!("CARGO_MANIFEST_DIR"));
+    assert!(std::fs::read_to_string(path).unwrap().contains(&rows), "docs/{guide} must hold:\n{rows}");
+}

@@ -4,20 +4,16 @@ use super::aside::Aside;
 use super::follow::{Follower, Turn};
 use super::index::{Index, Progress};
 use super::tests::{SITE, found};
-use crate::hooks::NodeHooks;
-use crate::push::Hub;
-use crate::search::Indexes;
-use cluster::config::RaftTimings;
-use cluster::node::{ClusterNode, NodeConfig};
+use crate::test_node;
+use cluster::node::ClusterNode;
 use cluster::shard::Shard;
 use proto::act::Act;
-use proto::command::{Command, NodeAddress, Party};
+use proto::command::{Command, Party};
 use proto::ids::{SessionId, ShardId, SiteId, VisitorId};
 use proto::peer::{ShardCall, ShardReply};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::runtime::Handle;
 
 const OTHER: SiteId = SiteId(2);
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -29,37 +25,7 @@ struct Node {
 
 impl Node {
     async fn start() -> Node {
-        let data = tempfile::tempdir().unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = listener.local_addr().unwrap().to_string();
-        let config = NodeConfig {
-            data_dir: data.path().to_owned(),
-            address: NodeAddress { peer, client: String::new(), admin: String::new() },
-            join: None,
-            shards: 1,
-            timings: RaftTimings::default(),
-            compaction: Default::default(),
-            dead_after: Duration::from_secs(300),
-            zone: String::new(),
-            admin_token: [0; 32],
-        };
-        let hub = Hub::new(Handle::current());
-        let for_hooks = hub.clone();
-        let make_hooks = |weak| {
-            let no_indexes = Indexes::new(None);
-            NodeHooks::new(
-                weak,
-                for_hooks,
-                Handle::current(),
-                false,
-                Default::default(),
-                crate::retention::Aging::nowhere(),
-                no_indexes,
-            ) as Arc<_>
-        };
-        let cluster =
-            ClusterNode::start(config, None, listener.into(), make_hooks, || Ok(String::new())).await.unwrap();
-        hub.attach(&cluster);
+        let (cluster, data) = test_node::alone().await;
         let node = Node { cluster, data };
         for (id, site) in [(1, SITE), (2, OTHER)] {
             let (session, visitor) = (SessionId(id), VisitorId(id));

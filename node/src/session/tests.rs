@@ -1,16 +1,13 @@
 //! A fault in one session harms nothing else. Runs the actors over a node that is a cluster by itself.
 
-use crate::hooks::NodeHooks;
-use crate::push::Hub;
-use cluster::config::RaftTimings;
-use cluster::node::{ClusterNode, NodeConfig};
+use crate::test_node;
+use cluster::node::ClusterNode;
 use cluster::router::ReplyTo;
-use proto::command::{Command, NodeAddress, Party};
+use proto::command::{Command, Party};
 use proto::ids::{SessionId, ShardId, SiteId, VisitorId};
 use proto::peer::{Page, ShardCall, ShardReply};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 pub(super) const ONE: ShardId = ShardId(1);
@@ -65,31 +62,8 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) async fn start() -> Node {
-        let data = tempfile::tempdir().unwrap();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = listener.local_addr().unwrap().to_string();
-        let config = NodeConfig {
-            data_dir: data.path().to_owned(),
-            address: NodeAddress { peer, client: String::new(), admin: String::new() },
-            join: None,
-            // All sessions share the shard that must not stop.
-            shards: 1,
-            timings: RaftTimings::default(),
-            compaction: Default::default(),
-            dead_after: Duration::from_secs(300),
-            zone: String::new(),
-            admin_token: [0; 32],
-        };
-        let hub = Hub::new(Handle::current());
-        let for_hooks = hub.clone();
-        let no_indexes = crate::search::Indexes::new(None);
-        let make_hooks = |weak| {
-            let aging = crate::retention::Aging::nowhere();
-            NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default(), aging, no_indexes) as Arc<_>
-        };
-        let cluster =
-            ClusterNode::start(config, None, listener.into(), make_hooks, || Ok(String::new())).await.unwrap();
-        hub.attach(&cluster);
+        // All sessions share the shard that must not stop.
+        let (cluster, data) = test_node::alone().await;
         let node = Node { cluster, _data: data };
         for session in [HARMED, OTHER] {
             let (site, visitor) = (SiteId(1), VisitorId(session.0));

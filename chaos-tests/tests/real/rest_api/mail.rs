@@ -59,24 +59,11 @@ impl Post {
     }
 
     async fn ask(&self, token: &str, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Answer> {
-        let answered = wait::until("an answer", SOON, async || {
-            for node in self.cluster.members() {
-                let asked = ask(&node.client, token, method, path, body.as_ref()).await;
-                if let Ok(answer) = asked
-                    && answer.status != 503
-                {
-                    return Some(answer);
-                }
-            }
-            None
-        });
-        answered.await.with_context(|| path.to_owned())
+        ask_any(&self.cluster, token, method, path, body).await
     }
 
     async fn done(&self, method: &str, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
-        let answer = self.ask(&self.owner, method, path, body).await?;
-        ensure!(answer.status < 300, "{method} {path}: {} {}", answer.status, answer.text());
-        if answer.body.is_empty() { Ok(Value::Null) } else { json_of(&answer) }
+        done_by_any(&self.cluster, &self.owner, method, path, body).await
     }
 
     /// Makes a visitor whose page knows that address, and who talks to ann.

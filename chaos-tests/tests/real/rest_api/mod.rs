@@ -38,6 +38,41 @@ async fn operate(cluster: &Cluster, method: &str, path: &str, body: &Value) -> a
     if answer.body.is_empty() { Ok(Value::Null) } else { json_of(&answer) }
 }
 
+/// Asks whichever node answers.
+async fn ask_any(
+    cluster: &Cluster,
+    token: &str,
+    method: &str,
+    path: &str,
+    body: Option<Value>,
+) -> anyhow::Result<Answer> {
+    let answered = wait::until("an answer", SOON, async || {
+        for node in cluster.members() {
+            let asked = ask(&node.client, token, method, path, body.as_ref()).await;
+            if let Ok(answer) = asked
+                && answer.status != 503
+            {
+                return Some(answer);
+            }
+        }
+        None
+    });
+    answered.await.with_context(|| path.to_owned())
+}
+
+/// The same, of what must succeed.
+async fn done_by_any(
+    cluster: &Cluster,
+    token: &str,
+    method: &str,
+    path: &str,
+    body: Option<Value>,
+) -> anyhow::Result<Value> {
+    let answer = ask_any(cluster, token, method, path, body).await?;
+    ensure!(answer.status < 300, "{method} {path}: {} {}", answer.status, answer.text());
+    if answer.body.is_empty() { Ok(Value::Null) } else { json_of(&answer) }
+}
+
 /// An agent of that role, logged in.
 async fn person(cluster: &Cluster, site: &str, name: &str, role: &str) -> anyhow::Result<(AgentId, String)> {
     let body = json!({ "site": site, "name": name, "password": PASSWORD });
