@@ -191,15 +191,21 @@ pub(crate) fn files_of(body: &EventBody) -> impl Iterator<Item = AttachmentId> {
 }
 
 impl Session {
-    /// Empties the ranges up to `upto`: objects and files that go, and the last seq that is gone. A range of which only a part is wanted
+    /// Empties the next range up to `upto`: objects and files that go, and the last seq that is gone. A range of which only a part is wanted
     /// stays, and what is behind it, unless `whole` says that it goes as a whole.
     pub(crate) fn erase_archived(&mut self, upto: u64, whole: bool) -> (Vec<String>, Vec<AttachmentId>, u64) {
         let goes =
             |range: &&ArchivedRange| range.object.is_none() || upto >= if whole { range.first } else { range.last };
-        let gone = self.log.cold.ranges().iter().take_while(goes);
-        let last = gone.clone().map(|range| range.last).last().unwrap_or(0);
+        // One object at a time: no command is long, and who indexes events hears of each.
+        let mut taken = 0;
+        let is_first = |range: &&ArchivedRange| {
+            taken += usize::from(range.object.is_some());
+            taken <= 1
+        };
+        let gone: Vec<&ArchivedRange> = self.log.cold.ranges().iter().take_while(goes).take_while(is_first).collect();
+        let last = gone.last().map_or(0, |range| range.last);
         let (mut objects, mut files) = (Vec::new(), Vec::new());
-        if gone.clone().any(|range| range.object.is_some()) {
+        if gone.iter().any(|range| range.object.is_some()) {
             for range in self.log.cold.change().iter_mut().take_while(|range| range.last <= last) {
                 objects.extend(range.object.take().map(|object| object.name));
                 files.extend(std::mem::take(&mut range.files).into_iter().map(|(_, file)| file));

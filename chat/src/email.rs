@@ -125,7 +125,7 @@ impl Emails {
         Ok(row)
     }
 
-    fn stand(&self, rows: &dyn Rows, session: SessionId) -> Result<EmailStandRow, ApplyError> {
+    pub(crate) fn stand(&self, rows: &dyn Rows, session: SessionId) -> Result<EmailStandRow, ApplyError> {
         if let Some(known) = self.stands.peek(&session) {
             return Ok(known.clone().unwrap_or_default());
         }
@@ -213,7 +213,7 @@ impl Shard {
         }
     }
 
-    fn put_stand(&mut self, session: SessionId, stand: EmailStandRow) {
+    pub(crate) fn put_stand(&mut self, session: SessionId, stand: EmailStandRow) {
         let noted = proto::codec::encode_bare(&stand);
         self.work.journal.note_session(Note::Email, session, &[0]);
         self.work.journal.note_bytes(Note::Email, 0, &noted);

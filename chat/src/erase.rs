@@ -34,8 +34,8 @@ impl Shard {
         }
         let session = held.change();
         let (objects, mut files, from) = session.erase_archived(upto, forget);
-        // Behind a range that stays nothing goes.
-        let upto = if session.log.cold.holds_after(from) { from } else { upto };
+        // Behind a range that stays nothing goes, and with one that goes nothing else.
+        let upto = if session.log.cold.holds_after(from) || !objects.is_empty() { from } else { upto };
         let from = from.max(session.log.cold.last().min(upto));
         let goes = if from < upto {
             let range = HistoryRange::After(from);

@@ -6,7 +6,7 @@ use crate::apply::{Shard, Work};
 use crate::journal::Note;
 use crate::limits::{ATTRIBUTES_MAX, MERGED_MAX};
 use crate::outcome::{ApplyError, Refusal, Reply};
-use crate::rows::{AttributeRow, Rows};
+use crate::rows::{AttributeRow, EmailStandRow, Rows};
 use crate::session::{self, Session};
 use proto::act::{Act, Whose};
 use proto::command::{Carried, EventBody, Mail, Party, TokenHash};
@@ -29,22 +29,23 @@ impl Shard {
     ) -> Result<Reply, ApplyError> {
         let judge = |session: &Session| match session.merged_into {
             _ if !session.tokens.contains(&token) => Err(Refusal::NotYours),
-            Some(known) if known == into => Ok(None),
+            // Said again, in case that the word was lost with a cluster.
+            Some(known) if known == into => Ok((None, session.log.head())),
             // Who has a name is not merged into another one.
             _ if id == into || !session.proofs.is_empty() => Err(Refusal::NotYours),
             Some(_) => Err(Refusal::Changed),
-            None => Ok(Some((session.open, session.log.head()))),
+            None => Ok((session.open, session.log.head())),
         };
         let open = match self.with_session(rows, id, judge)? {
             None => return Ok(Reply::Rejected(Refusal::UnknownSession)),
             Some(Err(refusal)) => return Ok(Reply::Rejected(refusal)),
-            // It was done before, or there is nothing to merge.
-            Some(Ok(None | Some((_, 0)))) => return Ok(Reply::Done),
-            Some(Ok(Some((open, _)))) => open,
+            Some(Ok((_, 0))) => return Ok(Reply::Done),
+            Some(Ok((open, _))) => open,
         };
         if open.is_some() {
             self.close(rows, id, Party::System, REASON.to_owned())?;
         }
+        let unsubscribed = self.emails.stand(rows, id)?.unsubscribed;
         let work = &mut self.work;
         let Some(mut session) = session::hold(&mut self.sessions, rows, id, work.tick)? else {
             return Ok(Reply::Rejected(Refusal::UnknownSession));
@@ -59,6 +60,8 @@ impl Shard {
             about: session.about.clone(),
             agent: session.last_agent,
             is_open: open.is_some(),
+            blocked_ms: session.blocked_ms,
+            unsubscribed,
         };
         let (site, upto) = (session.site, session.log.head());
         work.mail(Mail::Merged { session: into, from: id, site, upto, carried: Box::new(carried) });
@@ -78,7 +81,17 @@ impl Shard {
         if session.site != site || session.merged.contains(&from) {
             return Ok(());
         }
+        let (unsubscribed, is_open) = (carried.unsubscribed, carried.is_open);
         session.change().take_over(id, work, (from, upto), carried);
+        if is_open {
+            // What was laid aside here comes back: what was open there goes on in it.
+            session.change().wake(id, work, &mut self.dues);
+        }
+        drop(session);
+        let stand = self.emails.stand(rows, id)?;
+        if unsubscribed && !stand.unsubscribed {
+            self.put_stand(id, EmailStandRow { unsubscribed, ..stand });
+        }
         Ok(())
     }
 }
@@ -106,7 +119,9 @@ impl Session {
         let event = self.log.append(work.clock_ms, EventBody::Act { from: Party::System, device, n: 0, cid, act });
         let seq = event.seq;
         work.event(self.site, id, event);
-        if carried.is_open && self.open.is_none() {
+        self.blocked_ms = self.blocked_ms.max(carried.blocked_ms);
+        let is_heard = self.check_visitor(Party::Visitor, work.clock_ms).is_none();
+        if carried.is_open && self.open.is_none() && is_heard {
             if carried.agent.is_some() {
                 // Who had it comes first, as after any other conversation.
                 (self.last_agent, self.closed_ms) = (carried.agent, work.clock_ms);

@@ -210,6 +210,10 @@ pub struct Carried {
     pub agent: Option<AgentId>,
     /// A conversation was open.
     pub is_open: bool,
+    /// Nothing is taken from the visitor until then, milliseconds since 1970.
+    pub blocked_ms: Option<u64>,
+    /// The visitor wants no e-mails.
+    pub unsubscribed: bool,
 }
 
 /// A numbered event of a session, as stored and as sent between nodes.

@@ -123,3 +123,14 @@ fn a_conversation_that_waits_keeps_waiting_under_the_name_and_one_that_is_open_t
     world.settle();
     assert_eq!(view(&world, 2).open.unwrap().agent, Some(AgentId(4)));
 }
+
+#[test]
+fn who_was_not_heard_before_is_not_heard_under_the_name_either() {
+    let mut world = with_talk();
+    world.apply(Command::Block { session: session(1), until_ms: Some(1_000_000) });
+    world.apply(merge(TOKEN));
+    world.settle();
+    let own = view(&world, 2);
+    assert_eq!((own.blocked_ms, own.open), (Some(1_000_000), None));
+    assert_eq!(world.reply(say(2, Party::Visitor, 1, "me again")), Reply::Rejected(Refusal::Blocked));
+}

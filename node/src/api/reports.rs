@@ -235,35 +235,45 @@ async fn gather(
     });
     let (mut sums, mut missing) = (Sums::new(), Vec::new());
     for (shard, told) in futures_util::future::join_all(asks).await {
-        let Some(told) = told else {
+        let Some(told) = told? else {
             missing.push(shard);
             continue;
         };
-        for ReportSum { stretch, id, label, figures } in told {
-            let (known, sum) = sums.entry((stretch, id)).or_default();
-            if known.is_empty() {
-                *known = label;
-            }
-            sum.merge(&figures);
-        }
-        if sums.len() > ROWS_MAX {
-            return Err(Problem::bad_request(format!("that is more than {ROWS_MAX} rows: ask for less at once")));
+        for ((stretch, id), (label, figures)) in told {
+            add(&mut sums, ReportSum { stretch, id, label, figures })?;
         }
     }
     Ok((sums, missing))
 }
 
+/// Adds a sum to those that are known.
+/// # Errors
+/// There are too many rows then.
+fn add(sums: &mut Sums, told: ReportSum) -> Result<(), Problem> {
+    let ReportSum { stretch, id, label, figures } = told;
+    let (known, sum) = sums.entry((stretch, id)).or_default();
+    if known.is_empty() {
+        *known = label;
+    }
+    sum.merge(&figures);
+    if sums.len() > ROWS_MAX {
+        return Err(Problem::bad_request(format!("that is more than {ROWS_MAX} rows: ask for less at once")));
+    }
+    Ok(())
+}
+
 /// Every page of a shard; `None`: it does not answer.
-async fn of_shard(app: &Data<App>, shard: ShardId, mut ask: ReportAsk) -> Option<Vec<ReportSum>> {
-    let mut all = Vec::new();
+async fn of_shard(app: &Data<App>, shard: ShardId, mut ask: ReportAsk) -> Result<Option<Sums>, Problem> {
+    let mut all = Sums::new();
     loop {
         let ShardReply::Report(page) = call_shard(app, shard, ShardCall::Report(Box::new(ask.clone()))).await else {
-            return None;
+            return Ok(None);
         };
-        all.extend(page.sums);
+        // Pages of a shard share rows.
+        page.sums.into_iter().try_for_each(|sum| add(&mut all, sum))?;
         match page.next.filter(|next| *next > ask.from) {
-            Some(next) if all.len() <= ROWS_MAX => ask.from = next,
-            _ => return Some(all),
+            Some(next) => ask.from = next,
+            None => return Ok(Some(all)),
         }
     }
 }

@@ -22,7 +22,9 @@ use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 
 /// Events that one transcript looks at; of a longer session the newest.
-const EVENTS_MAX: usize = 20_000;
+const EVENTS_MAX: u64 = 20_000;
+/// And about so many bytes.
+const BYTES_MAX: usize = 4 << 20;
 /// The whole of a page's style: the header allows no other.
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a}\
 h1{font-size:1.25rem}ol{list-style:none;padding:0}li{margin:0 0 1rem}b{margin-right:.5rem}time{color:#666;font-size:.875rem}\
@@ -148,18 +150,19 @@ impl Transcript {
 /// The newest events of a session, oldest first, and whether there are more before them.
 pub async fn newest(app: &App, view: &SessionView) -> Result<(Vec<Event>, bool), Problem> {
     let (session, site) = (view.session, Some(view.site));
-    let mut after = view.head.saturating_sub(EVENTS_MAX as u64);
-    let (mut found, cut) = (Vec::new(), after > 0);
-    while after < view.head {
-        let call = ShardCall::History { session, page: Page::After(after), limit: HISTORY_LIMIT_MAX as u32, site };
+    let (mut before, mut bytes, mut pages) = (view.head + 1, 0, Vec::new());
+    let lowest = view.head.saturating_sub(EVENTS_MAX);
+    while before > lowest + 1 && bytes < BYTES_MAX {
+        let call = ShardCall::History { session, page: Page::Before(before), limit: HISTORY_LIMIT_MAX as u32, site };
         let ShardReply::History { events, .. } = call_session(app, session, call).await? else {
             return Err(crate::admin::unexpected());
         };
-        let Some(last) = events.last() else { break };
-        after = last.seq;
-        found.extend(events);
+        let Some(first) = events.first() else { break };
+        before = first.seq;
+        bytes += proto::codec::encode_bare(&events).len();
+        pages.push(events);
     }
-    Ok((found, cut))
+    Ok((pages.into_iter().rev().flatten().collect(), before > 1))
 }
 
 pub async fn transcript(

@@ -34,6 +34,8 @@ const MARKER: &str = "everdesk-archive";
 pub struct Archive {
     /// `None`: there is none, and nothing is moved.
     place: Option<Place>,
+    /// It is no directory.
+    is_store: bool,
     cache: Mutex<Cache>,
     breaker: Mutex<Breaker>,
     fetches: Semaphore,
@@ -58,6 +60,9 @@ pub enum ArchiveError {
     /// Something is missing, or the place is not the archive.
     #[error("there is no such object")]
     Missing,
+    /// See docs/ARCHIVE.md.
+    #[error("the directory has no file {MARKER}: create it there, once, if this is the archive")]
+    Unmarked,
 }
 
 impl Archive {
@@ -65,9 +70,11 @@ impl Archive {
     /// # Errors
     /// No such form of a place.
     pub fn open(place: Option<&str>) -> Result<Arc<Archive>, BackupError> {
+        let is_store = place.is_some_and(|text| text.starts_with("s3://"));
         let place = place.map(|text| Place::open(text, true)).transpose()?;
         Ok(Arc::new(Archive {
             place,
+            is_store,
             cache: Mutex::default(),
             breaker: Mutex::default(),
             fetches: Semaphore::new(FETCHES_MAX),
@@ -119,8 +126,12 @@ impl Archive {
             return Err(ArchiveError::LeftAlone);
         }
         let read = read(place, object).await;
-        // A damaged object says nothing of the others.
-        let is_well = matches!(read, Ok(_) | Err(ArchiveError::Damaged(_)));
+        // One that is damaged or missing says nothing of the others.
+        let is_well = match &read {
+            Ok(_) | Err(ArchiveError::Damaged(_)) => true,
+            Err(ArchiveError::Missing) => self.is_there().await.unwrap_or(false),
+            Err(_) => false,
+        };
         self.breaker.lock().tell(Instant::now(), is_well, is_trial);
         read
     }
@@ -155,8 +166,11 @@ impl Archive {
         Ok(self.place()?.get(MARKER, MARKER_BYTES_MAX).await?.is_some())
     }
 
-    /// Makes the place the archive.
+    /// Makes a store the archive. A directory is made that by its operator: one below a disk that is not mounted looks the same.
     async fn found(&self) -> Result<(), ArchiveError> {
+        if !self.is_store {
+            return Err(ArchiveError::Unmarked);
+        }
         let text = b"Events of conversations. See docs/ARCHIVE.md of Everdesk.\n".to_vec();
         Ok(self.place()?.put(MARKER, text).await?)
     }

@@ -179,7 +179,8 @@ impl Turn<'_> {
         upto: u64,
     ) -> Result<(), MoveError> {
         let Some(object) = range.object.clone() else { return Ok(()) };
-        let Some(held) = self.archive.fetch(object).await else { return Err(ArchiveError::LeftAlone.into()) };
+        // It is tried again in the next round; the others go on.
+        let Some(held) = self.archive.fetch(object).await else { return Ok(()) };
         let rest: Vec<Arc<Event>> = held.iter().filter(|event| event.seq > upto).cloned().collect();
         let change = |mut ranges: Vec<ArchivedRange>| ArchiveChange::Cut { range: ranges.remove(0) };
         self.write(shard, folder, id, &rest, change).await

@@ -49,6 +49,9 @@ pub async fn hello(hub: Arc<Hub>, socket: Arc<Socket>, ask: HelloAsk) {
     if socket.with(|state| state.closed) {
         // It went while it was being introduced.
         hub.forget(&socket);
+        if let Bearer::Agent { agent } = ask.bearer {
+            hub.leave_agent_if_gone(agent);
+        }
     }
 }
 

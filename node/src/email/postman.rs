@@ -33,7 +33,7 @@ const QUIET_MAX: u64 = 10_000;
 /// So long they may while a site writes e-mails: the next leader looks at them again, and hours may have changed.
 const QUIET_WITHIN: Duration = Duration::from_secs(30);
 /// E-mails that are seen to at once.
-const DUE_MAX: usize = 16;
+const DUE_MAX: usize = 4;
 /// While a page of the visitor is open, it is looked again after this.
 const PRESENT_AGAIN_MS: u64 = 10_000;
 /// When the site has sent as many as it may.
@@ -42,6 +42,8 @@ const ROOM_AGAIN_MS: u64 = 60_000;
 const PAUSE_MS_MIN: u64 = 4_000;
 /// The longest pause between two tries.
 const PAUSE_MS_MAX: u64 = 3_600_000;
+/// What nobody tried for so long after its time is sent no more: nobody sent anything then.
+const STALE_MS: u64 = 2 * 86_400_000;
 /// For so long an e-mail is tried.
 const GIVE_UP_MS: u64 = 86_400_000;
 /// For so long a dead one is kept.
@@ -73,16 +75,21 @@ struct Looked {
 /// Runs until it is dropped, or until this node leads the shard no longer.
 pub async fn run(shard: Arc<Shard>, epoch: Epoch, hub: Weak<Hub>, mailer: Option<Arc<Mailer>>) {
     let mut read = Looked { version: 0, upto: 0, since: Instant::now() };
+    let mut untaken = Vec::new();
     while shard.serving() == Some(epoch) {
         let Some(hub) = hub.upgrade() else { return };
         let Some(node) = hub.node() else { return };
         let sites = sites(&node);
         let postman = Postman { shard: shard.clone(), hub, node, mailer: mailer.clone(), sites };
-        let looked = async { Ok::<bool, chat::ApplyError>(postman.find(&mut read).await? | postman.send_due().await?) };
-        let goes_on = looked.await.unwrap_or_else(|error| {
-            shard.halt(&error.to_string());
-            false
-        });
+        // What cannot be read of the feed just now keeps nothing from being sent.
+        let (found, sent) = (postman.find(&mut read).await, postman.send_due(&mut untaken).await);
+        let mut goes_on = false;
+        for done in [found, sent] {
+            match done {
+                Ok(more) => goes_on |= more,
+                Err(error) => drop(shard.halt(&error.to_string())),
+            }
+        }
         drop(postman);
         if !goes_on {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -174,8 +181,16 @@ impl Postman {
         }
     }
 
-    /// Sees to what is due; true when something was done.
-    async fn send_due(&self) -> Result<bool, chat::ApplyError> {
+    /// Sees to what is due; true when something was done. `untaken`: what has become of e-mails and the log does not know yet: they are not
+    /// seen to again before it does.
+    async fn send_due(&self, untaken: &mut Vec<EmailTold>) -> Result<bool, chat::ApplyError> {
+        if !untaken.is_empty() {
+            let is_taken = self.log(EmailChange::Told(untaken.clone())).await;
+            if is_taken {
+                untaken.clear();
+            }
+            return Ok(is_taken);
+        }
         let now = now_ms();
         let mut due = self.shard.peek(|state, rows| state.emails_due(rows, now, DUE_MAX))?;
         let is_trial = match &self.mailer {
@@ -209,7 +224,11 @@ impl Postman {
         }
         let given_up = told.iter().filter(|told| matches!(told.fate, EmailFate::Dead { .. })).count();
         metrics::counter!("chat_email_given_up_total").increment(given_up as u64);
-        Ok(self.log(EmailChange::Told(told)).await)
+        let is_taken = self.log(EmailChange::Told(told.clone())).await;
+        if !is_taken {
+            *untaken = told;
+        }
+        Ok(is_taken)
     }
 
     /// What becomes of an e-mail that is due; `None`: nothing yet.
@@ -221,7 +240,12 @@ impl Postman {
         let (Some(view), Some((name, rules))) = (view, self.sites.get(&email.site)) else {
             return Some(EmailFate::Over);
         };
-        if email.stage == EmailStage::Dead {
+        let is_stale = email.tries == 0 && email.due_ms + STALE_MS < now_ms();
+        if email.stage == EmailStage::Dead || is_stale {
+            return Some(EmailFate::Over);
+        }
+        if email.kind != EmailKind::Transcript && view.merged_into.is_some() {
+            // The visitor and the conversation are elsewhere.
             return Some(EmailFate::Over);
         }
         let is_missed = email.kind == EmailKind::Missed;
@@ -239,16 +263,18 @@ impl Postman {
             getrandom::fill(&mut secret).ok()?;
             return Some(EmailFate::Sealed { secret: SecretBytes(secret) });
         }
+        if !mailer.has_room(email.site) {
+            return Some(EmailFate::Later { due_ms: now_ms() + ROOM_AGAIN_MS });
+        }
         let site = Site { id: email.site, name, rules };
-        let facts = self.facts(email, &view, stand.secret).ok()?;
+        let Ok(facts) = self.facts(email, &view, stand.secret) else {
+            return Some(failed(email, "what was said cannot be read now".to_owned()));
+        };
         let message = match compose::write(mailer.from(), &site, email, &facts) {
             None => return Some(EmailFate::Over),
             Some(Err(why)) => return Some(dead(why)),
             Some(Ok(message)) => message,
         };
-        if !mailer.has_room(email.site) {
-            return Some(EmailFate::Later { due_ms: now_ms() + ROOM_AGAIN_MS });
-        }
         // Somebody else finds out whether the server is back.
         if is_trial && !mailer.try_once() {
             return None;

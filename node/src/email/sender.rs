@@ -140,13 +140,14 @@ impl Mailer {
             return Err(NotSent { why: "this node ends".to_owned(), is_final: false });
         };
         let sent = tokio::time::timeout(SEND_WITHIN, transport.send(message)).await;
-        let told = match sent {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(NotSent { why: reason(&error), is_final: error.is_permanent() }),
-            Err(_) => Err(NotSent { why: "the server did not answer in time".to_owned(), is_final: false }),
+        let (told, is_well) = match sent {
+            Ok(Ok(_)) => (Ok(()), true),
+            Ok(Err(error)) => {
+                let code = error.status().map(u16::from);
+                (Err(NotSent { why: reason(&error), is_final: is_final(code) }), is_well(code))
+            }
+            Err(_) => (Err(NotSent { why: "the server did not answer in time".to_owned(), is_final: false }), false),
         };
-        // A server that refuses an e-mail for good is there.
-        let is_well = told.as_ref().map_or_else(|failed| failed.is_final, |()| true);
         self.breaker.lock().tell(Instant::now(), is_well, is_trial);
         let result = match &told {
             Ok(()) => "sent",
@@ -157,6 +158,17 @@ impl Mailer {
         metrics::histogram!("chat_email_send_seconds").record(started.elapsed().as_secs_f64());
         told
     }
+}
+
+/// Whether the server refuses this e-mail for good: its address or what is in it. What is wrong with the connection or the account passes.
+/// Source: RFC 5321, section 4.2.3.
+fn is_final(code: Option<u16>) -> bool {
+    matches!(code, Some(550..=553 | 555 | 556))
+}
+
+/// Whether a server that answers so would take another e-mail: not one that closes, or does not know us.
+fn is_well(code: Option<u16>) -> bool {
+    code.is_some_and(|code| !matches!(code, 421 | 454 | 500..=504 | 521 | 530..=538 | 554))
 }
 
 impl Drop for Mailer {

@@ -16,6 +16,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::web::{self, Data, Json, Path, Query, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use chat::limits::EMAIL_SECRET_BYTES;
+use cluster::shard::now_ms;
 use parking_lot::Mutex;
 use proto::command::{Command, SecretBytes, Target};
 use proto::email::{EmailChange, EmailLanguage, EmailRules};
@@ -24,6 +25,10 @@ use proto::peer::{Refused, ShardCall, ShardReply};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::time::Instant;
+use tokio::sync::Semaphore;
+
+/// Transcripts that a node writes for visitors at once.
+static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// Transcripts that one visitor may read from one node in a minute.
 const DOWNLOADS_PER_MINUTE: u32 = 10;
@@ -96,6 +101,9 @@ async fn transcript(
     if !app.downloads.may(session, Instant::now()) {
         return Err(limited());
     }
+    let Ok(_place) = PLACES.try_acquire() else {
+        return Err(Problem::unavailable("this node writes as many transcripts as it can, try again"));
+    };
     let view = of(&app, session).await?;
     let (events, cut) = newest(&app, &view).await?;
     let (name, rules) = site_of(&app, view.site)?;
@@ -120,8 +128,18 @@ struct MailBody {
 /// `POST /v1/visitors/transcript/mail`
 async fn mail_transcript(app: Data<App>, request: HttpRequest, body: Json<MailBody>) -> Result<HttpResponse, Problem> {
     let session = visitor(&app, &request).await?;
+    if body.into_inner().to.is_some() {
+        // Anybody may be a visitor: the site's server would write to whomever they like.
+        return Err(Problem::bad_request("to: a visitor's transcript goes to the address that the site knows"));
+    }
     let view = of(&app, session).await?;
-    order(&app, view.site, session, body.into_inner().to, true).await?;
+    if view.blocked_until_ms.is_some_and(|until_ms| now_ms() < until_ms) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "nothing is taken from this visitor"));
+    }
+    // Not what the page says: nobody has looked at that.
+    let known = view.attributes.visitor.get("email").and_then(|text| address(text));
+    let to = known.ok_or_else(|| Problem::conflict("the site does not know the visitor's address"))?;
+    order(&app, view.site, session, Some(to.to_string()), true).await?;
     Ok(HttpResponse::Accepted().finish())
 }
 

@@ -267,6 +267,15 @@ impl Hub {
         }
     }
 
+    /// The leader may have noted an attach only after the detach that was sent behind it, when the socket was gone by then.
+    pub fn leave_agent_if_gone(&self, agent: AgentId) {
+        if !self.maps.lock().agents.contains_key(&agent)
+            && let Some(router) = self.router()
+        {
+            router.send(router.shard_of(Target::Agent(agent)), ShardCall::DetachAgent { agent }, ReplyTo::Nobody);
+        }
+    }
+
     /// Whether a socket of this node follows the session.
     pub fn follows(&self, session: SessionId) -> bool {
         self.maps.lock().sessions.contains_key(&session)

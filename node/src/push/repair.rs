@@ -172,7 +172,10 @@ impl Hub {
             };
             let Some(router) = self.router().filter(|_| known) else { return };
             match router.call(shard, ShardCall::AttachAgent { agent, token: None }).await {
-                ShardReply::AgentAttached(state) => return self.agent_changed(agent, state),
+                ShardReply::AgentAttached(state) => {
+                    self.agent_changed(agent, state);
+                    return self.leave_agent_if_gone(agent);
+                }
                 ShardReply::Refused(_) => return,
                 _ => tokio::time::sleep(RETRY_AFTER).await,
             }

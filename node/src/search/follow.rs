@@ -38,6 +38,8 @@ const WRITER_IDLE: Duration = Duration::from_secs(30);
 const PURGE_AFTER: Duration = Duration::from_secs(600);
 /// Pauses after a failure double from the first to the last.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+/// While the archive does not give what is to be indexed, it is asked again after this.
+const AWAY_PAUSE: Duration = Duration::from_secs(10);
 /// After so many failures in a row the index is thrown away.
 const FAILURES_MAX: u32 = 3;
 
@@ -128,6 +130,11 @@ impl Follower {
             Ok(turn) => {
                 (self.failures, self.retry_at) = (0, None);
                 turn
+            }
+            Err(IndexError::Away) => {
+                // Nothing is wrong with the index: what it has stays, and can be found.
+                self.retry_at = Some(now + AWAY_PAUSE);
+                Turn::Idle
             }
             Err(error) => {
                 self.failed(error, now);
@@ -222,7 +229,10 @@ struct Open {
 }
 
 fn unreadable(error: chat::ApplyError) -> IndexError {
-    IndexError::Failed(error.to_string())
+    match error {
+        chat::ApplyError::Archived(_) => IndexError::Away,
+        error => IndexError::Failed(error.to_string()),
+    }
 }
 
 impl Open {

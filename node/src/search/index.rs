@@ -26,6 +26,9 @@ pub enum IndexError {
     /// Throw it away and build it anew.
     #[error("the index is damaged: {0}")]
     Damaged(String),
+    /// Something is in the archive, which does not give it now: go on later from here.
+    #[error("the archive does not give what is to be indexed")]
+    Away,
     /// Try again.
     #[error("the index cannot be used: {0}")]
     Failed(String),

@@ -109,9 +109,9 @@ pub fn mail() -> impl Strategy<Value = Mail> {
 
 fn carried() -> impl Strategy<Value = Box<Carried>> {
     let pairs = || vec((word(), word()), 0..4);
-    let whole = (pairs(), option::of(team()), pairs(), option::of(agent()), any::<bool>());
-    whole.prop_map(|(attributes, team, facts, agent, is_open)| {
-        Box::new(Carried { attributes, about: About { team, facts }, agent, is_open })
+    let whole = (pairs(), option::of(team()), pairs(), option::of(agent()), any::<(bool, Option<u64>, bool)>());
+    whole.prop_map(|(attributes, team, facts, agent, (is_open, blocked_ms, unsubscribed))| {
+        Box::new(Carried { attributes, about: About { team, facts }, agent, is_open, blocked_ms, unsubscribed })
     })
 }
 

@@ -208,11 +208,7 @@ pub fn mails() -> Vec<(&'static str, Mail)> {
         ("absent", Mail::Absent { agent }),
         ("release", Mail::Release { session, conversation, agent }),
         ("mentioned", Mail::Mentioned { agent, site, session, seq: 251 }),
-        ("merged", {
-            let attributes = vec![("plan".into(), "pro".into())];
-            let carried = Box::new(Carried { attributes, about: about(), agent: Some(agent), is_open: true });
-            Mail::Merged { session, from: SessionId(u128::MAX), site, upto: 251, carried }
-        }),
+        ("merged", visitors::merged()),
         ("prompted", Mail::Prompted { site, trigger: "hello".into(), answered: true }),
     ]
 }

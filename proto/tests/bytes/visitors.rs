@@ -1,11 +1,12 @@
 //! Owns the samples and the arbitrary values of what a site does about a visitor as a whole, and of every refusal. See `samples` and `arbitrary`.
 
 use super::arbitrary::{party, session, site, word};
-use super::samples::{HASH, NOW_MS, SESSION, SITE};
+use super::samples::{AGENT, HASH, NOW_MS, SESSION, SITE};
 use proptest::option;
 use proptest::prelude::*;
 use proto::act::{Again, Prompt};
-use proto::command::{Command, Party};
+use proto::command::{Carried, Command, Mail, Party};
+use proto::desk::About;
 use proto::ids::{SessionId, TeamId, VisitorId};
 use proto::peer::Refused;
 
@@ -37,6 +38,14 @@ fn prompt() -> impl Strategy<Value = Prompt> {
         prop_oneof![Just(Again::Never), Just(Again::NextVisit), any::<u64>().prop_map(|ms| Again::After { ms }),];
     (word(), option::of(word()), word(), again, any::<u64>(), option::of(any::<u32>().prop_map(TeamId)))
         .prop_map(|(trigger, name, text, again, visit, team)| Prompt { trigger, name, text, again, visit, team })
+}
+
+pub fn merged() -> Mail {
+    let attributes = vec![("plan".into(), "pro".into())];
+    let about = About { team: Some(TeamId(2)), facts: vec![("page".into(), "/shop".into())] };
+    let (agent, blocked_ms, unsubscribed) = (Some(AGENT), Some(NOW_MS), true);
+    let carried = Box::new(Carried { attributes, about, agent, is_open: true, blocked_ms, unsubscribed });
+    Mail::Merged { session: SESSION, from: SessionId(u128::MAX), site: SITE, upto: 251, carried }
 }
 
 pub fn command() -> impl Strategy<Value = Command> {

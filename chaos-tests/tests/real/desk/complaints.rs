@@ -238,3 +238,51 @@ async fn a_chat_is_transferred_and_nobody_keeps_it_who_does_not_come_back() -> a
 fn said(words: &str) -> impl Fn(&proto::client::Event<'static>) -> bool {
     move |event| matches!(&event.kind, EventKind::Message { text, .. } if text == words)
 }
+
+/// Waits until the desk says that of an agent.
+async fn is_seen(cluster: &Cluster, agent: AgentId, state: &str, within: Duration) -> anyhow::Result<()> {
+    let name = agent.to_string();
+    let seen = wait::until("the desk knows", within, async || {
+        let view = desk(cluster).await.ok()?;
+        let is_so = |seat: &Value| seat["agent"] == name.as_str() && seat["state"] == state;
+        view["seats"].as_array()?.iter().any(is_so).then_some(())
+    });
+    let done = seen.await;
+    ensure!(done.is_ok(), "{agent} is not {state}: {}", desk(cluster).await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn presence_is_right_whoever_leads_and_whoever_crashes_with_it() -> anyhow::Result<()> {
+    let mut cluster = Cluster::start(3).await?;
+    let mut agents = people(&cluster, ["ann", "bob"]).await?;
+    let (ann, bob) = (agents[0].0, agents[1].0);
+    agents[1].1.client.seat(SeatState::Away).await?;
+    is_seen(&cluster, ann, "online", SOON).await?;
+    is_seen(&cluster, bob, "away", SOON).await?;
+
+    // The leader of her shard dies: she is there all the same, and what he said of himself is still known.
+    let victim = leader(&cluster, Target::Agent(ann)).await?;
+    cluster.kill(victim);
+    let (new, visitor) = Person::visitor(&cluster, victim as usize % 3).await?;
+    visitor.client.send(new.session, "hello").await?;
+    let holder = visitor.wait("somebody has it", |told| told.holder(new.session)).await?;
+    ensure!(holder == ann, "{holder} got it");
+    cluster.restart(&[victim]).await?;
+    is_seen(&cluster, ann, "online", SOON).await?;
+    is_seen(&cluster, bob, "away", SOON).await?;
+
+    // His machine crashes together with the leader of his shard: a grace later he is offline, and she is not.
+    let victim = leader(&cluster, Target::Agent(bob)).await?;
+    drop(agents.pop());
+    cluster.kill(victim);
+    cluster.restart(&[victim]).await?;
+    is_seen(&cluster, bob, "offline", PRESENCE_GRACE + SOON).await.context("his machine crashed")?;
+    is_seen(&cluster, ann, "online", SOON).await?;
+
+    // Back at another node, he is what he said, until he says otherwise.
+    let (_, back) = Person::agent(&cluster, "bob", PASSWORD, victim as usize % 3).await?;
+    is_seen(&cluster, bob, "away", SOON).await?;
+    back.client.seat(SeatState::Online).await?;
+    is_seen(&cluster, bob, "online", SOON).await
+}

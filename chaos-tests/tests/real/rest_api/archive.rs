@@ -130,11 +130,18 @@ async fn until_moved(dir: &Path, sessions: &[SessionId]) -> anyhow::Result<()> {
     wait::until("all are moved", MOVED_WITHIN, all).await
 }
 
+/// As its operator makes a directory the archive.
+fn marked(dir: PathBuf) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir(&dir)?;
+    std::fs::write(dir.join("everdesk-archive"), "")?;
+    Ok(dir)
+}
+
 #[tokio::test]
 async fn what_was_moved_to_the_archive_reads_as_before_at_every_node_whoever_dies_and_is_erased_there()
 -> anyhow::Result<()> {
     let home = tempfile::tempdir()?;
-    let dir = home.path().join("archive");
+    let dir = marked(home.path().join("archive"))?;
     let mut desk = Desk::start(dir.to_str().context("a path")?).await?;
     let sessions: Vec<SessionId> = desk.talks[..TALKS].iter().map(|(session, ..)| *session).collect();
     let mut before = Vec::new();
@@ -188,7 +195,7 @@ async fn what_was_moved_to_the_archive_reads_as_before_at_every_node_whoever_die
 async fn while_the_archive_is_away_people_talk_and_its_readers_are_told_and_erasure_follows_later() -> anyhow::Result<()>
 {
     let home = tempfile::tempdir()?;
-    let (dir, away) = (home.path().join("archive"), home.path().join("away"));
+    let (dir, away) = (marked(home.path().join("archive"))?, home.path().join("away"));
     let mut desk = Desk::start(dir.to_str().context("a path")?).await?;
     let sessions: Vec<SessionId> = desk.talks[..TALKS].iter().map(|(session, ..)| *session).collect();
     let before = desk.read_everywhere(1).await?;
