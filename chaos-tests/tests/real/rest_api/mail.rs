@@ -2,9 +2,11 @@
 //! break off. Leaders die in between.
 
 use super::*;
+use base64ct::{Base64UrlUnpadded, Encoding};
 use chaos_tests::smtp::{Came, SmtpServer, Verdict};
 use mail_parser::MessageParser;
-use proto::client::About;
+use node::client::Config;
+use proto::client::{About, Party};
 use proto::command::Target;
 use proto::ids::SessionId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,6 +75,21 @@ impl Post {
         visitor.client.send(new.session, "hello").await?;
         self.ann.wait("it is ann's", |told| told.holder(new.session)).await?;
         Ok((new.session, new.token, visitor))
+    }
+
+    /// As `visitor`, of one whose page has proved who they are: Zoë, zoe@example.org.
+    async fn proven_visitor(&self) -> anyhow::Result<(SessionId, String, Person)> {
+        let made = self.done("PUT", "/v1/identity-keys/one", None).await?;
+        let key = Base64UrlUnpadded::decode_vec(made["secret"].as_str().context("no secret")?)?;
+        let identity = json!({ "identity": { "token": super::visitors::token(&key, "u17", "j1") } });
+        let new = done_by_any(&self.cluster, "", "POST", &format!("/v1/sites/{SITE}/visitors"), Some(identity)).await?;
+        let text = |name: &str| new[name].as_str().map(str::to_owned).context("a field is missing");
+        let (session, token) = (text("session")?.parse()?, text("token")?);
+        let me = Party::Visitor(text("visitor")?.parse()?);
+        let visitor = Person::start(Config::new(self.cluster.clients_from(2), token.clone(), me));
+        visitor.client.send(session, "hello").await?;
+        self.ann.wait("it is ann's", |told| told.holder(session)).await?;
+        Ok((session, token, visitor))
     }
 
     async fn knows(&self, visitor: &Person, session: SessionId, facts: &[(&str, &str)]) -> anyhow::Result<()> {
@@ -254,7 +271,7 @@ async fn what_is_left_while_the_site_is_closed_comes_to_its_people_in_one_e_mail
 async fn a_transcript_is_read_printed_and_sent_and_what_no_server_takes_is_shown_and_sent_after_all()
 -> anyhow::Result<()> {
     let post = Post::start().await?;
-    let (session, token, visitor) = post.visitor("vera@example.com").await?;
+    let (session, token, visitor) = post.proven_visitor().await?;
     post.ann.client.send(session, "<b>good day</b>").await?;
     let note = json!({ "note": { "text": "between us" } });
     post.done("POST", &format!("/v1/conversations/{session}/events"), Some(note)).await?;
@@ -280,15 +297,21 @@ async fn a_transcript_is_read_printed_and_sent_and_what_no_server_takes_is_shown
     ensure!(dead["why"].as_str().is_some_and(|why| why.contains("550")) && dead["kind"] == "transcript", "{dead}");
     post.server.decide(|_, _| Verdict::Take);
     post.done("POST", &format!("/v1/mail/queue/{session}/{}/retry", dead["number"]), None).await?;
-    let taken = post.until_taken("vera@example.com", 1).await?;
+    let taken = post.until_taken("zoe@example.org", 1).await?;
     ensure!(taken[0].text.contains("<b>good day</b>") && !taken[0].text.contains("between us"), "{taken:?}");
     // An agent, to somebody else.
     let to = json!({ "to": "boss@example.com" });
     post.done("POST", &format!("/v1/conversations/{session}/transcript/mail"), Some(to)).await?;
     post.until_taken("boss@example.com", 1).await?;
-    let injected = json!({ "to": "a@b.example\r\nBcc: c@d.example" });
-    let refused = post.ask(&token, "POST", "/v1/visitors/transcript/mail", Some(injected)).await?;
-    ensure!(refused.status == 400, "{}", refused.text());
+    // A visitor has it sent nowhere else, and who says nothing but an address has it sent nowhere.
+    for to in ["boss@example.com", "a@b.example\r\nBcc: c@d.example"] {
+        let body = json!({ "to": to });
+        let refused = post.ask(&token, "POST", "/v1/visitors/transcript/mail", Some(body)).await?;
+        ensure!(refused.status == 400, "{}", refused.text());
+    }
+    let (_, strangers, _stranger) = post.visitor("victim@example.com").await?;
+    let refused = post.ask(&strangers, "POST", "/v1/visitors/transcript/mail", Some(json!({}))).await?;
+    ensure!(refused.status == 409, "{}", refused.text());
     // Not more often than a person needs.
     let mut statuses = Vec::new();
     for _ in 0..3 {

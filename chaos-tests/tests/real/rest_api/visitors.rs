@@ -160,7 +160,7 @@ async fn words_and_networks_are_not_let_through(
 }
 
 /// A page's word on who its visitor is.
-fn token(key: &[u8], user: &str, jti: &str) -> String {
+pub fn token(key: &[u8], user: &str, jti: &str) -> String {
     let exp = cluster::shard::now_ms() / 1_000 + 600;
     let claims = json!({ "sub": user, "aud": SITE, "exp": exp, "jti": jti, "name": "Zoë", "email": "zoe@example.org" });
     let part = |value: Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
