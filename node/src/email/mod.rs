@@ -38,9 +38,7 @@ const LIST_MAX: usize = 1_000;
 
 /// Sees to it that every shard which this node leads has its postman, until the node is gone. `mailer`: `None`: this node sends nothing.
 pub async fn watch(hub: Weak<Hub>, mailer: Option<Arc<Mailer>>) {
-    if mailer.is_none() {
-        return;
-    }
+    let Some(mailer) = mailer else { return };
     let mut running: BTreeMap<ShardId, (Epoch, DropGuard)> = BTreeMap::new();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;

@@ -58,7 +58,7 @@ struct Postman {
     shard: Arc<Shard>,
     hub: Arc<Hub>,
     node: Arc<ClusterNode>,
-    mailer: Option<Arc<Mailer>>,
+    mailer: Arc<Mailer>,
     /// Sites that write e-mails: their names and rules.
     sites: BTreeMap<SiteId, (String, EmailRules)>,
 }
@@ -73,7 +73,7 @@ struct Looked {
 }
 
 /// Runs until it is dropped, or until this node leads the shard no longer.
-pub async fn run(shard: Arc<Shard>, epoch: Epoch, hub: Weak<Hub>, mailer: Option<Arc<Mailer>>) {
+pub async fn run(shard: Arc<Shard>, epoch: Epoch, hub: Weak<Hub>, mailer: Arc<Mailer>) {
     let mut read = Looked { version: 0, upto: 0, since: Instant::now() };
     let mut untaken = Vec::new();
     while shard.serving() == Some(epoch) {
@@ -191,20 +191,13 @@ impl Postman {
             }
             return Ok(is_taken);
         }
-        let now = now_ms();
-        let mut due = self.shard.peek(|state, rows| state.emails_due(rows, now, DUE_MAX))?;
-        let is_trial = match &self.mailer {
-            // Another node may send.
-            None => return Ok(false),
-            Some(mailer) => match mailer.state() {
-                State::Open(_) => return Ok(false),
-                State::Trial => true,
-                State::Closed => false,
-            },
+        let (is_trial, limit) = match self.mailer.state() {
+            State::Open(_) => return Ok(false),
+            State::Trial => (true, 1),
+            State::Closed => (false, DUE_MAX),
         };
-        if is_trial {
-            due.truncate(1);
-        }
+        let now = now_ms();
+        let due = self.shard.peek(|state, rows| state.emails_due(rows, now, limit))?;
         let seen_to = due.iter().map(|email| self.see_to(email, is_trial));
         let told: Vec<EmailTold> = futures_util::future::join_all(seen_to)
             .await
@@ -233,7 +226,7 @@ impl Postman {
 
     /// What becomes of an e-mail that is due; `None`: nothing yet.
     async fn see_to(&self, email: &Email, is_trial: bool) -> Option<EmailFate> {
-        let mailer = self.mailer.as_ref()?;
+        let mailer = &self.mailer;
         let session = email.session;
         let view = self.shard.peek(|state, rows| state.session(rows, session)).ok()?;
         let stand = self.shard.peek(|state, rows| state.email_stand(rows, session)).ok()?;

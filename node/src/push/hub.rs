@@ -12,7 +12,7 @@ use cluster::router::{ReplyTo, Router};
 use parking_lot::{Mutex, RwLock};
 use proto::client::{Presence, Reply, Seat, ServerFrame};
 use proto::command::{Event, Party, Target};
-use proto::ids::{AgentId, NodeId, SessionId};
+use proto::ids::{AgentId, NodeId, SessionId, ShardId};
 use proto::peer::{Push, Pushes, ShardCall};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -255,9 +255,7 @@ impl Hub {
             }
             last
         };
-        if last && let Some(router) = self.router() {
-            let shard = router.shard_of(Target::Agent(agent));
-            router.send(shard, ShardCall::DetachAgent { agent }, ReplyTo::Nobody);
+        if last && let Some(shard) = self.leave_agent(agent) {
             // The attach of a new socket may have been queued ahead of the detach, by another thread.
             if self.maps.lock().agents.contains_key(&agent)
                 && let Some(hub) = self.me.upgrade()
@@ -269,11 +267,17 @@ impl Hub {
 
     /// The leader may have noted an attach only after the detach that was sent behind it, when the socket was gone by then.
     pub fn leave_agent_if_gone(&self, agent: AgentId) {
-        if !self.maps.lock().agents.contains_key(&agent)
-            && let Some(router) = self.router()
-        {
-            router.send(router.shard_of(Target::Agent(agent)), ShardCall::DetachAgent { agent }, ReplyTo::Nobody);
+        if !self.maps.lock().agents.contains_key(&agent) {
+            self.leave_agent(agent);
         }
+    }
+
+    /// Tells the agent's leader that this node has no socket of theirs; which shard that is.
+    fn leave_agent(&self, agent: AgentId) -> Option<ShardId> {
+        let router = self.router()?;
+        let shard = router.shard_of(Target::Agent(agent));
+        router.send(shard, ShardCall::DetachAgent { agent }, ReplyTo::Nobody);
+        Some(shard)
     }
 
     /// Whether a socket of this node follows the session.
