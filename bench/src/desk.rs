@@ -37,7 +37,7 @@ impl DeskArgs {
     }
 }
 
-const PASSWORD: &str = "correct horse battery staple";
+pub const PASSWORD: &str = "correct horse battery staple";
 /// The short queue, and how much of a queue is taken while it is measured.
 const SHORT: usize = 6_000;
 const TAKEN: u64 = 4_000;
@@ -122,7 +122,7 @@ async fn agents(
 }
 
 /// So many visitors write once and go.
-async fn come(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
+pub async fn come(cluster: &Cluster, count: usize) -> anyhow::Result<()> {
     let mut coming = JoinSet::new();
     for lane in 0..COMING {
         let nodes = cluster.clients_from(lane);

@@ -20,6 +20,10 @@ mod drain;
 
 mod desk;
 
+mod balance;
+
+mod dice;
+
 mod idle;
 
 mod backup;
@@ -46,6 +50,8 @@ struct Args {
     drain: drain::DrainArgs,
     #[command(flatten)]
     desk: desk::DeskArgs,
+    #[command(flatten)]
+    balance: balance::BalanceArgs,
     #[command(flatten)]
     idle: idle::IdleArgs,
     #[command(flatten)]
@@ -160,6 +166,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         None if args.failover.is_asked() => failover::run(&args.failover, &args.target, args.load.json).await,
         None if args.drain.is_asked() => drain::run(&args.drain, &args.target, args.load.json).await,
         None if args.desk.is_asked() => desk::run(&args.desk, &args.target, args.load.json).await,
+        None if args.balance.is_asked() => balance::run(&args.balance, &args.target, args.load.json).await,
         None if args.backup.is_asked() => backup::run(&args.backup, &args.target, &args.load).await,
         None if args.search.is_asked() => search::run(&args.search),
         None if args.idle.is_asked() => idle::run(&args.idle, &args.target, args.load.json).await,

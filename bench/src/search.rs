@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::dice::Dice;
 use anyhow::Context;
 use hdrhistogram::Histogram;
 use node::search::{Index, Progress, Said, Search, Wanted};
@@ -94,22 +95,6 @@ const ENGLISH: [&str; 48] = [
     "missing",
     "wrong",
 ];
-
-/// Numbers that look random.
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-}
 
 /// Words of two languages; the one of rank `n` comes about 1/n as often as the first.
 struct Talk {

@@ -2,7 +2,7 @@
 
 use crate::apply::Shard;
 use crate::journal::Note;
-use crate::limits::{FACT_BYTES_MAX, FACT_NAME_BYTES_MAX, FACTS_MAX};
+use crate::limits::{CHANNEL_MAX, FACT_BYTES_MAX, FACT_NAME_BYTES_MAX, FACTS_MAX};
 use crate::outcome::{ApplyError, Refusal, Reply};
 use crate::rows::Rows;
 use crate::session;
@@ -18,7 +18,7 @@ fn is_sound(about: &About) -> bool {
             && is_text(value)
     };
     let ascends = about.facts.windows(2).all(|pair| pair[0].0 < pair[1].0);
-    about.facts.len() <= FACTS_MAX && ascends && about.facts.iter().all(is_fact)
+    about.channel.0 <= CHANNEL_MAX && about.facts.len() <= FACTS_MAX && ascends && about.facts.iter().all(is_fact)
 }
 
 impl Shard {

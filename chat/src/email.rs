@@ -8,13 +8,14 @@ use crate::journal::Note;
 use crate::keys;
 use crate::limits::{
     EMAIL_ADDRESS_BYTES_MAX, EMAIL_ASKS_PER_HOUR_MAX, EMAIL_ASKS_UNLIMITED_MAX, EMAIL_FOUND_MAX, EMAIL_SECRET_BYTES,
-    EMAIL_WHY_BYTES_MAX, EMAILS_MAX,
+    EMAIL_WHY_BYTES_MAX, EMAILS_MAX, EMAILS_OF_SITE_MAX,
 };
 use crate::outcome::{ApplyError, Refusal, Reply};
 use crate::rows::{self, Changes, EmailCourseRow, EmailRow, EmailStandRow, Rows, corrupt};
 use proto::command::SecretBytes;
 use proto::email::{Email, EmailChange, EmailFate, EmailFound, EmailKind, EmailStage, EmailStep, EmailTold};
 use proto::ids::{SessionId, SiteId};
+use std::collections::BTreeMap;
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -63,12 +64,19 @@ pub(crate) struct Emails {
     stands: Table<SessionId, Option<EmailStandRow>>,
     course: Table<(), EmailCourseRow>,
     is_loaded: bool,
-    count: usize,
+    /// How many of each site.
+    counts: BTreeMap<SiteId, usize>,
 }
 
 impl Emails {
     pub(crate) fn new() -> Emails {
-        Emails { waiting: Table::new(), stands: Table::new(), course: Table::new(), is_loaded: false, count: 0 }
+        Emails {
+            waiting: Table::new(),
+            stands: Table::new(),
+            course: Table::new(),
+            is_loaded: false,
+            counts: BTreeMap::new(),
+        }
     }
 
     fn load(&mut self, rows: &dyn Rows, tick: u64) -> Result<(), ApplyError> {
@@ -86,7 +94,9 @@ impl Emails {
             }
             broken.is_none()
         })?;
-        self.count = self.live().count();
+        let mut counts = BTreeMap::new();
+        self.live().for_each(|email| *counts.entry(email.site).or_default() += 1);
+        self.counts = counts;
         self.is_loaded = broken.is_none();
         broken.map_or(Ok(()), Err)
     }
@@ -103,16 +113,32 @@ impl Emails {
 
     fn put(&mut self, tick: u64, email: Email) {
         let key = (email.session, email.kind, email.number);
-        let is_new = self.waiting.peek(&key).is_none_or(Option::is_none);
-        self.count += usize::from(is_new);
+        if self.waiting.peek(&key).is_none_or(Option::is_none) {
+            *self.counts.entry(email.site).or_default() += 1;
+        }
         self.waiting.put(key, tick, Some(EmailRow { email }));
     }
 
     fn remove(&mut self, tick: u64, key: EmailKey) {
-        if self.waiting.peek(&key).is_some_and(Option::is_some) {
-            self.count -= 1;
+        let known = self.waiting.peek(&key).and_then(Option::as_ref).map(|row| row.email.site);
+        if let Some(site) = known {
+            let count = self.counts.entry(site).or_default();
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.counts.remove(&site);
+            }
             self.waiting.put(key, tick, None);
         }
+    }
+
+    fn count(&self) -> usize {
+        self.counts.values().sum()
+    }
+
+    /// No site takes the places of all others.
+    fn is_full(&self, site: SiteId) -> bool {
+        let of_site = self.counts.get(&site).copied().unwrap_or(0);
+        of_site >= EMAILS_OF_SITE_MAX || self.count() >= EMAILS_MAX
     }
 
     fn course(&self, rows: &dyn Rows) -> Result<Option<EmailCourseRow>, ApplyError> {
@@ -259,7 +285,7 @@ impl Shard {
                 self.put_email(Email { upto: known.upto.max(seq), ..known });
                 continue;
             }
-            if self.emails.count >= EMAILS_MAX {
+            if self.emails.is_full(site) {
                 course.missed += 1;
                 continue;
             }
@@ -321,7 +347,7 @@ impl Shard {
         let now_ms = self.work.clock_ms;
         stand.asked.retain(|(at_ms, _)| now_ms.saturating_sub(*at_ms) < HOUR_MS);
         let max = if limited { EMAIL_ASKS_PER_HOUR_MAX } else { EMAIL_ASKS_UNLIMITED_MAX };
-        if stand.asked.len() >= max || self.emails.count >= EMAILS_MAX {
+        if stand.asked.len() >= max || self.emails.is_full(site) {
             return Ok(Reply::Rejected(Refusal::LimitReached("transcripts by e-mail")));
         }
         if head == 0 {
@@ -377,7 +403,7 @@ impl Shard {
     pub fn emails_count(&mut self, rows: &dyn Rows) -> Result<(usize, usize), ApplyError> {
         self.emails.load(rows, self.work.tick)?;
         let dead = self.emails.live().filter(|email| email.stage == EmailStage::Dead).count();
-        Ok((self.emails.count - dead, dead))
+        Ok((self.emails.count() - dead, dead))
     }
 
     /// How far the shard has come with its feed.

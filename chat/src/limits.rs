@@ -103,7 +103,7 @@ pub const ROUTES_PER_SITE_MAX: usize = 256;
 /// Kinds of conversations that wait apart, by team, priority, channel and skills; beyond it those of a team and channel wait together.
 pub const LANES_PER_SITE_MAX: usize = 4_096;
 /// The highest number of a channel.
-pub const CHANNEL_MAX: u8 = 15;
+pub const CHANNEL_MAX: u8 = proto::desk::Channel::NAMES.len() as u8 - 1;
 /// Conversations offered to one agent at once.
 pub const OFFERS_PER_SEAT_MAX: usize = 16;
 /// The longest that an agent may think about an offer, in milliseconds.
@@ -205,6 +205,8 @@ pub const ROLLUP_SWEEP_AFTER_MS: u64 = 60_000;
 pub const STINT_MS_MAX: u64 = 7 * 86_400_000;
 /// E-mails of one shard that wait or are dead; what is found while there are so many is counted and not sent.
 pub const EMAILS_MAX: usize = 10_000;
+/// Of one site in a shard.
+pub const EMAILS_OF_SITE_MAX: usize = 8_000;
 /// Events that one step may say are to be e-mailed.
 pub const EMAIL_FOUND_MAX: usize = 1_000;
 /// Transcripts that a visitor may have sent in an hour.

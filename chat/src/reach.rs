@@ -4,6 +4,7 @@
 
 use crate::act::Doer;
 use crate::apply::{Shard, Work};
+use crate::cache::Mark;
 use crate::keys;
 use crate::limits::{
     DECLINED_MS, INVITE_MS_MAX, INVITES_PER_DAY_MAX, PROMPT_ANSWER_MS, PROMPT_NAME_BYTES_MAX, PROMPT_PAUSE_MS,
@@ -27,8 +28,7 @@ const DAY_MS: u64 = 86_400_000;
 pub(crate) struct Reach {
     /// Most visitors were told nothing, and there are many.
     row: Option<Box<ReachRow>>,
-    /// There is a row of it.
-    is_stored: bool,
+    mark: Mark,
 }
 
 static NOTHING: ReachRow =
@@ -37,7 +37,7 @@ static NOTHING: ReachRow =
 impl Reach {
     pub(crate) fn load(rows: &dyn Rows, session: SessionId) -> Result<Reach, ApplyError> {
         let row: Option<ReachRow> = rows::read(rows, "reach", &keys::reach(session))?;
-        Ok(Reach { is_stored: row.is_some(), row: row.map(Box::new) })
+        Ok(Reach { row: row.map(Box::new), mark: Mark::Clean })
     }
 
     fn row(&self) -> &ReachRow {
@@ -45,18 +45,22 @@ impl Reach {
     }
 
     fn change(&mut self) -> &mut ReachRow {
+        self.mark.touch();
         self.row.get_or_insert_default()
     }
 
-    /// Most sessions have none.
     pub(crate) fn save(&mut self, session: SessionId, out: &mut Changes) {
+        if !self.mark.begin() {
+            return;
+        }
         match &self.row {
             Some(row) => rows::save(out, keys::reach(session), row.as_ref()),
-            None if self.is_stored => out.push((keys::reach(session), None)),
-            None => {}
+            None => out.push((keys::reach(session), None)),
         }
-        // When this checkpoint fails, the next one writes the same once more.
-        self.is_stored |= self.row.is_some();
+    }
+
+    pub(crate) fn saved(&mut self, written: bool) {
+        self.mark.end(written);
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -67,12 +71,16 @@ impl Reach {
     }
 
     pub(crate) fn forget(&mut self) {
-        self.row = None;
+        if self.row.take().is_some() {
+            self.mark.touch();
+        }
     }
 
     /// A conversation ended: whatever the visitor writes next answers nothing that was said before.
     pub(crate) fn close(&mut self) {
-        if let Some(row) = &mut self.row {
+        let row = self.row();
+        if row.said.is_some() || row.invite.is_some() {
+            let row = self.change();
             (row.said, row.invite) = (None, None);
         }
     }

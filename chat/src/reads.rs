@@ -12,7 +12,7 @@ use crate::rows::{self, AgentRow, CursorRow, Rows};
 use crate::session::Session;
 use proto::act::Whose;
 use proto::command::{Mail, Party, TokenHash};
-use proto::desk::{SeatRules, SeatState, SiteRules, TeamRules};
+use proto::desk::{Channel, SeatRules, SeatState, SiteRules, TeamRules};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
 use std::collections::BTreeMap;
 
@@ -42,6 +42,8 @@ pub struct SessionView {
     pub merged_into: Option<SessionId>,
     /// What is known of the visitor.
     pub facts: Vec<(String, String)>,
+    /// By which way the visitor writes.
+    pub channel: Channel,
     /// Triggers that have spoken: when last, in milliseconds since 1970, and in which visit; ascending by name.
     pub prompts: Vec<(String, u64, u64)>,
     /// The last invitation, unless it was answered: whose, its seq, and until when, in milliseconds since 1970.
@@ -180,6 +182,7 @@ impl Shard {
             merged: session.merged.clone(),
             merged_into: session.merged_into,
             facts: session.about.facts.clone(),
+            channel: session.about.channel,
             prompts: session.reach.prompts().map(|(trigger, ms, visit)| (trigger.to_owned(), ms, visit)).collect(),
             invite: session.reach.invite(),
             conversations: session.conversations,

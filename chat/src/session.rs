@@ -237,6 +237,7 @@ impl Session {
         self.log.saved(written);
         self.devices.saved(written);
         self.talk.saved(written);
+        self.reach.saved(written);
     }
 
     /// Whether what a send looks at in the session is in memory.

@@ -3,11 +3,46 @@
 
 use crate::ids::{AgentId, TeamId};
 use bincode::{Decode, Encode};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use std::str::FromStr;
 
-/// By which way a visitor writes. 0 is the web.
+/// By which way a visitor writes: a place in [`Channel::NAMES`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Channel(pub u8);
+
+impl Channel {
+    /// A page.
+    pub const WEB: Channel = Channel(0);
+    /// An app on a phone.
+    pub const APP: Channel = Channel(1);
+    /// Only ever grows at its end: numbers are stored.
+    pub const NAMES: [&str; 7] = ["web", "app", "api", "email", "wechat", "wecom", "feishu"];
+
+    /// Its name; of a number that nobody gave a name, that of the web.
+    pub fn name(self) -> &'static str {
+        Channel::NAMES.get(usize::from(self.0)).unwrap_or(&Channel::NAMES[0])
+    }
+
+    /// What visitors may say of themselves. The others are said by whoever brings them.
+    pub fn is_said_by_visitors(self) -> bool {
+        self == Channel::WEB || self == Channel::APP
+    }
+}
+
+impl FromStr for Channel {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Channel, ()> {
+        let at = Channel::NAMES.iter().position(|known| *known == name).ok_or(())?;
+        u8::try_from(at).map(Channel).map_err(drop)
+    }
+}
+
+impl Serialize for Channel {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
 
 /// What is known of a visitor when a conversation begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
@@ -16,6 +51,7 @@ pub struct About {
     pub team: Option<TeamId>,
     /// Name and value, ascending by name, no name twice.
     pub facts: Vec<(String, String)>,
+    pub channel: Channel,
 }
 
 /// What a conversation asks of the desk.
@@ -41,7 +77,7 @@ pub struct Ask {
 impl Ask {
     /// What a conversation asks for whose visitor is known so.
     pub fn of(about: &About, last: Option<(AgentId, u64)>) -> Ask {
-        Ask { team: about.team, facts: about.facts.clone(), last, ..Ask::default() }
+        Ask { team: about.team, facts: about.facts.clone(), channel: about.channel, last, ..Ask::default() }
     }
 }
 

@@ -2,6 +2,7 @@
 //! Invariant: enums grow only at their end, structs never change.
 
 use crate::command::Party;
+use crate::desk::Channel;
 use crate::ids::{AgentId, SessionId, SiteId, TeamId, VisitorId};
 use bincode::{Decode, Encode};
 
@@ -23,6 +24,8 @@ pub struct SearchAsk {
     pub standing: Option<Standing>,
     /// The visitor's last rating is one of these: the lowest and the highest.
     pub rating: Option<(u8, u8)>,
+    /// By which way the session's visitor writes.
+    pub channel: Option<Channel>,
     /// Only what comes behind this, from the newest to the oldest.
     pub after: Option<SearchPlace>,
     pub limit: u32,

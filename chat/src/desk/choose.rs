@@ -100,10 +100,15 @@ impl Desk {
 
 fn holds(when: &Condition, ask: &Ask) -> bool {
     let facts = ask.facts.iter().take(FACTS_MAX);
-    let mut values = facts.filter(|(name, _)| *name == when.fact).map(|(_, value)| value);
-    values.any(|value| match &when.test {
-        Test::Is(any) => any.binary_search(value).is_ok(),
+    let holds = |value: &str| match &when.test {
+        Test::Is(any) => any.binary_search_by(|one| one.as_str().cmp(value)).is_ok(),
         Test::StartsWith(start) => value.starts_with(start.as_str()),
         Test::Contains(part) => value.contains(part.as_str()),
-    })
+    };
+    // Whatever a page calls so is not the channel.
+    if when.fact == "channel" {
+        return holds(ask.channel.name());
+    }
+    let mut values = facts.filter(|(name, _)| *name == when.fact);
+    values.any(|(_, value)| holds(value))
 }

@@ -2,11 +2,11 @@
 //! SMTP.
 
 use super::world::*;
-use crate::limits::{EMAIL_ASKS_PER_HOUR_MAX, EMAIL_ASKS_UNLIMITED_MAX, EMAILS_MAX};
+use crate::limits::{EMAIL_ASKS_PER_HOUR_MAX, EMAIL_ASKS_UNLIMITED_MAX, EMAILS_MAX, EMAILS_OF_SITE_MAX};
 use crate::{EmailStand, Refusal, Reply};
 use proto::command::{Command, Party, SecretBytes};
 use proto::email::*;
-use proto::ids::SessionId;
+use proto::ids::{SessionId, SiteId};
 
 const HOUR_MS: u64 = 3_600_000;
 
@@ -195,12 +195,19 @@ fn nothing_of_a_forgotten_visitors_e_mails_stays() {
 }
 
 #[test]
-fn a_full_shard_counts_what_it_does_not_take() {
+fn a_full_shard_counts_what_it_does_not_take_and_no_site_takes_the_places_of_all() {
     let mut world = talked();
-    for start in (0..EMAILS_MAX as u128 + 10).step_by(1_000) {
-        let ids = start..(start + 1_000).min(EMAILS_MAX as u128 + 10);
-        step(&mut world, ids.map(|id| found(id, EmailKind::Missed, 1, 50)).collect());
-    }
+    let mut find = |site, ids: std::ops::Range<usize>| {
+        let ids: Vec<u128> = ids.map(|id| id as u128).collect();
+        for ids in ids.chunks(1_000) {
+            let found = ids.iter().map(|id| EmailFound { site, ..found(*id, EmailKind::Missed, 1, 50) });
+            step(&mut world, found.collect());
+        }
+        let count = world.shard.emails_count(&world.rows).unwrap().0;
+        (count, world.shard.email_course(&world.rows).unwrap().missed)
+    };
+    assert_eq!(find(SITE, 0..EMAILS_OF_SITE_MAX + 10), (EMAILS_OF_SITE_MAX, 10));
+    assert_eq!(find(SiteId(7), 10_000..12_010), (EMAILS_MAX, 20));
+    world.chill();
     assert_eq!(world.shard.emails_count(&world.rows).unwrap().0, EMAILS_MAX);
-    assert_eq!(world.shard.email_course(&world.rows).unwrap().missed, 10);
 }

@@ -146,7 +146,7 @@ fn a_send_that_is_not_let_through_uses_its_number_and_stays_refused() {
 fn what_is_erased_keeps_its_place_and_nothing_else() {
     let mut world = with_talk();
     let facts = vec![("email".to_owned(), "ada@example.org".to_owned())];
-    world.apply(Command::About { session: session(1), about: About { team: None, facts } });
+    world.apply(Command::About { session: session(1), about: About { facts, ..About::default() } });
     world.apply(say(1, ADA, 1, "secret one"));
     act(&mut world, ADA, Act::Note { text: "secret two".into(), mentions: Vec::new() });
     act(&mut world, ADA, Act::Attribute { whose: Whose::Visitor, name: "plan".into(), value: Some("secret".into()) });

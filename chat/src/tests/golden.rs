@@ -54,7 +54,7 @@ fn session_row() -> SessionRow {
         visitor_cursor: CursorRow { received: 69_999, read: 69_998 },
         agent_cursor: CursorRow { received: 251, read: 250 },
         devices: 2,
-        about: About { team: Some(TeamId(2)), facts: vec![("page".into(), "/shop".into())] },
+        about: About { team: Some(TeamId(2)), facts: vec![("page".into(), "/shop".into())], channel: Channel(1) },
         labels: vec!["refund".into()],
         last_part: 2,
         attributes: vec![AttributeRow { whose: Whose::Visitor, name: "plan".into(), value: "pro".into() }],

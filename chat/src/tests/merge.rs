@@ -55,7 +55,8 @@ fn what_was_open_goes_on_in_the_session_of_the_name_with_the_agent_who_had_it() 
     attribute(&mut world, 1, "plan", "free");
     attribute(&mut world, 1, "size", "9");
     attribute(&mut world, 2, "plan", "pro");
-    let about = About { team: None, facts: vec![("page".into(), "/shop".into())] };
+    let facts = vec![("page".into(), "/shop".into())];
+    let about = About { facts, ..About::default() };
     world.apply(Command::About { session: session(1), about: about.clone() });
     let head = view(&world, 1).head;
     assert_eq!(view(&world, 1).open.unwrap().agent, Some(AgentId(4)));

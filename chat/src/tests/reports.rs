@@ -194,7 +194,7 @@ fn agents_time_is_split_at_the_hours_and_counts_while_it_goes_on() {
 #[test]
 fn a_team_has_what_waited_for_it_and_what_its_agents_did() {
     let mut world = World::alone();
-    let about = proto::desk::About { team: Some(TeamId(7)), facts: Vec::new() };
+    let about = proto::desk::About { team: Some(TeamId(7)), ..Default::default() };
     let rules = Some(TeamRules { name: "sales".into(), ..TeamRules::default() });
     let seat = proto::desk::SeatRules { teams: vec![TeamId(7)], ..crate::desk::SEAT_DEFAULT };
     for command in [

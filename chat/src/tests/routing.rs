@@ -181,6 +181,21 @@ fn routes_look_at_facts_and_the_rest_is_spread_by_hash() {
 }
 
 #[test]
+fn routes_look_at_the_channel_and_not_at_what_a_page_calls_so() {
+    let mut desk = Desk::new();
+    desk.team(SALES, TeamRules::default());
+    desk.team(CARE, TeamRules::default());
+    let when = vec![Condition { fact: "channel".into(), test: Test::Is(vec!["app".into()]) }];
+    let route = Route { when, team: Some(SALES), ..Route::default() };
+    let rules = SiteRules { routes: vec![route], ..SiteRules::default() };
+    assert_eq!(desk.world.reply(Command::PutSite { site: SITE, rules }), Reply::Done);
+    desk.seat(1, 500, &[CARE], &[]);
+    desk.want(1, Ask { channel: Channel::APP, ..Ask::default() });
+    desk.want(2, Ask { facts: vec![("channel".into(), "app".into())], ..Ask::default() });
+    assert_eq!(desk.given().iter().map(|given| given.0).collect::<Vec<_>>(), [2], "1 waits for the other team");
+}
+
+#[test]
 fn skills_and_channels_are_asked_for_and_nobody_waits_behind_who_needs_more() {
     let mut desk = Desk::new();
     let skilled =

@@ -6,7 +6,7 @@ use crate::desk::SEAT_DEFAULT;
 use crate::limits::{ASIDE_MS_MAX, REQUEUE_MS};
 use crate::{Refusal, Reply};
 use proto::command::{Command, EventBody, Party};
-use proto::desk::{About, SeatRules, SeatState, SiteRules, TeamRules};
+use proto::desk::{About, Channel, SeatRules, SeatState, SiteRules, TeamRules};
 use proto::ids::{AgentId, TeamId};
 
 const CARE: TeamId = TeamId(2);
@@ -166,6 +166,7 @@ fn what_a_page_says_of_its_visitor_is_for_the_next_conversation_and_has_limits()
     let about = |facts: &[(&str, &str)]| About {
         team: Some(CARE),
         facts: facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ..About::default()
     };
     let said = |about| Command::About { session: session(1), about };
     for bad in [
@@ -190,4 +191,26 @@ fn what_a_page_says_of_its_visitor_is_for_the_next_conversation_and_has_limits()
     assert_eq!(world.shard.waiting(&world.rows, SITE, 9).unwrap().0[0].team, CARE);
     world.apply(Command::AgentState { agent: AgentId(1), state: SeatState::Busy });
     world.settle();
+}
+
+#[test]
+fn a_seat_has_room_for_so_many_of_the_channel_by_which_a_visitor_writes() {
+    let mut world = with_talk(1);
+    let rules = SeatRules { capacity: 9, channels: vec![(Channel::APP, 0)], ..SEAT_DEFAULT };
+    world.apply(Command::PutSeat { site: SITE, agent: AgentId(1), rules });
+    world.apply(close(1, Party::Visitor));
+    world.settle();
+    let said = |channel| Command::About { session: session(1), about: About { channel, ..About::default() } };
+    assert!(matches!(world.reply(said(Channel(200))), Reply::Rejected(Refusal::RulesInvalid(_))));
+    assert_eq!(world.reply(said(Channel::APP)), Reply::Done);
+    world.chill();
+    assert_eq!(world.shard.session(&world.rows, session(1)).unwrap().unwrap().channel, Channel::APP);
+    world.apply(say(1, Party::Visitor, 2, "from my phone"));
+    world.settle();
+    assert_eq!(holder(&world, 1), None, "the seat has room, but none for apps");
+    world.apply(close(1, Party::Visitor));
+    assert_eq!(world.reply(said(Channel::WEB)), Reply::Done);
+    world.apply(say(1, Party::Visitor, 3, "from the page"));
+    world.settle();
+    assert_eq!(holder(&world, 1), Some(1));
 }

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
 use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,6 +30,10 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 const SILENT_MAX: Duration = Duration::from_secs(5);
 /// Connections that may be in their handshake at once.
 const HANDSHAKES_MAX: usize = 64;
+/// What a link reads of its socket at once. By itself rustls asks for 4 KiB at a time: an append of a megabyte would be 250 reads.
+const READ_BYTES: usize = 64 << 10;
+
+type Stream = TlsStream<BufReader<Socket>>;
 
 /// Who this node is to its peers.
 #[derive(Clone)]
@@ -192,10 +196,10 @@ impl Transport {
         }
     }
 
-    async fn dial(&self, peer: &Peer, address: &str) -> Result<TlsStream<Socket>, HandshakeError> {
+    async fn dial(&self, peer: &Peer, address: &str) -> Result<Stream, HandshakeError> {
         let (tls, name) =
             self.config.tls.connector(peer.node).map_err(|error| HandshakeError::Refused(error.to_string()))?;
-        let socket = Socket::connect(address).await?;
+        let socket = BufReader::with_capacity(READ_BYTES, Socket::connect(address).await?);
         let mut socket = TlsStream::from(tls.connect(name, socket).await?);
         let hello = Hello::Link {
             cluster: self.config.cluster.0,
@@ -245,14 +249,15 @@ impl Transport {
         }
     }
 
-    async fn hear_hello(&self, socket: Socket) -> Result<(TlsStream<Socket>, Hello), HandshakeError> {
+    async fn hear_hello(&self, socket: Socket) -> Result<(Stream, Hello), HandshakeError> {
         socket.send_in_turn()?;
+        let socket = BufReader::with_capacity(READ_BYTES, socket);
         let mut socket = TlsStream::from(self.config.tls.acceptor().accept(socket).await?);
         let hello = read_message(&mut socket).await?;
         Ok((socket, hello))
     }
 
-    async fn welcome(&self, hello: Hello, socket: &TlsStream<Socket>) -> HelloReply {
+    async fn welcome(&self, hello: Hello, socket: &Stream) -> HelloReply {
         let refuse = |reason: &str| HelloReply::Refused { reason: reason.to_string() };
         match &hello {
             Hello::Link { cluster, node, to, protocol_min, protocol_max, .. } => {
@@ -287,7 +292,7 @@ impl Transport {
         }
     }
 
-    async fn run_link(self: &Arc<Self>, peer: &Arc<Peer>, socket: TlsStream<Socket>) {
+    async fn run_link(self: &Arc<Self>, peer: &Arc<Peer>, socket: Stream) {
         let link = self.next_link.fetch_add(1, Ordering::Relaxed);
         let (reader, writer) = tokio::io::split(socket);
         {
@@ -323,11 +328,7 @@ impl Transport {
     }
 }
 
-async fn read_loop(
-    inbound: &Arc<dyn Inbound>,
-    caller: Caller,
-    mut reader: ReadHalf<TlsStream<Socket>>,
-) -> std::io::Result<()> {
+async fn read_loop(inbound: &Arc<dyn Inbound>, caller: Caller, mut reader: ReadHalf<Stream>) -> std::io::Result<()> {
     let peer = &caller.peer;
     let mut buffer = BytesMut::with_capacity(64 << 10);
     loop {
@@ -360,12 +361,7 @@ async fn read_loop(
     }
 }
 
-async fn write_loop(
-    peer: &Peer,
-    link: u64,
-    mut writer: WriteHalf<TlsStream<Socket>>,
-    keepalive: Duration,
-) -> std::io::Result<()> {
+async fn write_loop(peer: &Peer, link: u64, mut writer: WriteHalf<Stream>, keepalive: Duration) -> std::io::Result<()> {
     let mut frame = Vec::with_capacity(64 << 10);
     loop {
         if !peer.take(link, &mut frame) {

@@ -69,10 +69,44 @@ pub struct Seat {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelLimit {
-    /// 0: the web.
-    #[schema(maximum = 15)]
-    pub channel: u8,
+    pub channel: ChannelName,
     pub capacity: u32,
+}
+
+/// By which way a visitor writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ChannelName {
+    /// A page.
+    Web,
+    /// An app on a phone.
+    App,
+    Api,
+    Email,
+    Wechat,
+    Wecom,
+    Feishu,
+}
+
+impl ChannelName {
+    /// In the order of [`Channel::NAMES`].
+    const ALL: [ChannelName; Channel::NAMES.len()] = [
+        ChannelName::Web,
+        ChannelName::App,
+        ChannelName::Api,
+        ChannelName::Email,
+        ChannelName::Wechat,
+        ChannelName::Wecom,
+        ChannelName::Feishu,
+    ];
+
+    pub fn of(channel: Channel) -> ChannelName {
+        ChannelName::ALL.get(usize::from(channel.0)).copied().unwrap_or(ChannelName::Web)
+    }
+
+    pub fn channel(self) -> Channel {
+        Channel(self as u8)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
@@ -215,14 +249,17 @@ impl Team {
 impl Seat {
     fn of(rules: SeatRules) -> Seat {
         let SeatRules { capacity, channels, teams, skills } = rules;
-        let channels = channels.into_iter().map(|(of, capacity)| ChannelLimit { channel: of.0, capacity }).collect();
+        let channels = channels
+            .into_iter()
+            .map(|(of, capacity)| ChannelLimit { channel: ChannelName::of(of), capacity })
+            .collect();
         Seat { capacity, channels, teams, skills }
     }
 
     fn rules(self) -> SeatRules {
         let Seat { capacity, channels, teams, skills } = self;
         let mut channels: Vec<(Channel, u32)> =
-            channels.into_iter().map(|limit| (Channel(limit.channel), limit.capacity)).collect();
+            channels.into_iter().map(|limit| (limit.channel.channel(), limit.capacity)).collect();
         channels.sort_unstable();
         SeatRules { capacity, channels, teams: sorted(teams), skills: sorted(skills) }
     }

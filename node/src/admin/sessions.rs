@@ -3,6 +3,7 @@
 
 use super::accounts::{LIMIT_MAX, id_of, limit};
 use super::ask::{Ask, ask, ask_all, leader_of};
+use super::desk::ChannelName;
 use super::problem::Problem;
 use super::{Answer, read_meta};
 use crate::hooks::Local;
@@ -310,6 +311,8 @@ pub struct SessionView {
     pub erased: u64,
     /// What is known of the visitor.
     pub facts: Vec<FactView>,
+    /// By which way the visitor writes.
+    pub channel: ChannelName,
     /// Triggers that have spoken to the visitor.
     pub prompts: Vec<PromptView>,
     /// The last one that the visitor has neither answered nor declined; it may be over.
@@ -359,6 +362,7 @@ pub async fn inspect(local: &Local, node: &Arc<ClusterNode>, session: SessionId)
         merged_into: view.merged_into,
         erased: view.erased,
         facts: view.facts.into_iter().map(|(name, value)| FactView { name, value }).collect(),
+        channel: ChannelName::of(view.channel),
         prompts: view.prompts.into_iter().map(|(trigger, at_ms, visit)| PromptView { trigger, at_ms, visit }).collect(),
         invitation: view.invite.map(|(agent, seq, until_ms)| InvitationView { agent, seq, until_ms }),
         visitor_cursor: cursor(view.visitor_cursor),

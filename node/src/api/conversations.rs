@@ -2,6 +2,7 @@
 //! Invariant: a session of another site is one that is not there.
 
 use crate::admin::accounts::{id_of, limit};
+use crate::admin::desk::ChannelName;
 use crate::admin::problem::Problem;
 use crate::admin::sessions::{
     AttributesView, CursorView, FactView, InvitationView, PromptView, RatingView, SessionState, SessionView,
@@ -97,6 +98,8 @@ pub struct Conversation {
     pub erased: u64,
     /// What is known of the visitor.
     pub facts: Vec<FactView>,
+    /// By which way the visitor writes.
+    pub channel: ChannelName,
     /// Triggers that have spoken to the visitor.
     pub prompts: Vec<PromptView>,
     /// The last one that the visitor has neither answered nor declined; it may be over.
@@ -126,6 +129,7 @@ impl Conversation {
             merged_into: view.merged_into,
             erased: view.erased,
             facts: view.facts,
+            channel: view.channel,
             prompts: view.prompts,
             invitation: view.invitation,
             snoozed_until_ms: view.snoozed_until_ms,

@@ -2,6 +2,7 @@
 //! of the credential; pages behind each other hold everything once that stays as it is, from the newest to the oldest.
 
 use crate::admin::accounts::id_of;
+use crate::admin::desk::ChannelName;
 use crate::admin::problem::Problem;
 use crate::admin::sessions::{SessionState, call_shard};
 use crate::admin::{Answer, Tenant};
@@ -64,6 +65,9 @@ pub struct SearchQuery {
     /// Only where it is that or worse.
     #[param(minimum = 1, maximum = 5, nullable = false)]
     rating_max: Option<u8>,
+    /// Only where the session's visitor writes by this way.
+    #[param(inline, nullable = false)]
+    channel: Option<ChannelName>,
     /// The `next` of the page before.
     #[param(max_length = 128, nullable = false)]
     after: Option<String>,
@@ -149,6 +153,9 @@ pub struct Filters {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 5, nullable = false)]
     pub rating_max: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub channel: Option<ChannelName>,
 }
 
 impl Filters {
@@ -188,6 +195,7 @@ impl Filters {
             label: self.label.clone(),
             standing: self.state.map(standing),
             rating: self.ratings()?,
+            channel: self.channel.map(ChannelName::channel),
             after: None,
             limit: LIMIT_DEFAULT,
         })
@@ -195,7 +203,7 @@ impl Filters {
 }
 
 pub async fn search(app: Data<App>, Tenant(site): Tenant, query: Query<SearchQuery>) -> Answer<SearchView> {
-    let SearchQuery { q, by, from, to, agent, team, label, state, rating_min, rating_max, after, limit } =
+    let SearchQuery { q, by, from, to, agent, team, label, state, rating_min, rating_max, channel, after, limit } =
         query.into_inner();
     let limit = limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
@@ -205,7 +213,8 @@ pub async fn search(app: Data<App>, Tenant(site): Tenant, query: Query<SearchQue
         None => None,
         Some(text) => Some(place_of(&text).ok_or_else(|| Problem::bad_request("after is not the next of a page"))?),
     };
-    let asked = Filters { q, by, from, to, agent, team, label, state, rating_min, rating_max }.ask(&app, site).await?;
+    let filters = Filters { q, by, from, to, agent, team, label, state, rating_min, rating_max, channel };
+    let asked = filters.ask(&app, site).await?;
     let asked = SearchAsk { after, limit, ..asked };
     let pages = app.cluster.router.shards().into_iter().map(|shard| {
         let (app, call) = (app.clone(), ShardCall::Search(Box::new(asked.clone())));

@@ -34,8 +34,8 @@ const QUIET_MAX: u64 = 10_000;
 const QUIET_WITHIN: Duration = Duration::from_secs(30);
 /// E-mails that are seen to at once.
 const DUE_MAX: usize = 4;
-/// While a page of the visitor is open, it is looked again after this.
-const PRESENT_AGAIN_MS: u64 = 10_000;
+/// While a page of the visitor is open, it is looked again after this: each look is a word in the log.
+const PRESENT_AGAIN_MS: u64 = 30_000;
 /// When the site has sent as many as it may.
 const ROOM_AGAIN_MS: u64 = 60_000;
 /// Before the second try; each further pause is twice as long.

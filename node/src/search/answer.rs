@@ -107,7 +107,12 @@ fn failed(shard: &Shard, error: &dyn std::fmt::Display) -> ShardReply {
 }
 
 fn asks_for_facts(ask: &SearchAsk) -> bool {
-    ask.agent.is_some() || ask.team.is_some() || ask.label.is_some() || ask.standing.is_some() || ask.rating.is_some()
+    ask.agent.is_some()
+        || ask.team.is_some()
+        || ask.label.is_some()
+        || ask.standing.is_some()
+        || ask.rating.is_some()
+        || ask.channel.is_some()
 }
 
 /// Goes through what was found, as the shard has it now.
@@ -174,7 +179,7 @@ impl Look<'_> {
     }
 
     fn is_wanted(&self, view: &SessionView) -> bool {
-        let SearchAsk { site, agent, team, label, standing: wanted, rating, .. } = self.ask;
+        let SearchAsk { site, agent, team, label, standing: wanted, rating, channel, .. } = self.ask;
         let had_by = view.open.map_or(view.last_agent, |open| open.agent);
         view.site == *site
             && agent.is_none_or(|agent| had_by == Some(agent))
@@ -182,6 +187,7 @@ impl Look<'_> {
             && label.as_ref().is_none_or(|label| view.labels.contains(label))
             && wanted.is_none_or(|wanted| standing(view) == wanted)
             && rating.is_none_or(|(low, high)| view.rating.is_some_and(|(_, score)| (low..=high).contains(&score)))
+            && channel.is_none_or(|channel| view.channel == channel)
     }
 }
 

@@ -12,7 +12,7 @@ use super::reader::{Fault, Reader};
 use super::reply::{ErrorInfo, Reply, ServerFrame};
 use super::request::*;
 use super::visit;
-use crate::desk::SeatState;
+use crate::desk::{Channel, SeatState};
 use crate::ids::{AttachmentId, SessionId};
 
 /// A frame that was refused.
@@ -309,7 +309,7 @@ fn transfer<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
 }
 
 fn about<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
-    let (mut session, mut team, mut facts) = (None, None, None);
+    let (mut session, mut team, mut facts, mut channel) = (None, None, None, None);
     reader.object("about", |reader, key| match key {
         "session" => once(&mut session, "about.session", session_id(reader, "about.session")?),
         "team" => once(&mut team, "about.team", reader.parsed("about.team", "a team id, e.g. t2")?),
@@ -317,10 +317,17 @@ fn about<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
             let known = self::facts(reader)?;
             once(&mut facts, "about.facts", known)
         }
+        "channel" => once(&mut channel, "about.channel", own_channel(reader)?),
         _ => Ok(false),
     })?;
     let session = need(session, "about.session")?;
-    Ok(Verb::About(About { session, team, facts: facts.unwrap_or_default() }))
+    Ok(Verb::About(About { session, team, facts: facts.unwrap_or_default(), channel: channel.unwrap_or_default() }))
+}
+
+fn own_channel(reader: &mut Reader<'_>) -> Result<Channel, Fault> {
+    let (field, what) = ("about.channel", "web or app");
+    let channel: Channel = reader.parsed(field, what)?;
+    if channel.is_said_by_visitors() { Ok(channel) } else { Err(Fault::wanted(field, what)) }
 }
 
 fn dismiss<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {

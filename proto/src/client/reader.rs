@@ -22,7 +22,7 @@ impl Fault {
     pub fn bad(message: impl Into<Cow<'static, str>>) -> Self {
         Fault { code: ErrorCode::BadRequest, message: message.into() }
     }
-    fn wanted(field: &str, what: &str) -> Self {
+    pub(super) fn wanted(field: &str, what: &str) -> Self {
         Fault::bad(format!("{field}: expected {what}"))
     }
 }

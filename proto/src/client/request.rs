@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::acts::Content;
 use super::party::{SessionSeq, text_id, text_id_option};
-use crate::desk::SeatState;
+use crate::desk::{Channel, SeatState};
 use crate::ids::{AgentId, SessionId, TeamId};
 
 /// One frame from a client.
@@ -281,6 +281,14 @@ pub struct About<'a> {
     pub team: Option<TeamId>,
     /// By name, each once: `page`, `language`, and whatever the site knows.
     pub facts: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    /// By which way the visitor writes: the web, or an app.
+    #[serde(skip_serializing_if = "is_web")]
+    pub channel: Channel,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // the form that serde asks for
+fn is_web(channel: &Channel) -> bool {
+    *channel == Channel::WEB
 }
 
 /// See [`Verb::Visit`].

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::act::Whose;
+use crate::desk::Channel;
 use crate::ids::{AgentId, AttachmentId, SessionId, TeamId, VisitorId};
 use proptest::prelude::*;
 use std::borrow::Cow;
@@ -188,8 +189,10 @@ fn verb() -> impl Strategy<Value = Verb<'static>> {
             }
         ),
         proptest::option::of(1..=200u64).prop_map(|limit| Verb::Queue(QueueAsk { limit })),
-        (session(), proptest::option::of(any::<u32>()), proptest::collection::btree_map(name(), name(), 0..8))
-            .prop_map(|(session, team, facts)| Verb::About(About { session, team: team.map(TeamId), facts })),
+        (session(), proptest::option::of(any::<u32>()), proptest::collection::btree_map(name(), name(), 0..8), 0..2u8)
+            .prop_map(|(session, team, facts, channel)| {
+                Verb::About(About { session, team: team.map(TeamId), facts, channel: Channel(channel) })
+            }),
     ]
 }
 

@@ -27,8 +27,7 @@ pub fn command() -> impl Strategy<Value = Command> {
         }),
         (agent(), seat_state()).prop_map(|(agent, state)| Command::AgentState { agent, state }),
         Just(Command::Tick),
-        (session(), option::of(team()), vec((word(), word()), 0..4))
-            .prop_map(|(session, team, facts)| Command::About { session, about: About { team, facts } }),
+        (session(), about()).prop_map(|(session, about)| Command::About { session, about }),
         (session(), party(), any::<u64>(), option::of(team())).prop_map(|(session, by, seen, team)| Command::Release {
             session,
             by,
@@ -108,11 +107,16 @@ pub fn mail() -> impl Strategy<Value = Mail> {
 }
 
 fn carried() -> impl Strategy<Value = Box<Carried>> {
-    let pairs = || vec((word(), word()), 0..4);
-    let whole = (pairs(), option::of(team()), pairs(), option::of(agent()), any::<(bool, Option<u64>, bool)>());
-    whole.prop_map(|(attributes, team, facts, agent, (is_open, blocked_ms, unsubscribed))| {
-        Box::new(Carried { attributes, about: About { team, facts }, agent, is_open, blocked_ms, unsubscribed })
+    let pairs = vec((word(), word()), 0..4);
+    let whole = (pairs, about(), option::of(agent()), any::<(bool, Option<u64>, bool)>());
+    whole.prop_map(|(attributes, about, agent, (is_open, blocked_ms, unsubscribed))| {
+        Box::new(Carried { attributes, about, agent, is_open, blocked_ms, unsubscribed })
     })
+}
+
+fn about() -> impl Strategy<Value = About> {
+    let whole = (option::of(team()), vec((word(), word()), 0..4), any::<u8>());
+    whole.prop_map(|(team, facts, channel)| About { team, facts, channel: Channel(channel) })
 }
 
 fn team() -> impl Strategy<Value = TeamId> {

@@ -120,7 +120,7 @@ fn chat_commands() -> Vec<(&'static str, Command)> {
 }
 
 fn about() -> About {
-    About { team: Some(TeamId(2)), facts: vec![("page".into(), "/shop".into())] }
+    About { team: Some(TeamId(2)), facts: vec![("page".into(), "/shop".into())], channel: Channel(1) }
 }
 
 fn team_rules() -> TeamRules {

@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proto::command::Party;
+use proto::desk::Channel;
 use proto::ids::{TeamId, VisitorId};
 use proto::peer::{ShardCall, ShardReply};
 use proto::search::{SaidBy, SearchAsk, SearchHit, SearchPage, SearchPlace, Standing};
@@ -24,6 +25,7 @@ pub fn call() -> (&'static str, ShardCall) {
         label: Some("vip".into()),
         standing: Some(Standing::Waiting),
         rating: Some((1, 2)),
+        channel: Some(Channel(1)),
         after: Some(PLACE),
         limit: 50,
     };
@@ -59,12 +61,13 @@ fn place() -> impl Strategy<Value = SearchPlace> {
 pub fn shard_call() -> impl Strategy<Value = ShardCall> {
     let words = (site(), text(), option::of(by()), any::<(Option<u64>, Option<u64>)>());
     let facts = (option::of(agent()), any::<Option<u32>>(), option::of(text()), option::of(standing()));
-    let facts = (facts, any::<Option<(u8, u8)>>());
+    let facts = (facts, any::<Option<(u8, u8)>>(), option::of(any::<u8>().prop_map(Channel)));
     (words, facts, option::of(place()), any::<u32>()).prop_map(|(words, facts, after, limit)| {
         let (site, text, by, (from_ms, to_ms)) = words;
-        let ((agent, team, label, standing), rating) = facts;
+        let ((agent, team, label, standing), rating, channel) = facts;
         let team = team.map(TeamId);
-        let ask = SearchAsk { site, text, by, from_ms, to_ms, agent, team, label, standing, rating, after, limit };
+        let ask =
+            SearchAsk { site, text, by, from_ms, to_ms, agent, team, label, standing, rating, channel, after, limit };
         ShardCall::Search(Box::new(ask))
     })
 }

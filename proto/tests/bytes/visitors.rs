@@ -6,7 +6,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proto::act::{Again, Prompt};
 use proto::command::{Carried, Command, Mail, Party};
-use proto::desk::About;
+use proto::desk::{About, Channel};
 use proto::ids::{SessionId, TeamId, VisitorId};
 use proto::peer::Refused;
 
@@ -42,7 +42,7 @@ fn prompt() -> impl Strategy<Value = Prompt> {
 
 pub fn merged() -> Mail {
     let attributes = vec![("plan".into(), "pro".into())];
-    let about = About { team: Some(TeamId(2)), facts: vec![("page".into(), "/shop".into())] };
+    let about = About { team: Some(TeamId(2)), facts: vec![("page".into(), "/shop".into())], channel: Channel(1) };
     let (agent, blocked_ms, unsubscribed) = (Some(AGENT), Some(NOW_MS), true);
     let carried = Box::new(Carried { attributes, about, agent, is_open: true, blocked_ms, unsubscribed });
     Mail::Merged { session: SESSION, from: SessionId(u128::MAX), site: SITE, upto: 251, carried }

@@ -6,6 +6,7 @@ use super::*;
 use chaos_tests::person::SOON;
 use proto::client::limits::PRESENCE_GRACE;
 use proto::client::{About, EventKind, SeatState, TransferTo};
+use proto::desk::Channel;
 use proto::ids::TeamId;
 
 /// What is offered is told to the agent's sockets, and lapses by itself, whoever led when it began.
@@ -20,7 +21,7 @@ async fn a_chat_is_not_stuck_in_the_queue_when_nobody_answers_and_the_leader_die
     let (new, visitor) = Person::visitor(&cluster, 2).await?;
     let session = new.session;
     let facts = [("page".into(), "https://shop.example/".into())].into_iter().collect();
-    visitor.client.about(About { session, team: Some(TeamId(1)), facts }).await?;
+    visitor.client.about(About { session, team: Some(TeamId(1)), facts, channel: Channel::WEB }).await?;
     visitor.client.send(session, "is anybody there?").await?;
     let who = async |but: Option<usize>| {
         wait::until("somebody is asked", SOON, async || {
@@ -106,7 +107,7 @@ async fn a_returning_visitor_is_not_sent_to_an_agent_who_is_offline() -> anyhow:
     let (new, visitor) = Person::visitor(&cluster, 1).await?;
     let session = new.session;
     let facts = [("page".into(), "/shop/shoes".into())].into_iter().collect();
-    visitor.client.about(About { session, team: None, facts }).await?;
+    visitor.client.about(About { session, team: None, facts, channel: Channel::WEB }).await?;
     let come = async |to: AgentId| {
         visitor.client.send(session, "hello").await?;
         let holder = visitor.wait("somebody has it", |told| told.holder(session)).await?;

@@ -8,6 +8,7 @@ use mail_parser::MessageParser;
 use node::client::Config;
 use proto::client::{About, Party};
 use proto::command::Target;
+use proto::desk::Channel;
 use proto::ids::SessionId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -94,7 +95,7 @@ impl Post {
 
     async fn knows(&self, visitor: &Person, session: SessionId, facts: &[(&str, &str)]) -> anyhow::Result<()> {
         let facts = facts.iter().map(|(name, value)| ((*name).to_owned().into(), (*value).to_owned().into()));
-        visitor.client.about(About { session, team: None, facts: facts.collect() }).await?;
+        visitor.client.about(About { session, team: None, facts: facts.collect(), channel: Channel::WEB }).await?;
         Ok(())
     }
 

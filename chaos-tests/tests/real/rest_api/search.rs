@@ -2,9 +2,11 @@
 
 use super::*;
 use node::client::Config;
-use proto::client::{Act, Party};
+use proto::client::{About, Act, Party};
 use proto::command::Target;
+use proto::desk::Channel;
 use proto::ids::SessionId;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// An index is built in its own time, behind a node that has just begun.
@@ -144,6 +146,13 @@ impl Sites {
         self.finds(0, &self.sues, "q=parcels&rating_max=2", 1).await?;
         self.finds(0, &self.sues, "q=parcels&rating_min=2&rating_max=2", 1).await?;
         self.finds(0, &self.sues, "q=parcels&rating_min=3", 0).await?;
+        let (session, phone) = &self.visitors[1];
+        let about = About { session: *session, team: None, facts: BTreeMap::new(), channel: Channel::APP };
+        phone.client.about(about).await?;
+        let by_app = self.finds(1, &self.sues, "q=parcels&channel=app", 1).await?;
+        ensure!(by_app[0]["session"] == session.to_string(), "{by_app:?}");
+        self.finds(1, &self.sues, "q=parcels&channel=web&limit=100", VISITORS - 1).await?;
+        self.finds(1, &self.sues, "q=parcels&channel=wechat", 0).await?;
         Ok(())
     }
 
@@ -157,7 +166,7 @@ impl Sites {
             "after=x",
             "agent=x",
             "state=x",
-            "channel=web",
+            "channel=radio",
             "rating_min=6",
             "rating_min=3&rating_max=2",
         ] {

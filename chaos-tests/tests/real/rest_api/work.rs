@@ -4,6 +4,7 @@ use super::*;
 use chaos_tests::http::header;
 use proto::client::{About, EventKind, Party};
 use proto::command::Target;
+use proto::desk::Channel;
 use proto::ids::SessionId;
 
 /// A site at work: ann has a visitor's conversation.
@@ -120,7 +121,7 @@ impl Site {
     /// A canned reply with what is known, and a macro that is repeated elsewhere and done once.
     async fn canned_replies_and_macros(&self) -> anyhow::Result<()> {
         let facts = [("name".into(), "Ada".into())].into();
-        self.visitor.client.about(About { session: self.session, team: None, facts }).await?;
+        self.visitor.client.about(About { session: self.session, team: None, facts, channel: Channel::APP }).await?;
         let text = "Hello {{visitor.name|you}}, {{agent.name}} of {{site}} here{{visitor.age}}";
         let (canned, mine) = ("/v1/canned/hello", json!({ "text": text, "mine": true }));
         ensure!(self.put(&self.anns, canned, json!({ "text": text })).await? == 403);

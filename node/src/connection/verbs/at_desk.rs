@@ -132,7 +132,7 @@ pub fn about(socket: &Arc<Socket>, who: Who, id: u64, ask: About<'_>) {
         facts.insert("country".into(), country.to_owned().into());
     }
     let facts = facts.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
-    let about = proto::desk::About { team: ask.team, facts };
+    let about = proto::desk::About { team: ask.team, facts, channel: ask.channel };
     let command = Command::About { session: ask.session, about };
     ask_shard(socket, who, id, ask.session, ShardCall::Propose(command), |_| Reply::Ok);
 }
