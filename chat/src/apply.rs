@@ -2,7 +2,6 @@
 //! Invariant: an outcome depends on the commands before it and on nothing else.
 
 use crate::agent::Agent;
-use crate::archive::ObjectKey;
 use crate::attachment::Attachments;
 use crate::audit::Entries;
 use crate::cache::Table;
@@ -14,12 +13,11 @@ use crate::journal::{Journal, Note};
 use crate::keys;
 use crate::limits::{DUE_PER_COMMAND_MAX, SWEEPS_PER_COMMAND_MAX, UNSENT_PER_COMMAND_MAX};
 use crate::message::{Said, Sender};
+use crate::objects::Objects;
 use crate::outbox::Outbox;
 use crate::outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
 use crate::rollup::{Rollups, Tallies};
-use crate::rows::{
-    self, ChainRow, DueRow, HeaderRow, ItemRow, ObjectRow, Rows, ShelfRow, StintRow, VersionRow, WebhookRow,
-};
+use crate::rows::{self, ChainRow, DueRow, HeaderRow, ItemRow, Rows, ShelfRow, StintRow, VersionRow, WebhookRow};
 use crate::session::Session;
 use crate::shelf::ItemKey;
 use proto::command::{Command, Event, Mail, Target};
@@ -60,7 +58,7 @@ pub struct Shard {
     pub(crate) rollups: Rollups,
     pub(crate) stints: Table<AgentId, Option<StintRow>>,
     /// Objects of the archive that nothing names; `None`: it is no more, or a range names it.
-    pub(crate) objects: Table<ObjectKey, Option<ObjectRow>>,
+    pub(crate) objects: Objects,
     pub(crate) emails: Emails,
     /// The last mail applied of each shard.
     pub(crate) inbox: BTreeMap<ShardId, u64>,
@@ -376,7 +374,8 @@ impl Shard {
                 DueRow::Wake { conversation, part } => self.wake_due(rows, due.session, conversation, part)?,
                 DueRow::Unsent { session } => {
                     unsent += 1;
-                    self.attachments.unsent_due(rows, &mut self.work, &mut self.dues, due, session)?;
+                    let tables = (&mut self.dues, &mut self.objects);
+                    self.attachments.unsent_due(rows, &mut self.work, tables, due, session)?;
                 }
                 DueRow::Sweep => {
                     unsent += UNSENT_PER_COMMAND_MAX / SWEEPS_PER_COMMAND_MAX;

@@ -1,49 +1,40 @@
-//! Owns what became of events that left the rows for the archive: which object holds them, and that every object which may exist is known.
-//! Does not read or write objects: the node does. Invariant: the archive holds the oldest events of a session, without a gap; apply never
-//! needs an object.
+//! Owns what became of events that left the rows for the archive, and which object holds them. Does not read or write objects: the node
+//! does. Invariant: the archive holds the oldest events of a session, without a gap; apply never needs an object.
 
 use crate::apply::Shard;
-use crate::cache::{Mark, Weight};
+use crate::cache::Mark;
 use crate::history::{self, HistoryRange};
 use crate::journal::Note;
 use crate::keys;
 use crate::limits::{ARCHIVE_EVENTS_MAX, ARCHIVE_RANGES_MAX};
+use crate::log::event_bytes;
+use crate::objects::note_object;
 use crate::outcome::{ApplyError, Refusal, Reply};
-use crate::rows::{self, ArchivedRow, Changes, ObjectRow, Rows};
+use crate::rows::{self, ArchivedRow, Changes, Rows};
 use crate::session::{self, Session};
 use proto::archive::{ArchiveChange, ArchivedRange};
 use proto::command::{Event, EventBody};
 use proto::ids::{AttachmentId, SessionId};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use xxhash_rust::xxh3::xxh3_128;
 
-/// Where an object stands: its session, and the hash of its name.
-pub(crate) type ObjectKey = (SessionId, u128);
-
-/// An object that may exist and that nothing names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LooseObject {
-    pub session: SessionId,
-    pub name: String,
-    /// Since when, by the clock of the log.
-    pub since_ms: u64,
-    /// It is to be deleted. Else it is being written, or was when its writer died.
-    pub is_dropped: bool,
+/// An object of the archive, as whoever reads knows it.
+#[derive(Debug, Clone)]
+pub enum Archived {
+    Events(Arc<Vec<Arc<Event>>>),
+    /// The place does not have it any more: its events read as if they were erased.
+    Lost,
 }
 
-/// What of a session could be moved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What of a session could be moved: all events behind `after`, up to `upto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Movable {
-    /// All events that are not in the archive.
-    pub events: Vec<Arc<Event>>,
+    pub after: u64,
+    pub upto: u64,
 }
 
-impl Weight for ObjectRow {
-    fn bytes(&self) -> usize {
-        size_of::<ObjectRow>() + self.name.len()
-    }
-}
+/// Some of them, and their weight in bytes.
+pub type MovablePage = (Vec<Arc<Event>>, usize);
 
 /// What the archive has of one session.
 #[derive(Default)]
@@ -96,10 +87,12 @@ impl Cold {
     pub(crate) fn events(&self, rows: &dyn Rows, seq: u64) -> Result<Arc<Vec<Arc<Event>>>, ApplyError> {
         let range = self.at(seq).ok_or_else(|| rows::corrupt("archived", "events below the head are missing"))?;
         match &range.object {
-            None => Ok(Arc::new(
-                times(range).map(|(seq, ts_ms)| Arc::new(Event { seq, ts_ms, body: EventBody::Gone })).collect(),
-            )),
-            Some(object) => rows.archived(&object.name).ok_or_else(|| ApplyError::Archived(Box::new(object.clone()))),
+            None => Ok(places(range)),
+            Some(object) => match rows.archived(&object.name) {
+                Some(Archived::Events(events)) => Ok(events),
+                Some(Archived::Lost) => Ok(places(range)),
+                None => Err(ApplyError::Archived(Box::new(object.clone()))),
+            },
         }
     }
 
@@ -151,6 +144,11 @@ fn times(range: &ArchivedRange) -> impl Iterator<Item = (u64, u64)> + '_ {
     })
 }
 
+/// What stays of a range whose events are gone.
+fn places(range: &ArchivedRange) -> Arc<Vec<Arc<Event>>> {
+    Arc::new(times(range).map(|(seq, ts_ms)| Arc::new(Event { seq, ts_ms, body: EventBody::Gone })).collect())
+}
+
 /// Whether ranges follow each other after event `after`, and say of each event what they must.
 fn is_sound(ranges: &[ArchivedRange], after: u64) -> bool {
     let mut next = after + 1;
@@ -174,6 +172,11 @@ pub fn archived_range(events: &[Arc<Event>]) -> Option<ArchivedRange> {
     let marks = events.iter().map(mark).collect();
     let named = |event: &Arc<Event>| files_of(&event.body).map(|file| (event.seq, file)).collect::<Vec<_>>();
     Some(ArchivedRange { first, last, object: None, marks, files: events.iter().flat_map(named).collect() })
+}
+
+/// Whether any of the events is worth an object.
+pub fn is_worth_moving(events: &[Arc<Event>]) -> bool {
+    events.iter().any(|event| is_message(&event.body))
 }
 
 /// Whether it is a message that was not recalled.
@@ -233,10 +236,12 @@ impl Shard {
                 Ok(Reply::Done)
             }
             ArchiveChange::Deleted { object } => {
-                self.note_object(id, &object, 0);
-                self.objects.put((id, xxh3_128(object.as_bytes())), self.work.tick, None);
+                note_object(&mut self.work, id, &object, 0);
+                self.name_object(id, &object);
                 Ok(Reply::Done)
             }
+            ArchiveChange::BeginFile { file, objects } => self.archive_begin_file(rows, id, file, objects),
+            ArchiveChange::FileMoved { file, objects } => self.archive_file_moved(rows, id, file, objects),
         }
     }
 
@@ -247,21 +252,7 @@ impl Shard {
             known.any(|object| objects.contains(&object.name))
         };
         let is_named = self.with_session(rows, id, named)?.unwrap_or(true);
-        if is_named || objects.is_empty() || objects.len() > ARCHIVE_RANGES_MAX {
-            return Ok(Reply::Rejected(Refusal::Changed));
-        }
-        for name in &objects {
-            // One that is to be deleted may be gone before it is written.
-            if self.object(rows, id, name)?.is_some_and(|known| known.is_dropped) {
-                return Ok(Reply::Rejected(Refusal::Changed));
-            }
-        }
-        for name in objects {
-            self.note_object(id, &name, 1);
-            let row = ObjectRow { since_ms: self.work.clock_ms, is_dropped: false, name };
-            self.objects.put((id, xxh3_128(row.name.as_bytes())), self.work.tick, Some(row));
-        }
-        Ok(Reply::Done)
+        if is_named { Ok(Reply::Rejected(Refusal::Changed)) } else { self.begin_objects(rows, id, objects) }
     }
 
     fn archive_moved(
@@ -291,7 +282,7 @@ impl Shard {
             ranges.iter().flat_map(|range| &range.object).map(|object| object.name.clone()).collect();
         session.log.cold.change().extend(ranges);
         for name in names {
-            self.objects.put((id, xxh3_128(name.as_bytes())), self.work.tick, None);
+            self.objects.put((id, xxh3_128(name.as_bytes())), work.tick, None);
         }
         Ok(Reply::Done)
     }
@@ -332,10 +323,10 @@ impl Shard {
         work.event(site, id, event);
         drop(held);
         for file in files {
-            self.attachments.remove(rows, &mut self.work, &mut self.dues, (id, file))?;
+            self.attachments.remove(rows, &mut self.work, &mut self.dues, &mut self.objects, (id, file))?;
         }
         if let Some(object) = range.object {
-            self.objects.put((id, xxh3_128(object.name.as_bytes())), self.work.tick, None);
+            self.name_object(id, &object.name);
         }
         if let Some(name) = old_object {
             self.drop_object(id, name);
@@ -343,57 +334,8 @@ impl Shard {
         Ok(Reply::Done)
     }
 
-    /// An object that nothing names any more is to be deleted.
-    pub(crate) fn drop_object(&mut self, id: SessionId, name: String) {
-        self.note_object(id, &name, 4);
-        let row = ObjectRow { since_ms: self.work.clock_ms, is_dropped: true, name };
-        self.objects.put((id, xxh3_128(row.name.as_bytes())), self.work.tick, Some(row));
-    }
-
-    fn note_object(&mut self, id: SessionId, name: &str, what: u64) {
-        self.work.journal.note_session(Note::Archive, id, &[what, xxh3_64(name.as_bytes())]);
-    }
-
-    fn object(&self, rows: &dyn Rows, id: SessionId, name: &str) -> Result<Option<ObjectRow>, ApplyError> {
-        let key = (id, xxh3_128(name.as_bytes()));
-        match self.objects.peek(&key) {
-            Some(known) => Ok(known.clone()),
-            None => rows::read(rows, "object", &keys::object(key)),
-        }
-    }
-
-    /// Up to `limit` objects that may exist and that nothing names; those of the rows first looked at.
-    /// # Errors
-    /// `ApplyError` when rows cannot be read.
-    pub fn loose_objects(&self, rows: &dyn Rows, limit: usize) -> Result<Vec<LooseObject>, ApplyError> {
-        let mut found: BTreeMap<ObjectKey, ObjectRow> = BTreeMap::new();
-        let mut broken = None;
-        rows.scan(keys::OBJECTS, None, false, &mut |key, value| {
-            match (keys::read_object(key), rows::decode::<ObjectRow>("object", value)) {
-                // What is in memory is newer than its row.
-                (Some(key), Ok(row)) if self.objects.peek(&key).is_none() => drop(found.insert(key, row)),
-                (Some(_), Ok(_)) => {}
-                (_, Err(error)) => broken = Some(error),
-                (None, Ok(_)) => broken = Some(rows::corrupt("object", "its key is too short")),
-            }
-            broken.is_none() && found.len() < limit
-        })?;
-        if let Some(error) = broken {
-            return Err(error);
-        }
-        let in_memory = self.objects.range((SessionId(0), 0)).filter_map(|(key, row)| Some((*key, row.clone()?)));
-        found.extend(in_memory.take(limit));
-        let loose = |((session, _), row): (ObjectKey, ObjectRow)| LooseObject {
-            session,
-            name: row.name,
-            since_ms: row.since_ms,
-            is_dropped: row.is_dropped,
-        };
-        Ok(found.into_iter().take(limit).map(loose).collect())
-    }
-
     /// The events of a session that could go to the archive: no conversation is open, and the last event is older than `before_ms`.
-    /// `None` also when there are more than `events_max` or `bytes_max`, or none that is worth it.
+    /// `None` also when there are more than `events_max`. It looks at the last event alone: read them by `movable_page`.
     /// # Errors
     /// `ApplyError` when rows cannot be read.
     pub fn movable(
@@ -402,7 +344,6 @@ impl Shard {
         id: SessionId,
         before_ms: u64,
         events_max: usize,
-        bytes_max: usize,
     ) -> Result<Option<Movable>, ApplyError> {
         let read = |session: &Session| {
             let (head, cold) = (session.log.head(), session.log.cold.last());
@@ -414,10 +355,30 @@ impl Shard {
             if last.events.iter().any(|event| event.ts_ms >= before_ms) {
                 return Ok(None);
             }
-            let page = history::read(rows, id, &session.log, HistoryRange::After(cold), events_max, bytes_max)?;
-            let is_whole = page.events.last().is_some_and(|event| event.seq == head);
-            let is_worth = page.events.iter().any(|event| is_message(&event.body));
-            Ok((is_whole && is_worth).then_some(Movable { events: page.events }))
+            Ok(Some(Movable { after: cold, upto: head }))
+        };
+        self.with_session(rows, id, read)?.unwrap_or(Ok(None))
+    }
+
+    /// Events of `of` behind `seq`, about `bytes_max` bytes of them, and at least one; `None`: something has happened in the session since.
+    /// # Errors
+    /// `ApplyError` when rows cannot be read.
+    pub fn movable_page(
+        &self,
+        rows: &dyn Rows,
+        id: SessionId,
+        of: Movable,
+        seq: u64,
+        bytes_max: usize,
+    ) -> Result<Option<MovablePage>, ApplyError> {
+        let read = |session: &Session| {
+            let is_same = session.log.head() == of.upto && session.log.cold.last() == of.after;
+            if session.open.is_some() || !is_same || seq < of.after {
+                return Ok(None);
+            }
+            let page = history::read(rows, id, &session.log, HistoryRange::After(seq), usize::MAX, bytes_max)?;
+            let bytes = page.events.iter().map(|event| event_bytes(event)).sum();
+            Ok((!page.events.is_empty()).then_some((page.events, bytes)))
         };
         self.with_session(rows, id, read)?.unwrap_or(Ok(None))
     }
@@ -446,18 +407,6 @@ impl Shard {
         let is_old = |range: &&ArchivedRange| times(range).last().is_some_and(|(_, ts_ms)| ts_ms < before_ms);
         let old = session.log.cold.ranges().iter().take_while(is_old).filter(|range| range.object.is_some());
         old.map(|range| range.last).last()
-    }
-
-    /// Whether the archive has, or may have, anything of this shard.
-    /// # Errors
-    /// `ApplyError` when rows cannot be read.
-    pub fn has_archived(&self, rows: &dyn Rows) -> Result<bool, ApplyError> {
-        let mut found = self.sessions.range(SessionId(0)).any(|(_, session)| session.log.cold.last() > 0);
-        rows.scan(keys::ARCHIVED, None, false, &mut |_, _| {
-            found = true;
-            false
-        })?;
-        Ok(found || !self.loose_objects(rows, 1)?.is_empty())
     }
 
     /// Every range that the archive has of a session.

@@ -5,6 +5,7 @@
 use crate::apply::{Shard, Work};
 use crate::cache::{Table, Weight};
 use crate::due::{Due, Dues};
+use crate::file_objects::HereKey;
 use crate::journal::Note;
 use crate::keys;
 use crate::limits::{
@@ -12,8 +13,9 @@ use crate::limits::{
     ATTACHMENT_SITE_BYTES_MAX, ATTACHMENT_SITE_FILES_MAX, ATTACHMENT_THUMBNAIL_BYTES_MAX, ATTACHMENT_UNSENT_MS,
     ATTACHMENTS_PER_MESSAGE_MAX,
 };
+use crate::objects::{Objects, drop_object};
 use crate::outcome::{ApplyError, Refusal, Reply};
-use crate::rows::{self, AttachmentRow, Changes, ChunkRow, DayRow, DoneRow, DueRow, PieceRow, Rows, UsageRow};
+use crate::rows::{self, AttachmentRow, Changes, ChunkRow, DayRow, DoneRow, DueRow, HereRow, PieceRow, Rows, UsageRow};
 use crate::session;
 use proto::attachment::{Attachment, AttachmentState, CHUNK_BYTES_MAX, Variant};
 use proto::command::{Party, TokenHash};
@@ -46,7 +48,7 @@ impl Weight for Chunk {
 impl Weight for AttachmentRow {
     fn bytes(&self) -> usize {
         let done = self.done.as_ref().map_or(0, |done| attachment_bytes(&done.attachment));
-        size_of::<AttachmentRow>() + done + self.pieces.len() * size_of::<PieceRow>()
+        size_of::<AttachmentRow>() + done + self.pieces.len() * size_of::<PieceRow>() + self.objects_bytes()
     }
 }
 
@@ -72,12 +74,14 @@ pub(crate) fn attachment_bytes(attachment: &Attachment) -> usize {
 
 /// The attachments of a shard's sessions.
 pub(crate) struct Attachments {
-    known: Table<AttachmentKey, Option<AttachmentRow>>,
+    pub(crate) known: Table<AttachmentKey, Option<AttachmentRow>>,
     chunks: Table<ChunkKey, Chunk>,
     /// What each session has uploaded in a day.
     days: Table<SessionId, DayRow>,
     /// What is kept here of each site.
-    usage: Table<SiteId, UsageRow>,
+    pub(crate) usage: Table<SiteId, UsageRow>,
+    /// What messages name and the archive does not have; `None`: it is no more, or was moved.
+    pub(crate) here: Table<HereKey, Option<HereRow>>,
 }
 
 /// What somebody uploads.
@@ -90,10 +94,16 @@ struct Piece {
 
 impl Attachments {
     pub(crate) fn new() -> Attachments {
-        Attachments { known: Table::new(), chunks: Table::new(), days: Table::new(), usage: Table::new() }
+        Attachments {
+            known: Table::new(),
+            chunks: Table::new(),
+            days: Table::new(),
+            usage: Table::new(),
+            here: Table::new(),
+        }
     }
 
-    fn row(&self, rows: &dyn Rows, key: AttachmentKey) -> Result<Option<AttachmentRow>, ApplyError> {
+    pub(crate) fn row(&self, rows: &dyn Rows, key: AttachmentKey) -> Result<Option<AttachmentRow>, ApplyError> {
         match self.known.peek(&key) {
             Some(known) => Ok(known.clone()),
             None => rows::read(rows, "attachment", &keys::attachment(key)),
@@ -110,13 +120,13 @@ impl Attachments {
         Ok(if row.day == day { row } else { DayRow { day, files: 0, bytes: 0 } })
     }
 
-    fn usage(&self, rows: &dyn Rows, site: SiteId) -> Result<UsageRow, ApplyError> {
+    pub(crate) fn usage(&self, rows: &dyn Rows, site: SiteId) -> Result<UsageRow, ApplyError> {
         let row = match self.usage.peek(&site) {
             Some(known) => Some(*known),
             None => rows::read(rows, "attachment usage", &keys::attachment_usage(site))?,
         };
         let row = row.unwrap_or_default();
-        rows::counted("attachment usage", &[row.files, row.bytes])?;
+        rows::counted("attachment usage", &[row.files, row.bytes, row.moved])?;
         Ok(row)
     }
 
@@ -134,7 +144,7 @@ impl Attachments {
         let before = self.row(rows, key)?;
         let is_new = before.is_none();
         let made_ms = work.clock_ms;
-        let mut row = before.unwrap_or(AttachmentRow { site, by, made_ms, pieces: Vec::new(), done: None, seq: None });
+        let mut row = before.unwrap_or_else(|| AttachmentRow::new(site, by, made_ms));
         if let Some(known) = row.pieces.iter().find(|piece| (piece.variant, piece.number) == (variant, number)) {
             let is_same = row.by == by && (known.bytes as usize, known.hash) == (len, hash);
             return Ok(if is_same { Reply::Done } else { Reply::Rejected(Refusal::AttachmentInvalid) });
@@ -169,7 +179,7 @@ impl Attachments {
     }
 
     /// Not `Table::put`: the bytes count towards the next checkpoint.
-    fn put_chunk(&mut self, tick: u64, key: ChunkKey, row: Option<ChunkRow>) {
+    pub(crate) fn put_chunk(&mut self, tick: u64, key: ChunkKey, row: Option<ChunkRow>) {
         let Ok(held) = self.chunks.hold::<std::convert::Infallible>(key, tick, || Ok(Some(Chunk::default())));
         if let Some(mut chunk) = held {
             chunk.change().0 = row;
@@ -238,31 +248,40 @@ impl Attachments {
             let key = (session, attachment.id);
             if let Some(row) = self.row(rows, key)? {
                 dues.remove(unsent(&row, key), work.tick);
-                self.known.put(key, work.tick, Some(AttachmentRow { seq: Some(seq), ..row }));
+                let row = AttachmentRow { seq: Some(seq), sent_ms: work.clock_ms, ..row };
+                self.here.put(row.here(key), work.tick, Some(HereRow { bytes: row.bytes() }));
+                self.known.put(key, work.tick, Some(row));
             }
         }
         Ok(())
     }
 
-    /// Nothing of it stays.
+    /// Nothing of it stays; its objects are to be deleted.
     pub(crate) fn remove(
         &mut self,
         rows: &dyn Rows,
         work: &mut Work,
         dues: &mut Dues,
+        objects: &mut Objects,
         key: AttachmentKey,
     ) -> Result<(), ApplyError> {
         let Some(row) = self.row(rows, key)? else { return Ok(()) };
         if row.seq.is_none() {
             dues.remove(unsent(&row, key), work.tick);
+        } else if row.objects.is_empty() {
+            self.here.put(row.here(key), work.tick, None);
         }
         let mut usage = self.usage(rows, row.site)?;
         usage.files = usage.files.saturating_sub(1);
-        for piece in &row.pieces {
-            usage.bytes = usage.bytes.saturating_sub(u64::from(piece.bytes));
-            self.put_chunk(work.tick, (key.0, key.1, piece.variant, piece.number), None);
+        usage.moved = usage.moved.saturating_sub(u64::from(!row.objects.is_empty()));
+        usage.bytes = usage.bytes.saturating_sub(row.bytes());
+        if row.objects.is_empty() {
+            self.forget_pieces(work.tick, key, &row);
         }
         note(work, key, &[3]);
+        for object in row.objects {
+            drop_object(objects, work, key.0, object.name);
+        }
         self.usage.put(row.site, work.tick, usage);
         self.known.put(key, work.tick, None);
         Ok(())
@@ -273,13 +292,13 @@ impl Attachments {
         &mut self,
         rows: &dyn Rows,
         work: &mut Work,
-        dues: &mut Dues,
+        (dues, objects): (&mut Dues, &mut Objects),
         due: Due,
         of: SessionId,
     ) -> Result<(), ApplyError> {
         let key = (of, AttachmentId(due.session.0));
         match self.row(rows, key)? {
-            Some(row) if row.seq.is_none() => self.remove(rows, work, dues, key),
+            Some(row) if row.seq.is_none() => self.remove(rows, work, dues, objects, key),
             _ => Ok(()),
         }
     }
@@ -298,6 +317,7 @@ impl Attachments {
         });
         self.days.begin_checkpoint(|session, row| rows::save(out, keys::attachment_day(session), row));
         self.usage.begin_checkpoint(|site, row| rows::save(out, keys::attachment_usage(site), row));
+        self.here.begin_checkpoint(|key, row| out.push((keys::here(key), row.as_ref().map(proto::codec::encode))));
     }
 
     pub(crate) fn saved(&mut self, written: bool) {
@@ -305,35 +325,50 @@ impl Attachments {
         self.chunks.end_checkpoint(written, |_| ());
         self.days.end_checkpoint(written, |_| ());
         self.usage.end_checkpoint(written, |_| ());
+        self.here.end_checkpoint(written, |_| ());
     }
 
     pub(crate) fn droppable(&self, uses: &mut Vec<(u64, usize)>) {
         self.known.droppable(uses);
         self.days.droppable(uses);
         self.usage.droppable(uses);
+        self.here.droppable(uses);
     }
 
     pub(crate) fn drop_unused(&mut self, used: u64) {
         self.known.drop_unused(used, |_| ());
         self.days.drop_unused(used, |_| ());
         self.usage.drop_unused(used, |_| ());
+        self.here.drop_unused(used, |_| ());
     }
 
     pub(crate) fn dirty_bytes(&self) -> usize {
-        self.known.dirty_bytes() + self.chunks.dirty_bytes() + self.days.dirty_bytes() + self.usage.dirty_bytes()
+        let files = self.known.dirty_bytes() + self.chunks.dirty_bytes() + self.here.dirty_bytes();
+        files + self.days.dirty_bytes() + self.usage.dirty_bytes()
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.known.bytes() + self.chunks.bytes() + self.days.bytes() + self.usage.bytes()
+        self.known.bytes() + self.chunks.bytes() + self.here.bytes() + self.days.bytes() + self.usage.bytes()
     }
 
     #[cfg(test)]
     pub(crate) fn recount(&self) -> usize {
-        self.known.recount() + self.chunks.recount() + self.days.recount() + self.usage.recount()
+        let files = self.known.recount() + self.chunks.recount() + self.here.recount();
+        files + self.days.recount() + self.usage.recount()
     }
 }
 
 impl AttachmentRow {
+    fn new(site: SiteId, by: Party, made_ms: u64) -> AttachmentRow {
+        let (pieces, objects) = (Vec::new(), Vec::new());
+        AttachmentRow { site, by, made_ms, pieces, done: None, seq: None, sent_ms: 0, objects }
+    }
+
+    /// Of all its forms, wherever they are.
+    fn bytes(&self) -> u64 {
+        self.pieces.iter().map(|piece| u64::from(piece.bytes)).sum()
+    }
+
     fn bytes_of(&self, variant: Variant) -> u64 {
         self.pieces.iter().filter(|piece| piece.variant == variant).map(|piece| u64::from(piece.bytes)).sum()
     }
@@ -422,9 +457,16 @@ impl Shard {
         id: AttachmentId,
     ) -> Result<Option<AttachmentState>, ApplyError> {
         let Some(row) = self.attachments.row(rows, (session, id))? else { return Ok(None) };
-        let AttachmentRow { site, by, seq, done, .. } = row;
-        let state =
-            |DoneRow { attachment, source, sha256 }| AttachmentState { attachment, site, by, seq, source, sha256 };
+        let AttachmentRow { site, by, seq, done, objects, .. } = row;
+        let state = |DoneRow { attachment, source, sha256 }| AttachmentState {
+            attachment,
+            site,
+            by,
+            seq,
+            source,
+            sha256,
+            objects,
+        };
         Ok(done.map(state))
     }
 
@@ -432,7 +474,7 @@ impl Shard {
     /// # Errors
     /// `ApplyError` when rows cannot be read.
     pub fn attachment_usage(&self, rows: &dyn Rows, site: SiteId) -> Result<(u64, u64), ApplyError> {
-        let UsageRow { files, bytes } = self.attachments.usage(rows, site)?;
+        let UsageRow { files, bytes, .. } = self.attachments.usage(rows, site)?;
         Ok((files, bytes))
     }
 

@@ -69,7 +69,7 @@ impl Shard {
         }
         drop(held);
         for file in files {
-            self.attachments.remove(rows, work, &mut self.dues, (id, file))?;
+            self.attachments.remove(rows, work, &mut self.dues, &mut self.objects, (id, file))?;
         }
         if forget {
             self.emails.forget(rows, work, id)?;

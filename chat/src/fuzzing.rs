@@ -50,7 +50,7 @@ pub fn row(bytes: &[u8]) -> Result<(), CodecError> {
     proto::same_by_tag!(bytes =>
         HeaderRow, FeedBlockRow, SessionRow, BlockRow, DeviceRow, PageRow, SentRow, AgentRow, DeskRow, QueuedRow, WantRow, VersionRow, DueRow, TeamRow, SeatRow, LaneRow,
         WebhookRow, ItemRow, ShelfRow, AuditRow, ChainRow, ArchivedRow, ObjectRow,
-        AttachmentRow, ChunkRow, DayRow, UsageRow, EmailRow, EmailStandRow, EmailCourseRow,
+        AttachmentRow, ChunkRow, DayRow, UsageRow, HereRow, EmailRow, EmailStandRow, EmailCourseRow,
         RollupRow, StintRow, TalkRow,
         ReachRow,
     )

@@ -3,9 +3,10 @@
 
 use crate::attachment::{AttachmentKey, ChunkKey};
 use crate::email::EmailKey;
+use crate::file_objects::HereKey;
 use crate::rollup::RollupKey;
 use proto::command::Party;
-use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, WebhookId};
+use proto::ids::{AgentId, AttachmentId, SessionId, ShardId, SiteId, TeamId, WebhookId};
 use proto::report::ReportKind;
 use proto::shelf::ItemKind;
 
@@ -94,6 +95,27 @@ pub(crate) fn attachment_day(session: SessionId) -> Vec<u8> {
 /// What the shard keeps of a site's attachments: `UsageRow`.
 pub(crate) fn attachment_usage(site: SiteId) -> Vec<u8> {
     key(b'Y', &[&site.0.to_be_bytes()])
+}
+
+/// Every site's of them begins so.
+pub(crate) const ATTACHMENT_USAGES: &[u8] = b"Y";
+
+/// A file of a site that a message names and whose bytes are here, by time: `HereRow`.
+pub(crate) fn here((site, sent_ms, session, id): HereKey) -> Vec<u8> {
+    key(b'n', &[&site.0.to_be_bytes(), &sent_ms.to_be_bytes(), &session.0.to_be_bytes(), &id.0.to_be_bytes()])
+}
+
+/// All such files of a site.
+pub(crate) fn all_here(site: SiteId) -> Vec<u8> {
+    key(b'n', &[&site.0.to_be_bytes()])
+}
+
+/// Time, session and file of such a key.
+pub(crate) fn read_here(key: &[u8]) -> Option<(u64, AttachmentKey)> {
+    let (sent_ms, rest) = key.get(5..)?.split_first_chunk::<8>()?;
+    let (session, id) = rest.split_first_chunk::<16>()?;
+    let id = AttachmentId(u128::from_be_bytes(id.try_into().ok()?));
+    Some((u64::from_be_bytes(*sent_ms), (SessionId(u128::from_be_bytes(*session)), id)))
 }
 
 /// What happened in an hour: `RollupRow`.

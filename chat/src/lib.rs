@@ -20,6 +20,7 @@ mod due;
 mod email;
 mod erase;
 mod feed;
+mod file_objects;
 mod find;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -33,6 +34,7 @@ mod merge;
 mod message;
 #[cfg(feature = "next")]
 mod next;
+mod objects;
 mod outbox;
 mod outcome;
 mod reach;
@@ -53,13 +55,15 @@ mod tests;
 mod webhook;
 
 pub use apply::Shard;
-pub use archive::{LooseObject, Movable, archived_range};
+pub use archive::{Archived, Movable, MovablePage, archived_range, is_worth_moving};
 pub use audit::{audit_hash, audit_offline};
 pub use desk::{fault_of_seat, fault_of_site, fault_of_team};
 pub use email::{EmailCourse, EmailStand};
 pub use feed::{ShardEvent, ShardEvents};
+pub use file_objects::FileHere;
 pub use find::{SessionBrief, SessionsPage};
 pub use history::{HistoryPage, HistoryRange};
+pub use objects::LooseObject;
 pub use outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
 pub use reads::{AgentView, CursorView, DeskView, OpenView, SeatView, SessionView};
 pub use reconcile::{IdsSeen, Reconciled, Reconciliation, read_header};

@@ -106,7 +106,7 @@ impl Shard {
         match act {
             Some(act) => {
                 for gone in session.do_act(rows, id, work, dues, (from, sent.seq), act)? {
-                    self.attachments.remove(rows, work, dues, (id, gone))?;
+                    self.attachments.remove(rows, work, dues, &mut self.objects, (id, gone))?;
                 }
             }
             None => session.said(id, work, from, sent.seq),

@@ -1,6 +1,7 @@
 //! Owns the forms of the state rows and the seam they are read through. Does not write them: a checkpoint returns bytes.
 //! Invariant: a form never changes; a new layout is a new struct with a new tag, and the golden bytes stay readable.
 
+use crate::archive::Archived;
 use crate::outcome::ApplyError;
 pub(crate) use crate::side_rows::*;
 use bincode::{Decode, Encode};
@@ -32,8 +33,8 @@ pub trait Rows {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), RowsError>;
 
-    /// The events of an object of the archive, if the caller has it. Apply never does, and never asks.
-    fn archived(&self, _object: &str) -> Option<Arc<Vec<Arc<Event>>>> {
+    /// What the caller knows of an object of the archive. Apply never does, and never asks.
+    fn archived(&self, _object: &str) -> Option<Archived> {
         None
     }
 }

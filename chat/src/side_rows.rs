@@ -2,7 +2,7 @@
 //! what was said first, and what is known of the archive. See `rows`.
 
 use bincode::{Decode, Encode};
-use proto::archive::ArchivedRange;
+use proto::archive::{ArchivedRange, FileObject};
 use proto::attachment::{Attachment, Variant};
 use proto::audit::{AuditLine, ChainPoint};
 use proto::command::{Party, TokenHash};
@@ -23,6 +23,10 @@ pub(crate) struct AttachmentRow {
     pub done: Option<DoneRow>,
     /// The message that it goes with.
     pub seq: Option<u64>,
+    /// When that was said, milliseconds since 1970; 0: it was not.
+    pub sent_ms: u64,
+    /// Its bytes are in these objects of the archive, by `Variant`, and its pieces are no more; empty: they are here.
+    pub objects: Vec<FileObject>,
 }
 
 /// A piece that has come.
@@ -64,6 +68,14 @@ pub(crate) struct DayRow {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct UsageRow {
     pub files: u64,
+    pub bytes: u64,
+    /// Files of them whose bytes are in the archive.
+    pub moved: u64,
+}
+
+/// A message names the file, and its bytes are here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct HereRow {
     pub bytes: u64,
 }
 
@@ -232,4 +244,5 @@ proto::frozen!(
     ReachRow = 135,
     ArchivedRow = 140,
     ObjectRow = 141,
+    HereRow = 150,
 );

@@ -90,7 +90,8 @@ fn rows_of_meta_are_stored_as_their_golden_bytes() {
         expires_ms: None,
     };
     is_golden("api-key-row", vec![("key", key)]);
-    let config = SiteConfigRow { retention_days: 30, identity: IdentityMode::Required, archive_days: 7 };
+    let identity = IdentityMode::Required;
+    let config = SiteConfigRow { retention_days: 30, identity, archive_days: 7, archive_files_hours: Some(300) };
     is_golden("site-config-row", vec![("config", config)]);
     let keys = IdentityKeysRow { keys: vec![("k1".into(), SecretBytes(vec![7; 3]))] };
     is_golden("identity-keys-row", vec![("keys", keys)]);

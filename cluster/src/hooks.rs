@@ -2,7 +2,7 @@
 //! Invariant: hooks never block and never wait; they run on raft's and the links' tasks.
 
 use crate::router::ReplyTo;
-use crate::shard::{ObjectEvents, Shard};
+use crate::shard::{Fetched, Shard};
 use bytes::Bytes;
 use chat::Effect;
 use futures_util::future::BoxFuture;
@@ -29,6 +29,6 @@ pub trait Hooks: Send + Sync + 'static {
     fn peer_changed(&self, peer: NodeId, up: bool);
     /// Answers an administrator's question that another node passes on. The future runs on a task of its own.
     fn asked(&self, question: Bytes) -> BoxFuture<'static, Vec<u8>>;
-    /// The events of an object of the archive; `None`: it does not give them now. The future ends in bounded time.
-    fn archived(&self, object: ArchivedObject) -> BoxFuture<'static, Option<ObjectEvents>>;
+    /// The events of an object of the archive. The future ends in bounded time.
+    fn archived(&self, object: ArchivedObject) -> BoxFuture<'static, Fetched>;
 }

@@ -15,7 +15,7 @@ use chat::Effect;
 use cluster::hooks::Hooks;
 use cluster::node::ClusterNode;
 use cluster::router::ReplyTo;
-use cluster::shard::{ObjectEvents, Shard};
+use cluster::shard::{Fetched, Shard};
 use futures_util::future::BoxFuture;
 use proto::archive::ArchivedObject;
 use proto::command::{Command, Target};
@@ -63,6 +63,7 @@ impl NodeHooks {
         let Aging { day, archive } = aging;
         hub.spawn(crate::retention::watch(Arc::downgrade(&hub), day));
         hub.spawn(crate::archive::watch(Arc::downgrade(&hub), archive.clone(), day));
+        hub.spawn(crate::archive::watch_files(Arc::downgrade(&hub), archive.clone(), day));
         hub.spawn(crate::webhooks::watch(Arc::downgrade(&hub), outside.allowed));
         hub.spawn(crate::email::watch(Arc::downgrade(&hub), outside.mailer));
         hub.spawn(crate::search::watch(Arc::downgrade(&hub), indexes.clone()));
@@ -247,9 +248,9 @@ impl Hooks for NodeHooks {
         Box::pin(async move { crate::admin::answer(&local, &question).await })
     }
 
-    fn archived(&self, object: ArchivedObject) -> BoxFuture<'static, Option<ObjectEvents>> {
+    fn archived(&self, object: ArchivedObject) -> BoxFuture<'static, Fetched> {
         let archive = self.archive.clone();
-        Box::pin(async move { archive.fetch(object).await })
+        Box::pin(async move { archive.fetched(object).await })
     }
 
     fn serving(&self, shard: &Arc<Shard>, epoch: Option<Epoch>) {

@@ -2,6 +2,7 @@
 //! Invariant: the cluster runs on its own runtime; HTTP threads only hand work over to it.
 
 use crate::admin::settings;
+use crate::archive::Archive;
 use crate::auth::{self, Secret};
 use crate::config::{Config, half_the_cores};
 use crate::data_dir::DataDir;
@@ -57,6 +58,7 @@ pub struct App {
     /// `None`: this node sends no e-mails.
     pub mailer: Option<Arc<Mailer>>,
     pub downloads: crate::email::Downloads,
+    pub archive: Arc<Archive>,
 }
 
 impl App {
@@ -113,8 +115,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let allowed = Allowed::new(config.webhook_allow.clone());
     let mailer = Mailer::new(&config.smtp, &handle).map_err(anyhow::Error::msg)?;
     let outside = Outside { allowed: allowed.clone(), mailer: mailer.clone() };
-    let cluster = start_cluster(&config, address.clone(), peers, &handle, &hub, &token, outside)?;
-    hub.attach(&cluster);
+    let (archive, aging) = start_aging(&config)?;
+    let cluster = start_cluster(&config, address.clone(), peers, &handle, &hub, &token, (outside, aging))?;
     let app = Data::new(App {
         cluster,
         hub,
@@ -132,6 +134,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         geo: Arc::new(geo),
         mailer,
         downloads: Default::default(),
+        archive,
     });
     println!(
         "everdesk {}: clients http://{} peers {} admin http://{}",
@@ -156,7 +159,7 @@ fn start_cluster(
     handle: &Handle,
     hub: &Arc<Hub>,
     token: &Secret,
-    outside: Outside,
+    (outside, aging): (Outside, Aging),
 ) -> anyhow::Result<Arc<ClusterNode>> {
     // Only a founding takes it, and one that was interrupted is taken up again.
     let password = auth::mint_password()?;
@@ -177,8 +180,7 @@ fn start_cluster(
         admin_token: token.hash(),
     };
     peers.set_nonblocking(true)?;
-    let (hub, runtime, allow_drills) = (hub.clone(), handle.clone(), config.allow_drills);
-    let aging = Aging::new(Duration::from_secs(config.retention_day_s), config.archive.as_deref())?;
+    let (attached, hub, runtime, allow_drills) = (hub, hub.clone(), handle.clone(), config.allow_drills);
     let indexes = Indexes::new(Some(config.data_dir.clone()));
     let started = handle.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(peers)?;
@@ -188,10 +190,17 @@ fn start_cluster(
         anyhow::Ok(ClusterNode::start(node_config, None, listener.into(), make_hooks, password).await?)
     });
     let node = started.with_context(|| format!("data directory {}", config.data_dir.display()))?;
+    attached.attach(&node);
     if node.founded() {
         println!("admin password: {}", password.expose());
     }
     Ok(node)
+}
+
+/// What becomes of old conversations and files, and where they are read.
+fn start_aging(config: &Config) -> Result<(Arc<Archive>, Aging), crate::backup::BackupError> {
+    let aging = Aging::new(Duration::from_secs(config.retention_day_s), config.archive.as_deref())?;
+    Ok((aging.archive.clone(), aging))
 }
 
 /// The credential of an earlier start: the founder's is good at every node, so it must not change.

@@ -1,5 +1,5 @@
-//! Owns what the log and the rows say of events that were moved to the archive. Does not hold the events. Invariant: what is known of a range
-//! here is enough to erase it without its object.
+//! Owns what the log and the rows say of events and files that were moved to the archive. Does not hold them. Invariant: what is known of a
+//! range or a file here is enough to erase it without its object.
 
 use crate::command::Event;
 use crate::ids::{AttachmentId, SessionId};
@@ -16,6 +16,19 @@ pub struct ArchivedObject {
     pub bytes: u32,
     /// Of its events before they were compressed.
     pub plain_bytes: u32,
+}
+
+/// Bytes of one part of a file in the archive: what is read, and checked, at once.
+pub const FILE_PART_BYTES: usize = 1 << 20;
+
+/// An object that holds one form of an attachment, its bytes as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct FileObject {
+    /// Its path below the place of the archive.
+    pub name: String,
+    pub bytes: u32,
+    /// SHA-256 of each part; only the last one may be short.
+    pub parts: Vec<[u8; 32]>,
 }
 
 /// Consecutive events of a session that an object holds.
@@ -53,6 +66,11 @@ pub enum ArchiveChange {
     Dropped { object: String },
     /// The object is not there any more. Idempotent.
     Deleted { object: String },
+    /// As `Begin`, for the bytes of a file that a message names.
+    BeginFile { file: AttachmentId, objects: Vec<String> },
+    /// The file is in these objects, which were read back: as it is, and its thumbnail if it has one. Its pieces are kept here no longer.
+    /// Refused when it is gone, or was moved before.
+    FileMoved { file: AttachmentId, objects: Vec<FileObject> },
 }
 
 crate::frozen!(ArchivedEvents = 142,);

@@ -1,6 +1,7 @@
 //! Owns what is known of a file that goes with a message. Does not hold its bytes. Invariant: enums grow only at their end, structs never
 //! change.
 
+use crate::archive::FileObject;
 use crate::command::{Party, TokenHash};
 use crate::ids::{AttachmentId, SiteId};
 use bincode::{Decode, Encode};
@@ -62,4 +63,6 @@ pub struct AttachmentState {
     pub source: TokenHash,
     /// SHA-256 of what is kept.
     pub sha256: TokenHash,
+    /// Where its bytes are, by `Variant`; empty: in the shard.
+    pub objects: Vec<FileObject>,
 }

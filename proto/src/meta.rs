@@ -120,6 +120,8 @@ pub enum SiteChange {
     Archive { days: u32 },
     /// Whether and how the site writes e-mails.
     Email { rules: EmailRules },
+    /// Files go to the archive so many hours after a message has named them; `None`: never.
+    ArchiveFiles { hours: Option<u32> },
 }
 
 /// How visitors say who they are.

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::fuzzing::RowMap;
 use crate::limits::{ARCHIVE_EVENTS_MAX, WINDOW_EVENTS};
-use crate::{ApplyError, HistoryRange, Refusal, Reply, Rows, RowsError, archived_range};
+use crate::{ApplyError, Archived, HistoryRange, Refusal, Reply, Rows, RowsError, archived_range, is_worth_moving};
 use proto::act::Act;
 use proto::archive::{ArchiveChange, ArchivedObject, ArchivedRange};
 use proto::command::{Command, Event, EventBody, Party};
@@ -34,8 +34,8 @@ impl Rows for WithObjects<'_> {
         self.0.scan(prefix, from, reverse, visit)
     }
 
-    fn archived(&self, object: &str) -> Option<Arc<Vec<Arc<Event>>>> {
-        self.1.get(object).cloned()
+    fn archived(&self, object: &str) -> Option<Archived> {
+        self.1.get(object).cloned().map(Archived::Events)
     }
 }
 
@@ -72,8 +72,18 @@ fn of_object(name: &str, events: &[Arc<Event>]) -> ArchivedRange {
 
 /// Moves what can be moved, into objects of `size` events.
 fn archive(world: &mut World, objects: &mut Objects, size: usize) -> Reply {
-    let found = world.shard.movable(&world.rows, session(1), LONG, 10_000, usize::MAX).unwrap();
-    let events = found.expect("something can be moved").events;
+    let of = world.shard.movable(&world.rows, session(1), LONG, 10_000).unwrap().expect("something can be moved");
+    let mut events = Vec::new();
+    // However small the steps are.
+    for step in 0.. {
+        let seq = events.last().map_or(of.after, |event: &Arc<Event>| event.seq);
+        if seq == of.upto {
+            break;
+        }
+        let page = world.shard.movable_page(&world.rows, session(1), of, seq, if step % 2 == 0 { 1 } else { 5_000 });
+        events.extend(page.unwrap().expect("nothing has happened since").0);
+    }
+    assert!(is_worth_moving(&events));
     let ranges: Vec<ArchivedRange> =
         events.chunks(size).map(|part| of_object(&format!("o{}", part[0].seq), part)).collect();
     let names: Vec<String> = ranges.iter().map(|range| range.object.clone().unwrap().name).collect();
@@ -208,10 +218,14 @@ fn a_move_is_refused_when_something_has_happened_since_or_its_object_is_to_go() 
     ] {
         assert_eq!(world.reply(moved(&wrong)), Reply::Rejected(Refusal::Changed));
     }
+    let of = world.shard.movable(&world.rows, session(1), LONG, 10_000).unwrap().unwrap();
+    assert!(world.shard.movable_page(&world.rows, session(1), of, 3, 1).unwrap().is_some());
+    assert!(world.shard.movable(&world.rows, session(1), LONG, 5).unwrap().is_none(), "there are more");
     world.apply(say(1, Party::Visitor, 11, "wait"));
     world.settle();
+    assert!(world.shard.movable_page(&world.rows, session(1), of, 3, 1).unwrap().is_none());
     assert_eq!(world.reply(moved(std::slice::from_ref(&range))), Reply::Rejected(Refusal::Changed));
-    assert!(world.shard.movable(&world.rows, session(1), LONG, 10_000, usize::MAX).unwrap().is_none(), "it is open");
+    assert!(world.shard.movable(&world.rows, session(1), LONG, 10_000).unwrap().is_none(), "it is open");
     world.apply(close(1, ADA));
     world.settle();
     assert_eq!(world.reply(change(ArchiveChange::Dropped { object: "a".into() })), Reply::Done);
@@ -227,6 +241,46 @@ fn a_move_is_refused_when_something_has_happened_since_or_its_object_is_to_go() 
     assert_eq!(world.reply(change(ArchiveChange::Dropped { object: "a".into() })), Reply::Done);
     assert_eq!(loose(&world), [], "an object that a range names does not go");
     assert_eq!(world.reply(begin(&["a"])), Reply::Rejected(Refusal::Changed));
+}
+
+#[test]
+fn what_the_archive_has_lost_reads_as_places_for_whoever_cannot_wait() {
+    struct Losing<'a>(&'a RowMap, &'a Objects);
+    impl Rows for Losing<'_> {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+            Rows::get(self.0, key)
+        }
+        fn scan(
+            &self,
+            prefix: &[u8],
+            from: Option<&[u8]>,
+            reverse: bool,
+            visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        ) -> Result<(), RowsError> {
+            self.0.scan(prefix, from, reverse, visit)
+        }
+        fn archived(&self, object: &str) -> Option<Archived> {
+            Some(self.1.get(object).cloned().map_or(Archived::Lost, Archived::Events))
+        }
+    }
+    let mut world = with_talk(100);
+    let mut objects = Objects::new();
+    let before = all(&world, &objects);
+    archive(&mut world, &mut objects, 40);
+    world.chill();
+    objects.remove("o41");
+    let rows = Losing(&world.rows.map, &objects);
+    for limit in [1, 30, 1_000] {
+        let mut now: Vec<Arc<Event>> = Vec::new();
+        while now.len() < before.len() {
+            let after = HistoryRange::After(now.len() as u64);
+            now.extend(world.shard.history(&rows, session(1), after, limit, usize::MAX).unwrap().unwrap().events);
+        }
+        for (was, is) in before.iter().zip(&now) {
+            assert_eq!((was.seq, was.ts_ms), (is.seq, is.ts_ms));
+            assert_eq!(is.body == was.body, !(41..=80).contains(&is.seq), "{is:?}");
+        }
+    }
 }
 
 #[test]

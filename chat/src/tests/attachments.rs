@@ -20,7 +20,7 @@ pub(crate) fn chunk(of: u128, id: u128, by: Party, number: u32, bytes: Vec<u8>) 
     Command::AttachmentChunk { session: session(of), attachment, by, variant, number, bytes }
 }
 
-fn file(id: u128, bytes: u64) -> Attachment {
+pub(crate) fn file(id: u128, bytes: u64) -> Attachment {
     Attachment {
         id: AttachmentId(id),
         name: "bill.pdf".into(),
@@ -49,23 +49,23 @@ fn pieces() -> Vec<Vec<u8>> {
     vec![vec![1; CHUNK_BYTES_MAX], vec![2; CHUNK_BYTES_MAX], vec![3; 77]]
 }
 
-fn all_bytes() -> u64 {
+pub(crate) fn all_bytes() -> u64 {
     pieces().iter().map(|piece| piece.len() as u64).sum()
 }
 
-fn upload(world: &mut World, of: u128, id: u128, by: Party) {
+pub(crate) fn upload(world: &mut World, of: u128, id: u128, by: Party) {
     for (number, piece) in (0..).zip(pieces()) {
         assert_eq!(world.reply(chunk(of, id, by, number, piece)), Reply::Done);
     }
     assert_eq!(world.reply(done(of, id, by, all_bytes())), Reply::Done);
 }
 
-fn small(world: &mut World, of: u128, id: u128, by: Party) {
+pub(crate) fn small(world: &mut World, of: u128, id: u128, by: Party) {
     assert_eq!(world.reply(chunk(of, id, by, 0, vec![9; 9])), Reply::Done);
     assert_eq!(world.reply(done(of, id, by, 9)), Reply::Done);
 }
 
-fn with_session() -> World {
+pub(crate) fn with_session() -> World {
     let mut world = World::alone();
     world.apply(open(1));
     world.apply(open(2));
@@ -73,7 +73,7 @@ fn with_session() -> World {
 }
 
 /// The whole file, as it can be read.
-fn read(world: &World, of: u128, id: u128) -> Option<Vec<u8>> {
+pub(crate) fn read(world: &World, of: u128, id: u128) -> Option<Vec<u8>> {
     let (of, id) = (session(of), AttachmentId(id));
     let state = world.shard.attachment(&world.rows, of, id).unwrap()?;
     let mut found = Vec::new();

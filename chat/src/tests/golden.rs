@@ -340,10 +340,11 @@ proptest! {
         round_trips(&audit_row());
         round_trips(&archived_row());
         round_trips(&ObjectRow { name: "n".repeat(turn as usize % 9), since_ms: front, is_dropped: nudged });
-        round_trips(&AttachmentRow { made_ms: turn, seq: None, ..attachment_row() });
+        round_trips(&AttachmentRow { made_ms: turn, seq: None, sent_ms: front, ..attachment_row() });
+        round_trips(&HereRow { bytes: front });
         round_trips(&ChunkRow { bytes: vec![7; turn as usize % 300] });
         round_trips(&DayRow { day: turn, files: front, bytes: queued });
-        round_trips(&UsageRow { files: front, bytes: queued });
+        round_trips(&UsageRow { files: front, bytes: queued, moved: turn });
         round_trips(&RollupRow { labels: turn, ..rollup_row() });
         round_trips(&StintRow { since_ms: turn, held: front, ..stint_row() });
         round_trips(&TalkRow { asked_ms: turn, waits_ms: front, team: None, ..talk_row() });

@@ -4,7 +4,7 @@ use super::golden::{AGENT, AGENT_PARTY, SESSION};
 use crate::keys;
 use crate::rollup::RollupKey;
 use crate::rows::*;
-use proto::archive::{ArchivedObject, ArchivedRange};
+use proto::archive::{ArchivedObject, ArchivedRange, FileObject};
 use proto::attachment::{Attachment, UrlSecret, Variant};
 use proto::audit::{AuditAct, AuditEntry, AuditLine, AuditPhase, ChainPoint};
 use proto::codec::encode;
@@ -91,7 +91,8 @@ pub(super) fn attachment_row() -> AttachmentRow {
     let pieces = vec![PieceRow { variant: Variant::Thumbnail, number: 0, bytes: 250, hash: u64::MAX }];
     let done = Some(DoneRow { attachment: attachment(), source: [1; 32], sha256: [2; 32] });
     let (site, by, made_ms) = (SiteId(7), AGENT_PARTY, 1_763_700_000_000);
-    AttachmentRow { site, by, made_ms, pieces, done, seq: Some(300) }
+    let objects = vec![FileObject { name: "c/1/s/f-1-h".into(), bytes: 300, parts: vec![[8; 32]] }];
+    AttachmentRow { site, by, made_ms, pieces, done, seq: Some(300), sent_ms: 1_763_700_000_000, objects }
 }
 
 pub(super) fn reach_row() -> ReachRow {
@@ -150,7 +151,9 @@ pub(super) fn attachment_lines() -> Vec<(&'static str, Vec<u8>)> {
         ("attachment day key", keys::attachment_day(SESSION)),
         ("attachment day", encode(&DayRow { day: 20_413, files: 9, bytes: 300 })),
         ("attachment usage key", keys::attachment_usage(SiteId(7))),
-        ("attachment usage", encode(&UsageRow { files: 9, bytes: 300 })),
+        ("attachment usage", encode(&UsageRow { files: 9, bytes: 300, moved: 4 })),
+        ("here key", keys::here((SiteId(7), 300, SESSION, AttachmentId(300)))),
+        ("here", encode(&HereRow { bytes: 300 })),
     ]
 }
 

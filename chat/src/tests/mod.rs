@@ -10,6 +10,7 @@ mod desk;
 mod emails;
 mod erase;
 mod feed;
+mod file_objects;
 mod golden;
 mod golden_side;
 mod mails;

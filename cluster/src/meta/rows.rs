@@ -206,6 +206,8 @@ pub struct SiteConfigRow {
     pub identity: IdentityMode,
     /// What happened in closed conversations goes to the archive after so many days; 0: never.
     pub archive_days: u32,
+    /// Files go to the archive so many hours after a message has named them; `None`: never.
+    pub archive_files_hours: Option<u32>,
 }
 
 /// Whether and how a site writes e-mails.

@@ -10,6 +10,8 @@ use proto::peer::MetaReply;
 
 /// Longest time to keep what was said, in days; beyond it: for ever.
 const RETENTION_DAYS_MAX: u32 = 36_500;
+/// Longest time that files stay in the shards before they go to the archive, in hours.
+const FILES_HOURS_MAX: u32 = 24 * RETENTION_DAYS_MAX;
 /// Keys that are good at a time.
 const KEYS_MAX: usize = 2;
 /// An address, a name or a URL of e-mails, in bytes.
@@ -31,6 +33,10 @@ impl MetaState {
             }
             SiteChange::Retention { days } => config.retention_days = days,
             SiteChange::Archive { days } => config.archive_days = days,
+            SiteChange::ArchiveFiles { hours: Some(hours) } if hours > FILES_HOURS_MAX => {
+                return refused("files go to the archive after 876000 hours at most");
+            }
+            SiteChange::ArchiveFiles { hours } => config.archive_files_hours = hours,
             SiteChange::Identity { mode } => config.identity = mode,
             SiteChange::IdentityKey { name, secret } => return self.set_identity_key(site, name, secret),
             SiteChange::Email { rules } => return self.set_email_rules(site, rules),
@@ -104,6 +110,9 @@ mod tests {
         assert!(matches!(configure(&mut state, SITE, short), MetaReply::Refused { .. }));
         configure(&mut state, SITE, SiteChange::Retention { days: 30 });
         configure(&mut state, SITE, SiteChange::Archive { days: 7 });
+        configure(&mut state, SITE, SiteChange::ArchiveFiles { hours: Some(0) });
+        let late = SiteChange::ArchiveFiles { hours: Some(FILES_HOURS_MAX + 1) };
+        assert!(matches!(configure(&mut state, SITE, late), MetaReply::Refused { .. }));
         configure(&mut state, SITE, SiteChange::Identity { mode: IdentityMode::Required });
         let long = SiteChange::Retention { days: RETENTION_DAYS_MAX + 1 };
         assert!(matches!(configure(&mut state, SITE, long), MetaReply::Refused { .. }));
@@ -114,6 +123,7 @@ mod tests {
         assert_eq!((&again.site_configs, &again.identity_keys), (&state.site_configs, &state.identity_keys));
         assert_eq!(again.site_configs[&SITE].retention_days, 30);
         assert_eq!(again.site_configs[&SITE].archive_days, 7);
+        assert_eq!(again.site_configs[&SITE].archive_files_hours, Some(0));
         assert_eq!(again.identity_keys[&SITE].keys.len(), 2);
     }
 }

@@ -11,7 +11,7 @@ mod outbox;
 mod proposer;
 mod reads;
 
-pub use archive::ObjectEvents;
+pub use archive::{Fetched, ObjectEvents};
 pub use election::fast_election;
 pub use machine::ShardMachine;
 pub(crate) use machine::TableRows;

@@ -8,7 +8,7 @@ use actix_web::HttpResponse;
 use actix_web::web::{Data, Json, Path};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use proto::command::{IdentityMode, MetaCommand, SecretBytes, SiteChange};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 /// Bytes of a key that is drawn here.
@@ -56,12 +56,23 @@ pub struct SettingsBody {
     #[serde(default)]
     #[schema(maximum = 36500)]
     pub archive_after_days: Option<u32>,
+    /// Files go to the archive so many hours after a message has named them; 0: at once; null: never.
+    #[serde(default, deserialize_with = "told")]
+    #[schema(value_type = Option<u32>, maximum = 876000)]
+    pub archive_files_after_hours: Option<Option<u32>>,
+}
+
+/// Tells null from what was left out.
+fn told<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u32>>, D::Error> {
+    Option::deserialize(from).map(Some)
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SettingsView {
     pub retention_days: u32,
     pub archive_after_days: u32,
+    /// `null`: files stay in the shards.
+    pub archive_files_after_hours: Option<u32>,
     pub identity: Identity,
     /// Names of the keys that sign who a visitor is.
     pub identity_keys: Vec<String>,
@@ -74,6 +85,7 @@ pub async fn show(app: Data<App>, Tenant(site): Tenant) -> Answer<SettingsView> 
         SettingsView {
             retention_days: config.retention_days,
             archive_after_days: config.archive_days,
+            archive_files_after_hours: config.archive_files_hours,
             identity: config.identity.into(),
             identity_keys: keys.unwrap_or_default(),
         }
@@ -82,11 +94,13 @@ pub async fn show(app: Data<App>, Tenant(site): Tenant) -> Answer<SettingsView> 
 }
 
 pub async fn set(app: Data<App>, tenant: Tenant, body: Json<SettingsBody>) -> Answer<SettingsView> {
-    let (site, SettingsBody { retention_days, identity, archive_after_days }) = (tenant.0, body.into_inner());
+    let site = tenant.0;
+    let SettingsBody { retention_days, identity, archive_after_days, archive_files_after_hours } = body.into_inner();
     let retention = retention_days.map(|days| SiteChange::Retention { days });
     let identity = identity.map(|identity| SiteChange::Identity { mode: identity.into() });
     let archive = archive_after_days.map(|days| SiteChange::Archive { days });
-    for change in [retention, identity, archive].into_iter().flatten() {
+    let files = archive_files_after_hours.map(|hours| SiteChange::ArchiveFiles { hours });
+    for change in [retention, identity, archive, files].into_iter().flatten() {
         propose(&app, MetaCommand::ConfigureSite { site, change }).await?;
     }
     catch_up(&app).await;

@@ -1,45 +1,49 @@
-//! Owns the objects of the archive that were read last. Does not read them. Invariant: it holds a bounded number of bytes.
+//! Owns what was read last from objects of the archive. Does not read them. Invariant: it holds a bounded number of bytes.
 
-use cluster::shard::ObjectEvents;
-use proto::archive::ArchivedObject;
 use std::collections::BTreeMap;
 
-/// Plain bytes of all objects; in memory they are about twice as many.
-const BYTES_MAX: usize = 16 << 20;
-
 /// The least recently used one goes first.
-#[derive(Default)]
-pub struct Cache {
-    objects: BTreeMap<String, (u64, usize, ObjectEvents)>,
+pub struct Cache<K, V> {
+    held: BTreeMap<K, Held<V>>,
     used: u64,
     bytes: usize,
+    bytes_max: usize,
 }
 
-impl Cache {
-    pub fn get(&mut self, name: &str) -> Option<ObjectEvents> {
-        self.used += 1;
-        let (used, _, events) = self.objects.get_mut(name)?;
-        *used = self.used;
-        Some(events.clone())
+struct Held<V> {
+    used: u64,
+    bytes: usize,
+    value: V,
+}
+
+impl<K: Ord + Clone, V: Clone> Cache<K, V> {
+    pub fn new(bytes_max: usize) -> Cache<K, V> {
+        Cache { held: BTreeMap::new(), used: 0, bytes: 0, bytes_max }
     }
 
-    pub fn put(&mut self, object: &ArchivedObject, events: ObjectEvents) {
-        self.remove(&object.name);
+    pub fn get(&mut self, key: &K) -> Option<V> {
         self.used += 1;
-        let bytes = object.plain_bytes as usize;
+        let held = self.held.get_mut(key)?;
+        held.used = self.used;
+        Some(held.value.clone())
+    }
+
+    pub fn put(&mut self, key: K, bytes: usize, value: V) {
+        self.remove(&key);
+        self.used += 1;
         self.bytes += bytes;
-        self.objects.insert(object.name.clone(), (self.used, bytes, events));
-        while self.bytes > BYTES_MAX {
-            // Few objects are held, and a fetch takes far longer than this look.
-            let oldest = self.objects.iter().min_by_key(|(_, (used, ..))| *used).map(|(name, _)| name.clone());
+        self.held.insert(key, Held { used: self.used, bytes, value });
+        while self.bytes > self.bytes_max {
+            // Few are held, and a fetch takes far longer than this look.
+            let oldest = self.held.iter().min_by_key(|(_, held)| held.used).map(|(key, _)| key.clone());
             let Some(oldest) = oldest else { return };
             self.remove(&oldest);
         }
     }
 
-    pub fn remove(&mut self, name: &str) {
-        if let Some((_, bytes, _)) = self.objects.remove(name) {
-            self.bytes -= bytes;
+    pub fn remove(&mut self, key: &K) {
+        if let Some(held) = self.held.remove(key) {
+            self.bytes -= held.bytes;
         }
     }
 }
@@ -47,26 +51,18 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     #[test]
     fn what_was_used_last_stays_and_the_rest_goes_when_it_is_full() {
-        let object = |n: u32, bytes: u32| ArchivedObject {
-            name: format!("o{n}"),
-            sha256: [0; 32],
-            bytes: 1,
-            plain_bytes: bytes,
-        };
-        let mut cache = Cache::default();
-        let third = u32::try_from(BYTES_MAX / 3).unwrap();
+        let mut cache = Cache::new(3_000);
         for n in 0..3 {
-            cache.put(&object(n, third), Arc::default());
+            cache.put(n, 1_000, ());
         }
-        assert!(cache.get("o0").is_some());
-        cache.put(&object(3, third), Arc::default());
-        assert!(cache.get("o1").is_none());
-        assert!(cache.get("o0").is_some());
-        cache.put(&object(3, third), Arc::default());
-        assert_eq!(cache.bytes, 3 * third as usize, "the same object is counted once");
+        assert!(cache.get(&0).is_some());
+        cache.put(3, 1_000, ());
+        assert!(cache.get(&1).is_none());
+        assert!(cache.get(&0).is_some());
+        cache.put(3, 1_000, ());
+        assert_eq!(cache.bytes, 3_000, "the same is counted once");
     }
 }

@@ -2,20 +2,25 @@
 //! log. Invariant: nobody waits for it longer than `FETCH_WITHIN`, and an object is believed only when its checksum is right.
 
 mod cache;
+mod files;
+mod gate;
 mod mover;
 mod pack;
 mod tidy;
 
 use crate::backup::{BackupError, Place};
 use crate::breaker::{Breaker, State};
+use actix_web::web::Bytes;
 use cache::Cache;
-use cluster::shard::ObjectEvents;
+use cluster::shard::{Fetched, ObjectEvents};
 use parking_lot::Mutex;
-use proto::archive::ArchivedObject;
+use proto::archive::{ArchivedObject, FileObject};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
+pub use files::watch as watch_files;
 pub use mover::watch;
 
 /// What a client is told whose wish needs the archive.
@@ -27,6 +32,10 @@ const FETCH_WITHIN: Duration = Duration::from_secs(5);
 const WRITE_WITHIN: Duration = Duration::from_secs(60);
 /// Objects that are fetched at once; who comes later waits, within the same time.
 const FETCHES_MAX: usize = 16;
+/// Plain bytes of all events in memory, which are there about twice as many, and of all parts of files.
+const CACHE_BYTES_MAX: usize = 16 << 20;
+/// Lost objects that are told one by one.
+const LOST_MAX: usize = 1_000;
 /// It says that the place is the archive, and not the empty directory below a disk that is not mounted.
 const MARKER: &str = "everdesk-archive";
 
@@ -36,8 +45,12 @@ pub struct Archive {
     place: Option<Place>,
     /// It is no directory.
     is_store: bool,
-    cache: Mutex<Cache>,
+    events: Mutex<Cache<String, ObjectEvents>>,
+    /// By object and part.
+    files: Mutex<Cache<(String, usize), Bytes>>,
     breaker: Mutex<Breaker>,
+    /// Objects that were told to be lost.
+    lost: Mutex<BTreeSet<String>>,
     fetches: Semaphore,
 }
 
@@ -57,9 +70,12 @@ pub enum ArchiveError {
     /// Something is there, and not what was stored: restore it from a copy of the place.
     #[error("an object is damaged: {0}")]
     Damaged(String),
-    /// Something is missing, or the place is not the archive.
+    /// The place is the archive, and does not have it.
     #[error("there is no such object")]
     Missing,
+    /// See to the directory or the store: objects were written, and not there.
+    #[error("the place is not the archive: it has no {MARKER}")]
+    Elsewhere,
     /// See docs/ARCHIVE.md.
     #[error("the directory has no file {MARKER}: create it there, once, if this is the archive")]
     Unmarked,
@@ -75,8 +91,10 @@ impl Archive {
         Ok(Arc::new(Archive {
             place,
             is_store,
-            cache: Mutex::default(),
+            events: Mutex::new(Cache::new(CACHE_BYTES_MAX)),
+            files: Mutex::new(Cache::new(CACHE_BYTES_MAX)),
             breaker: Mutex::default(),
+            lost: Mutex::default(),
             fetches: Semaphore::new(FETCHES_MAX),
         }))
     }
@@ -85,13 +103,48 @@ impl Archive {
         self.place.as_ref().ok_or(ArchiveError::None)
     }
 
-    /// The events of an object, `None` when it does not come.
-    pub async fn fetch(&self, object: ArchivedObject) -> Option<ObjectEvents> {
-        if let Some(known) = self.cache.lock().get(&object.name) {
-            return Some(known);
+    /// The events of an object.
+    /// # Errors
+    /// Why they do not come; it was logged.
+    pub async fn fetch(&self, object: ArchivedObject) -> Result<ObjectEvents, ArchiveError> {
+        if let Some(known) = self.events.lock().get(&object.name) {
+            return Ok(known);
         }
+        let events = self.fetch_within(&object.name, async |place| read(place, &object).await).await?;
+        self.events.lock().put(object.name, object.plain_bytes as usize, events.clone());
+        Ok(events)
+    }
+
+    /// The same, for the cluster.
+    pub async fn fetched(&self, object: ArchivedObject) -> Fetched {
+        match self.fetch(object).await {
+            Ok(events) => Fetched::Events(events),
+            Err(ArchiveError::Missing) => Fetched::Lost,
+            Err(_) => Fetched::Away,
+        }
+    }
+
+    /// A part of a file, `proto::archive::FILE_PART_BYTES` long but for the last one.
+    /// # Errors
+    /// As [`Archive::fetch`].
+    pub async fn fetch_part(&self, object: &FileObject, part: usize) -> Result<Bytes, ArchiveError> {
+        let key = (object.name.clone(), part);
+        if let Some(known) = self.files.lock().get(&key) {
+            return Ok(known);
+        }
+        let bytes = self.fetch_within(&object.name, async |place| files::read_part(place, object, part).await).await?;
+        self.files.lock().put(key, bytes.len(), bytes.clone());
+        Ok(bytes)
+    }
+
+    /// What is read of an object, in time, if the place is not left alone.
+    async fn fetch_within<T>(
+        &self,
+        name: &str,
+        read: impl AsyncFnOnce(&Place) -> Result<T, ArchiveError>,
+    ) -> Result<T, ArchiveError> {
         let started = Instant::now();
-        let fetched = match tokio::time::timeout(FETCH_WITHIN, self.fetch_guarded(&object)).await {
+        let fetched = match tokio::time::timeout(FETCH_WITHIN, self.fetch_guarded(read)).await {
             Ok(fetched) => fetched,
             Err(_) => {
                 self.breaker.lock().tell(Instant::now(), false, false);
@@ -100,21 +153,31 @@ impl Archive {
         };
         let result = if fetched.is_ok() { "ok" } else { "failed" };
         metrics::counter!("chat_archive_fetched_total", "result" => result).increment(1);
-        match fetched {
-            Ok(events) => {
-                metrics::histogram!("chat_archive_fetch_seconds").record(started.elapsed().as_secs_f64());
-                self.cache.lock().put(&object, events.clone());
-                Some(events)
-            }
-            Err(ArchiveError::LeftAlone) => None,
-            Err(error) => {
-                tracing::warn!(object = object.name, %error, "the archive does not give an object");
-                None
-            }
+        match &fetched {
+            Ok(_) => metrics::histogram!("chat_archive_fetch_seconds").record(started.elapsed().as_secs_f64()),
+            Err(ArchiveError::LeftAlone) => {}
+            Err(ArchiveError::Missing) => self.tell_lost(name),
+            Err(error) => tracing::warn!(object = name, %error, "the archive does not give an object"),
+        }
+        fetched
+    }
+
+    /// Says once that an object is lost: readers go on asking for it, and are told each time.
+    fn tell_lost(&self, name: &str) {
+        let mut lost = self.lost.lock();
+        if lost.len() < LOST_MAX && lost.insert(name.to_owned()) {
+            metrics::counter!("chat_archive_lost_total").increment(1);
+            tracing::error!(
+                object = name,
+                "the archive has lost an object: what was in it is read as if it were erased"
+            );
         }
     }
 
-    async fn fetch_guarded(&self, object: &ArchivedObject) -> Result<ObjectEvents, ArchiveError> {
+    async fn fetch_guarded<T>(
+        &self,
+        read: impl AsyncFnOnce(&Place) -> Result<T, ArchiveError>,
+    ) -> Result<T, ArchiveError> {
         let place = self.place()?;
         let _turn = self.fetches.acquire().await.map_err(|_| ArchiveError::LeftAlone)?;
         let is_trial = match self.breaker.lock().state(Instant::now()) {
@@ -125,13 +188,12 @@ impl Archive {
         if is_trial && !self.breaker.lock().try_once(Instant::now(), FETCH_WITHIN) {
             return Err(ArchiveError::LeftAlone);
         }
-        let read = read(place, object).await;
+        let mut read = read(place).await;
+        if matches!(read, Err(ArchiveError::Missing)) && !self.is_there().await.unwrap_or(false) {
+            read = Err(ArchiveError::Elsewhere);
+        }
         // One that is damaged or missing says nothing of the others.
-        let is_well = match &read {
-            Ok(_) | Err(ArchiveError::Damaged(_)) => true,
-            Err(ArchiveError::Missing) => self.is_there().await.unwrap_or(false),
-            Err(_) => false,
-        };
+        let is_well = matches!(read, Ok(_) | Err(ArchiveError::Damaged(_) | ArchiveError::Missing));
         self.breaker.lock().tell(Instant::now(), is_well, is_trial);
         read
     }
@@ -149,11 +211,12 @@ impl Archive {
     /// The object is not there when this returns.
     async fn delete(&self, name: &str) -> Result<(), ArchiveError> {
         let place = self.place()?;
-        self.cache.lock().remove(name);
+        self.events.lock().remove(&name.to_owned());
+        // A file's parts nobody reads any more: the log no longer names its object.
         let delete = async {
             // What is not there was deleted before, unless the place is another.
             if !self.is_there().await? {
-                return Err(ArchiveError::Missing);
+                return Err(ArchiveError::Elsewhere);
             }
             Ok(place.delete(std::iter::once(name.to_owned())).await?)
         };

@@ -2,10 +2,11 @@
 //! not change the state: the log does. Invariant: the log knows of an object before it is written, and names it only after it was read back;
 //! a leader that dies in between leaves nothing that the next one does not find.
 
+use super::gate::Gate;
 use super::pack::{self, Packed};
 use super::{Archive, ArchiveError, tidy};
 use crate::push::Hub;
-use chat::{ApplyError, SessionBrief};
+use chat::{ApplyError, Movable, SessionBrief};
 use cluster::node::ClusterNode;
 use cluster::router::ReplyTo;
 use cluster::shard::{Shard, now_ms};
@@ -20,7 +21,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Between two slices of a shard.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// With nothing to do there, the place is asked so often whether it is still the archive.
+const ASK_EVERY: Duration = Duration::from_secs(30);
 /// Sessions in one slice.
 const SLICE: usize = 200;
 /// Of them so many are moved at once.
@@ -31,12 +34,21 @@ const ROUNDS_PER_DAY: u32 = 96;
 const EVENTS_MAX: usize = 16_000;
 /// Their bytes.
 const BYTES_MAX: usize = 12 << 20;
+/// So many bytes of them are read while the shard waits.
+const STEP_BYTES: usize = 256 << 10;
 
-/// What a site says of old conversations.
+/// What a site says of old conversations and files.
 #[derive(Clone, Copy)]
-struct Rules {
+pub(super) struct Rules {
     archive: Option<Duration>,
     retention: Option<Duration>,
+    pub files: Option<Duration>,
+}
+
+impl Rules {
+    fn is_of_events(&self) -> bool {
+        self.archive.is_some() || self.retention.is_some()
+    }
 }
 
 /// How far a shard was looked through.
@@ -52,29 +64,23 @@ pub async fn watch(hub: Weak<Hub>, archive: Arc<Archive>, day: Duration) {
         return;
     }
     let mut rounds: HashMap<ShardId, Round> = HashMap::new();
+    let mut asked_at = Instant::now();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(hub) = hub.upgrade() else { return };
         let Some(node) = hub.node() else { continue };
         let rules = rules(&node, day);
-        let led: Vec<Arc<Shard>> = node.router.locals().into_iter().filter(|shard| shard.serving().is_some()).collect();
+        let led = led(&node);
         rounds.retain(|id, _| led.iter().any(|shard| shard.id == *id));
-        match is_there(&archive, &node, !rules.is_empty()).await {
-            Ok(true) => {}
-            Ok(false) => continue,
-            Err(error) => {
-                tracing::warn!(%error, "the archive does not answer");
-                continue;
-            }
-        }
-        let turn = Turn { archive: &archive, folders: tidy::folders(&node), orphan_after: day / ROUNDS_PER_DAY };
-        for shard in led {
-            turn.clear(&shard).await;
+        let turn = Turn::new(&archive, Gate::new(&archive, &node), &node, day);
+        for shard in &led {
+            turn.clear(shard).await;
             let round = rounds.entry(shard.id).or_default();
-            if rules.is_empty() || round.rests_until.is_some_and(|until| Instant::now() < until) {
+            let rests = round.rests_until.is_some_and(|until| Instant::now() < until);
+            if rests || !rules.values().any(Rules::is_of_events) {
                 continue;
             }
-            match turn.look(&shard, &rules, round.after).await {
+            match turn.look(shard, &rules, round.after).await {
                 Ok(next) => {
                     let rests = next.is_none().then(|| Instant::now() + day / ROUNDS_PER_DAY);
                     *round = Round { after: next, rests_until: rests };
@@ -82,36 +88,32 @@ pub async fn watch(hub: Weak<Hub>, archive: Arc<Archive>, day: Duration) {
                 Err(error) => tracing::error!(shard = %shard.id, %error, "the archive cannot read the shard"),
             }
         }
+        // Who will need the place hears early that it is away.
+        if !rules.is_empty() && !led.is_empty() && asked_at.elapsed() >= ASK_EVERY {
+            asked_at = Instant::now();
+            if let Err(error) = turn.gate.pass().await {
+                tracing::warn!(%error, "the archive does not answer");
+            }
+        }
     }
 }
 
-/// Whether the place is the archive. It is made one when something is to be moved for the first time, and never again, wherever it went:
-/// an empty directory below a disk that is not mounted is none.
-async fn is_there(archive: &Archive, node: &ClusterNode, is_wanted: bool) -> Result<bool, ArchiveError> {
-    if archive.is_there().await? {
-        return Ok(true);
-    }
-    let shards = node.router.locals();
-    let has_any = |shard: &Arc<Shard>| shard.peek(|state, rows| state.has_archived(rows)).unwrap_or(true);
-    if !is_wanted || shards.is_empty() {
-        return Ok(false);
-    }
-    if shards.iter().any(has_any) {
-        return Err(ArchiveError::Missing);
-    }
-    archive.found().await.map(|()| true)
+/// Shards that this node leads.
+pub(super) fn led(node: &ClusterNode) -> Vec<Arc<Shard>> {
+    node.router.locals().into_iter().filter(|shard| shard.serving().is_some()).collect()
 }
 
-/// Sites that let go of old conversations; the others keep all here.
-fn rules(node: &ClusterNode, day: Duration) -> BTreeMap<SiteId, Rules> {
+/// Sites that let go of old conversations or of files; the others keep all here.
+pub(super) fn rules(node: &ClusterNode, day: Duration) -> BTreeMap<SiteId, Rules> {
     let days = |days: u32| (days > 0).then(|| day * days);
     let read = |state: &cluster::meta::MetaState| {
         let of = |config: &cluster::meta::SiteConfigRow| Rules {
             archive: days(config.archive_days),
             retention: days(config.retention_days),
+            files: config.archive_files_hours.map(|hours| day * hours / 24),
         };
         let all = state.site_configs.iter().map(|(site, config)| (*site, of(config)));
-        all.filter(|(_, rules)| rules.archive.is_some() || rules.retention.is_some()).collect()
+        all.filter(|(_, rules)| rules.is_of_events() || rules.files.is_some()).collect()
     };
     node.with_meta(read).unwrap_or_default()
 }
@@ -119,10 +121,22 @@ fn rules(node: &ClusterNode, day: Duration) -> BTreeMap<SiteId, Rules> {
 /// One look at every shard.
 pub(super) struct Turn<'a> {
     pub archive: &'a Archive,
+    pub gate: Gate<'a>,
     /// Folders of objects that are this cluster's own; new ones go to the first.
     pub folders: Vec<String>,
     /// Whoever wrote an object for so long is dead.
     pub orphan_after: Duration,
+}
+
+impl<'a> Turn<'a> {
+    pub fn new(archive: &'a Archive, gate: Gate<'a>, node: &ClusterNode, day: Duration) -> Turn<'a> {
+        Turn { archive, gate, folders: tidy::folders(node), orphan_after: day / ROUNDS_PER_DAY }
+    }
+
+    /// Where new objects of a shard go.
+    pub fn folder(&self, shard: &Shard) -> Option<String> {
+        self.folders.first().map(|folder| format!("{folder}{}/", shard.id.0))
+    }
 }
 
 impl Turn<'_> {
@@ -133,11 +147,11 @@ impl Turn<'_> {
         rules: &BTreeMap<SiteId, Rules>,
         after: Option<SessionId>,
     ) -> Result<Option<SessionId>, ApplyError> {
-        let wanted = |brief: &SessionBrief| !brief.is_open && brief.head > 0 && rules.contains_key(&brief.site);
+        let has_rules = |site: &SiteId| rules.get(site).is_some_and(Rules::is_of_events);
+        let wanted = |brief: &SessionBrief| !brief.is_open && brief.head > 0 && has_rules(&brief.site);
         let page = shard.peek(|state, rows| state.find_sessions(rows, after, SLICE, wanted))?;
-        let (first, sessions) = (self.folders.first(), page.sessions);
-        let Some(folder) = first.map(|folder| format!("{folder}{}/", shard.id.0)) else { return Ok(after) };
-        let moved = sessions.into_iter().map(|brief| self.one(shard, &folder, brief.session, rules[&brief.site]));
+        let Some(folder) = self.folder(shard) else { return Ok(after) };
+        let moved = page.sessions.into_iter().map(|brief| self.one(shard, &folder, brief.session, rules[&brief.site]));
         let mut moved = futures_util::stream::iter(moved).buffer_unordered(MOVES_MAX);
         while let Some(moved) = moved.next().await {
             match moved {
@@ -161,9 +175,11 @@ impl Turn<'_> {
             self.cut(shard, folder, id, &range, upto).await?;
         }
         if let Some(before_ms) = rules.archive.map(before) {
-            let movable = shard.peek(|state, rows| state.movable(rows, id, before_ms, EVENTS_MAX, BYTES_MAX))?;
-            if let Some(movable) = movable {
-                self.write(shard, folder, id, &movable.events, |ranges| ArchiveChange::Moved { ranges }).await?;
+            let movable = shard.peek(|state, rows| state.movable(rows, id, before_ms, EVENTS_MAX))?;
+            if let Some(of) = movable
+                && let Some(events) = events_of(shard, id, of).await?
+            {
+                self.write(shard, folder, id, &events, |ranges| ArchiveChange::Moved { ranges }).await?;
             }
         }
         Ok(())
@@ -180,7 +196,7 @@ impl Turn<'_> {
     ) -> Result<(), MoveError> {
         let Some(object) = range.object.clone() else { return Ok(()) };
         // It is tried again in the next round; the others go on.
-        let Some(held) = self.archive.fetch(object).await else { return Ok(()) };
+        let Ok(held) = self.archive.fetch(object).await else { return Ok(()) };
         let rest: Vec<Arc<Event>> = held.iter().filter(|event| event.seq > upto).cloned().collect();
         let change = |mut ranges: Vec<ArchivedRange>| ArchiveChange::Cut { range: ranges.remove(0) };
         self.write(shard, folder, id, &rest, change).await
@@ -204,6 +220,7 @@ impl Turn<'_> {
         let packed = cluster::blocking(move || pack::pack(&folder, id, attempt, &owned)).await;
         let Ok(packed) = packed else { return Ok(()) };
         let names: Vec<String> = packed.iter().map(|packed| packed.object.name.clone()).collect();
+        self.gate.pass().await?;
         if names.is_empty() || !log(shard, id, ArchiveChange::Begin { objects: names.clone() }).await {
             return Ok(());
         }
@@ -231,6 +248,26 @@ impl Turn<'_> {
         }
         Ok(())
     }
+}
+
+/// What is to be moved, step by step: the shard goes on in between. `None`: it is not worth it, or too much, or something has happened.
+async fn events_of(shard: &Arc<Shard>, id: SessionId, of: Movable) -> Result<Option<Vec<Arc<Event>>>, ApplyError> {
+    let (mut events, mut bytes) = (Vec::new(), 0);
+    loop {
+        let seq = events.last().map_or(of.after, |event: &Arc<Event>| event.seq);
+        if seq == of.upto {
+            break;
+        }
+        let page = shard.peek(|state, rows| state.movable_page(rows, id, of, seq, STEP_BYTES))?;
+        let Some((page, page_bytes)) = page else { return Ok(None) };
+        bytes += page_bytes;
+        if bytes > BYTES_MAX {
+            return Ok(None);
+        }
+        events.extend(page);
+        tokio::task::yield_now().await;
+    }
+    Ok(chat::is_worth_moving(&events).then_some(events))
 }
 
 /// Why a session was not moved.

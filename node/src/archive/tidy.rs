@@ -39,6 +39,10 @@ impl Turn<'_> {
             }
             // What a copy leaves is its original's.
             if self.folders.iter().any(|folder| object.name.starts_with(folder)) {
+                if let Err(error) = self.gate.pass().await {
+                    tracing::warn!(shard = %shard.id, %error, "the archive does not answer");
+                    return;
+                }
                 if let Err(error) = self.archive.delete(&object.name).await {
                     tracing::warn!(shard = %shard.id, %error, "the archive deletes nothing");
                     return;

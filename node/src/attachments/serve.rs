@@ -11,6 +11,7 @@ use actix_web::http::header;
 use actix_web::web::{Bytes, Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use futures_util::stream;
+use proto::archive::{FILE_PART_BYTES, FileObject};
 use proto::attachment::{AttachmentState, CHUNK_BYTES_MAX, Variant};
 use proto::command::{AgentRole, Party, SecretBytes, Target};
 use proto::ids::{AttachmentId, SessionId};
@@ -94,10 +95,14 @@ async fn serve(app: Data<App>, request: &HttpRequest, wanted: Wanted, signed: Si
     if bytes == 0 || wanted.as_image && !state.attachment.is_image() {
         return Err(unknown());
     }
-    metrics::counter!("chat_attachments_read_total").increment(1);
     let mut response = HttpResponse::Ok();
     head(&mut response, &wanted, &state);
-    Ok(response.no_chunking(bytes).streaming(pieces(app, wanted, bytes)))
+    let mut reader = Reader { app, wanted, bytes, at: 0, object: None };
+    reader.object = reader.object_of(state);
+    // Before anything is promised: the place of the files may be away.
+    let first = reader.next().await?;
+    metrics::counter!("chat_attachments_read_total").increment(1);
+    Ok(response.no_chunking(bytes).streaming(parts(first, reader)))
 }
 
 /// What is known of it, if whoever asks may have it.
@@ -152,32 +157,79 @@ fn head(response: &mut HttpResponseBuilder, wanted: &Wanted, state: &AttachmentS
         .insert_header((header::CACHE_CONTROL, "private, max-age=3600, immutable"));
 }
 
-/// The pieces one after the other, each asked for when the one before is on its way. Ends with an error if one is missing: the length that
+/// The parts one after the other, each asked for when the one before is on its way. Ends with an error if one is missing: the length that
 /// was told is not reached then.
-fn pieces(app: Data<App>, wanted: Wanted, bytes: u64) -> impl stream::Stream<Item = Result<Bytes, actix_web::Error>> {
-    let count = bytes.div_ceil(CHUNK_BYTES_MAX as u64) as u32;
-    let Wanted { session, id, variant, .. } = wanted;
-    stream::try_unfold(0, move |number| {
-        let app = app.clone();
-        async move {
-            if number == count {
-                return Ok(None);
-            }
-            let piece = piece(&app, ShardCall::AttachmentChunk { session, attachment: id, variant, number }).await?;
-            Ok::<_, actix_web::Error>(Some((Bytes::from(piece), number + 1)))
-        }
+fn parts(first: Bytes, reader: Reader) -> impl stream::Stream<Item = Result<Bytes, actix_web::Error>> {
+    stream::try_unfold((Some(first), reader), async |(first, mut reader)| match first {
+        Some(first) => Ok(Some((first, (None, reader)))),
+        None if reader.at == reader.bytes => Ok(None),
+        None => Ok::<_, actix_web::Error>(Some((reader.next().await?, (None, reader)))),
     })
 }
 
-async fn piece(app: &App, call: ShardCall) -> Result<Vec<u8>, Problem> {
-    let ShardCall::AttachmentChunk { session, .. } = &call else { return Err(unknown()) };
-    let shard = app.cluster.router.shard_of(Target::Session(*session));
-    for _ in 0..TRIES_MAX {
-        match call_shard(app, shard, call.clone()).await {
-            ShardReply::AttachmentChunk(SecretBytes(bytes)) => return Ok(bytes),
-            ShardReply::Refused(_) => return Err(unknown()),
-            _ => tokio::time::sleep(super::upload::PAUSE).await,
+/// How far somebody has read a form of an attachment.
+struct Reader {
+    app: Data<App>,
+    wanted: Wanted,
+    bytes: u64,
+    at: u64,
+    /// Its bytes are there, and not in the shard.
+    object: Option<FileObject>,
+}
+
+impl Reader {
+    fn object_of(&self, state: AttachmentState) -> Option<FileObject> {
+        state.objects.into_iter().nth(self.wanted.variant as usize)
+    }
+
+    /// What comes next; not behind the end.
+    async fn next(&mut self) -> Result<Bytes, Problem> {
+        let bytes = match &self.object {
+            Some(object) => self.part(object.clone()).await?,
+            None => match self.piece().await? {
+                Some(bytes) => bytes,
+                // It went to the archive while it was read, or it is gone.
+                None => {
+                    let state =
+                        look(&self.app, self.wanted.session, self.wanted.id, None).await?.ok_or_else(unknown)?;
+                    let object = self.object_of(state).ok_or_else(unknown)?;
+                    self.object = Some(object.clone());
+                    self.part(object).await?
+                }
+            },
+        };
+        if bytes.is_empty() {
+            return Err(unknown());
+        }
+        self.at += bytes.len() as u64;
+        Ok(bytes)
+    }
+
+    /// Out of the archive: the rest of the part in which the next byte is.
+    async fn part(&self, object: FileObject) -> Result<Bytes, Problem> {
+        let at = usize::try_from(self.at).unwrap_or(usize::MAX);
+        let archive = self.app.archive.clone();
+        let fetched = self.app.on_raft(async move { archive.fetch_part(&object, at / FILE_PART_BYTES).await }).await;
+        match fetched {
+            Some(Ok(bytes)) => Ok(bytes.slice((at % FILE_PART_BYTES).min(bytes.len())..)),
+            Some(Err(_)) => Err(Problem::unavailable(crate::archive::AWAY)),
+            None => Err(Problem::unavailable("the node is stopping")),
         }
     }
-    Err(Problem::unavailable("the session's shard has no leader just now, try again"))
+
+    /// Out of the shard; `None`: it is not there any more.
+    async fn piece(&self) -> Result<Option<Bytes>, Problem> {
+        let Wanted { session, id, variant, .. } = self.wanted;
+        let number = (self.at / CHUNK_BYTES_MAX as u64) as u32;
+        let shard = self.app.cluster.router.shard_of(Target::Session(session));
+        let call = ShardCall::AttachmentChunk { session, attachment: id, variant, number };
+        for _ in 0..TRIES_MAX {
+            match call_shard(&self.app, shard, call.clone()).await {
+                ShardReply::AttachmentChunk(SecretBytes(bytes)) => return Ok(Some(Bytes::from(bytes))),
+                ShardReply::Refused(_) => return Ok(None),
+                _ => tokio::time::sleep(super::upload::PAUSE).await,
+            }
+        }
+        Err(Problem::unavailable("the session's shard has no leader just now, try again"))
+    }
 }

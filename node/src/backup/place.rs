@@ -5,6 +5,7 @@ use super::BackupError;
 use futures_util::{StreamExt, TryStreamExt};
 use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::{ErrorKind, Operator, services};
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
@@ -69,6 +70,16 @@ impl Place {
             return Err(BackupError::Damaged(format!("{path} has {} bytes", stat.content_length())));
         }
         match self.store.read(path).await {
+            Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
+            read => Ok(Some(read.map_err(|cause| failed("read", path, cause))?.to_vec())),
+        }
+    }
+
+    /// Some of the bytes of an object; `None` when there is none. Short of the object's end it is all that was asked for.
+    /// # Errors
+    /// `Place`.
+    pub async fn get_part(&self, path: &str, bytes: Range<u64>) -> Result<Option<Vec<u8>>, BackupError> {
+        match self.store.read_with(path).range(bytes).await {
             Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
             read => Ok(Some(read.map_err(|cause| failed("read", path, cause))?.to_vec())),
         }

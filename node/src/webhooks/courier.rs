@@ -41,6 +41,11 @@ pub async fn run(shard: Arc<Shard>, epoch: Epoch, target: Arc<Target>) {
         match round(&shard, &target, &mut courier).await {
             Ok(true) => {}
             Ok(false) => tokio::time::sleep(LOOK_EVERY).await,
+            // Its readers are told; the feed waits for it.
+            Err(chat::ApplyError::Archived(_)) => {
+                courier = None;
+                tokio::time::sleep(AFTER_A_FAULT).await;
+            }
             Err(error) => {
                 shard.halt(&error.to_string());
                 courier = None;
@@ -79,13 +84,22 @@ async fn round(
         }
         None => Courier::new(state, u64::from(target.row.rules.give_up_s) * 1_000),
     };
-    let (parcels, is_behind) = take(shard, target, &mut active, is_trial)?;
+    let (parcels, lost, is_behind) = match take(shard, target, &mut active, is_trial) {
+        Ok(taken) => taken,
+        Err(error) => {
+            if is_trial {
+                target.breaker.lock().give_back(Instant::now());
+            }
+            return Err(error);
+        }
+    };
     if is_trial && parcels.iter().all(|parcel| parcel.events.is_empty()) {
         target.breaker.lock().give_back(Instant::now());
     }
     let until = Instant::now() + ROUND;
     let sent = parcels.into_iter().map(|parcel| deliver(target, parcel, until, is_trial));
-    let told = futures_util::future::join_all(sent).await;
+    let mut told = futures_util::future::join_all(sent).await;
+    told.extend(lost);
     let goes_on = is_behind || !told.is_empty();
     if let Some(step) = active.step(told, now_ms()) {
         metrics::counter!("chat_webhook_given_up_total").increment(step.given_up.len() as u64);
@@ -106,17 +120,17 @@ fn take(
     target: &Target,
     courier: &mut Courier,
     is_trial: bool,
-) -> Result<(Vec<Parcel>, bool), chat::ApplyError> {
+) -> Result<(Vec<Parcel>, Vec<Told>, bool), chat::ApplyError> {
     let wants = |event: &Event| target.wants(event);
     let few = |limit: usize| if is_trial { 1 } else { limit };
     // What waited comes first: while the receiver is slow, there may be no time for more.
-    let (mut parcels, mut is_behind) = (Vec::new(), false);
+    let (mut parcels, mut lost, mut is_behind) = (Vec::new(), Vec::new(), false);
     let is_full = |parcels: &[Parcel]| is_trial && !parcels.is_empty();
     for (session, next, upto) in courier.late(now_ms()) {
         if is_full(&parcels) {
             break;
         }
-        let mut parcel = late(shard, What::Late, session, (next, upto), few(LATE_MAX))?;
+        let Some((mut parcel, _)) = late(shard, What::Late, session, (next, upto), few(LATE_MAX))? else { continue };
         parcel.events.retain(wants);
         parcels.push(parcel);
     }
@@ -124,7 +138,11 @@ fn take(
         if is_full(&parcels) {
             break;
         }
-        parcels.push(late(shard, What::Dead(number), session, (seq, seq), 1)?);
+        match late(shard, What::Dead(number), session, (seq, seq), 1)? {
+            Some((parcel, false)) => parcels.push(parcel),
+            Some((_, true)) => lost.push(unreadable(number, session, seq)),
+            None => {}
+        }
     }
     if let Some((after, limit)) = courier.wants().filter(|_| !is_full(&parcels)) {
         let site = target.row.site;
@@ -132,21 +150,33 @@ fn take(
         is_behind = page.next < page.head;
         parcels.extend(courier.take(page, wants));
     }
-    Ok((parcels, is_behind))
+    Ok((parcels, lost, is_behind))
 }
 
-/// Events of a session that waited. Those of a session that is gone are nobody's any more.
+/// A dead letter that nobody can read any more stays dead.
+fn unreadable(number: u64, session: SessionId, seq: u64) -> Told {
+    let why = Some("the archive does not have the event any more".to_owned());
+    Told { what: What::Dead(number), session, next: seq, upto: seq, why, wait_ms: 0 }
+}
+
+/// Events of a session that waited, and whether any of them is lost. Those of a session that is gone are nobody's any more. `None`: the archive
+/// does not give them now, and others need not wait for that.
 fn late(
     shard: &Shard,
     what: What,
     session: SessionId,
     (next, upto): (u64, u64),
     limit: usize,
-) -> Result<Parcel, chat::ApplyError> {
-    let found = shard.peek_in_place(|state, rows| state.events_between(rows, session, (next, upto), limit))?;
+) -> Result<Option<(Parcel, bool)>, chat::ApplyError> {
+    let read =
+        |state: &mut chat::Shard, rows: &dyn chat::Rows| state.events_between(rows, session, (next, upto), limit);
+    let (found, is_lost) = match shard.peek_telling(read) {
+        Err(chat::ApplyError::Archived(_)) => return Ok(None),
+        found => found?,
+    };
     let (visitor, events) = found.unwrap_or_default();
     let upto = events.last().map_or(upto, |event| event.seq);
-    Ok(Parcel { what, session, visitor, events, upto })
+    Ok(Some((Parcel { what, session, visitor, events, upto }, is_lost)))
 }
 
 /// Sends the events of a parcel one after the other, until one fails.

@@ -5,7 +5,7 @@ use super::samples::{HASH, NOW_MS, SESSION};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proto::archive::{ArchiveChange, ArchivedEvents, ArchivedObject, ArchivedRange};
+use proto::archive::{ArchiveChange, ArchivedEvents, ArchivedObject, ArchivedRange, FileObject};
 use proto::command::{Command, Event, EventBody};
 use proto::ids::AttachmentId;
 
@@ -13,6 +13,15 @@ fn range_sample() -> ArchivedRange {
     let object = ArchivedObject { name: "c/1/s/1-2-h".into(), sha256: HASH, bytes: 300, plain_bytes: 70_000 };
     let files = vec![(2, AttachmentId(300))];
     ArchivedRange { first: 1, last: 2, object: Some(object), marks: vec![NOW_MS << 1 | 1, 2_000], files }
+}
+
+pub fn file_object() -> FileObject {
+    FileObject { name: "c/1/s/f-1-h".into(), bytes: 300, parts: vec![HASH] }
+}
+
+pub fn any_file_object() -> impl Strategy<Value = FileObject> {
+    let parts = vec(any::<[u8; 32]>(), 0..3);
+    (word(), any::<u32>(), parts).prop_map(|(name, bytes, parts)| FileObject { name, bytes, parts })
 }
 
 pub fn commands() -> Vec<(&'static str, Command)> {
@@ -23,7 +32,12 @@ pub fn commands() -> Vec<(&'static str, Command)> {
         ("archive moved", archive(ArchiveChange::Moved { ranges: vec![range_sample()] })),
         ("archive cut", archive(ArchiveChange::Cut { range: ArchivedRange { object: None, ..range_sample() } })),
         ("archive dropped", archive(ArchiveChange::Dropped { object: object.clone() })),
-        ("archive deleted", archive(ArchiveChange::Deleted { object })),
+        ("archive deleted", archive(ArchiveChange::Deleted { object: object.clone() })),
+        ("archive begin file", archive(ArchiveChange::BeginFile { file: AttachmentId(300), objects: vec![object] })),
+        (
+            "archive file moved",
+            archive(ArchiveChange::FileMoved { file: AttachmentId(300), objects: vec![file_object()] }),
+        ),
     ]
 }
 
@@ -52,6 +66,10 @@ pub fn command() -> impl Strategy<Value = Command> {
         range().prop_map(|range| ArchiveChange::Cut { range }),
         word().prop_map(|object| ArchiveChange::Dropped { object }),
         word().prop_map(|object| ArchiveChange::Deleted { object }),
+        (any::<u128>(), vec(word(), 0..3))
+            .prop_map(|(file, objects)| ArchiveChange::BeginFile { file: AttachmentId(file), objects }),
+        (any::<u128>(), vec(any_file_object(), 0..3))
+            .prop_map(|(file, objects)| ArchiveChange::FileMoved { file: AttachmentId(file), objects }),
     ];
     (session(), change).prop_map(|(session, change)| Command::Archive { session, change: Box::new(change) })
 }

@@ -58,6 +58,7 @@ pub fn replies() -> Vec<(&'static str, ShardReply)> {
         seq: Some(251),
         source: HASH,
         sha256: HASH,
+        objects: vec![super::archive::file_object()],
     };
     vec![
         ("attachment", ShardReply::Attachment(Box::new(state))),
@@ -124,10 +125,11 @@ pub fn shard_call() -> impl Strategy<Value = ShardCall> {
 }
 
 pub fn shard_reply() -> impl Strategy<Value = ShardReply> {
-    let state = (attachment(), site(), party(), option::of(any::<u64>()), token(), token());
+    let objects = vec(super::archive::any_file_object(), 0..3);
+    let state = (attachment(), site(), party(), option::of(any::<u64>()), token(), token(), objects);
     prop_oneof![
-        state.prop_map(|(attachment, site, by, seq, source, sha256)| {
-            ShardReply::Attachment(Box::new(AttachmentState { attachment, site, by, seq, source, sha256 }))
+        state.prop_map(|(attachment, site, by, seq, source, sha256, objects)| {
+            ShardReply::Attachment(Box::new(AttachmentState { attachment, site, by, seq, source, sha256, objects }))
         }),
         bytes().prop_map(|bytes| ShardReply::AttachmentChunk(SecretBytes(bytes))),
     ]

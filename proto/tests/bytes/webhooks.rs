@@ -120,6 +120,7 @@ fn site_change() -> impl Strategy<Value = SiteChange> {
     prop_oneof![
         any::<u32>().prop_map(|days| SiteChange::Retention { days }),
         any::<u32>().prop_map(|days| SiteChange::Archive { days }),
+        option::of(any::<u32>()).prop_map(|hours| SiteChange::ArchiveFiles { hours }),
         mode.prop_map(|mode| SiteChange::Identity { mode }),
         (word(), option::of(bytes()))
             .prop_map(|(name, secret)| SiteChange::IdentityKey { name, secret: secret.map(SecretBytes) }),

@@ -12,25 +12,32 @@ use std::time::Duration;
 const DAY_S: u64 = 2;
 /// Closed conversations: over so many every shard has one.
 const TALKS: usize = 10;
+/// Of a file.
+const FILE: &[u8] = b"\x00 neither text nor an image";
 /// Rounds of the archive begin when they like.
-const MOVED_WITHIN: Duration = Duration::from_secs(120);
+pub(super) const MOVED_WITHIN: Duration = Duration::from_secs(120);
 
 /// A site whose conversations have ended, but for one.
 struct Desk {
     cluster: Cluster,
     owner: String,
     ann: Person,
+    anns: String,
     talks: Vec<(SessionId, VisitorId, Person)>,
 }
 
 impl Desk {
     async fn start(place: &str) -> anyhow::Result<Desk> {
+        Self::start_of(3, place).await
+    }
+
+    async fn start_of(nodes: usize, place: &str) -> anyhow::Result<Desk> {
         let day = DAY_S.to_string();
-        let cluster = Cluster::start_with(3, &["--retention-day-s", &day, "--archive", place]).await?;
+        let cluster = Cluster::start_with(nodes, &["--retention-day-s", &day, "--archive", place]).await?;
         let (_, owner) = person(&cluster, SITE, "olga", "owner").await?;
-        person(&cluster, SITE, "ann", "agent").await?;
-        let (_, ann) = Person::agent(&cluster, "ann", PASSWORD, 1).await?;
-        let mut desk = Desk { cluster, owner, ann, talks: Vec::new() };
+        let (_, anns) = person(&cluster, SITE, "ann", "agent").await?;
+        let (_, ann) = Person::agent(&cluster, "ann", PASSWORD, 1 % nodes).await?;
+        let mut desk = Desk { cluster, owner, ann, anns, talks: Vec::new() };
         for nth in 0..=TALKS {
             let talk = desk.talk(nth).await?;
             desk.talks.push(talk);
@@ -42,7 +49,7 @@ impl Desk {
     }
 
     async fn talk(&self, nth: usize) -> anyhow::Result<(SessionId, VisitorId, Person)> {
-        let (new, visitor) = Person::visitor(&self.cluster, nth % 3).await?;
+        let (new, visitor) = Person::visitor(&self.cluster, nth % self.cluster.members().count()).await?;
         visitor.client.send(new.session, format!("我想申请退款，订单号是 secret{nth}")).await?;
         self.ann.wait("it is ann's", |told| told.holder(new.session)).await?;
         for n in 0..6 {
@@ -89,6 +96,18 @@ impl Desk {
         known.context("there are nodes")
     }
 
+    /// Sends a file in an open conversation, to be moved at once; where it is read.
+    async fn send_file(&self, nth: usize) -> anyhow::Result<String> {
+        let session = self.talks[nth].0;
+        let path = format!("/v1/conversations/{session}/attachments?name=a.bin");
+        let told = super::attachments::uploaded(&self.cluster.node(1).client, &self.anns, &path, "", FILE).await?;
+        let id = super::attachments::id_of(&told)?;
+        self.ann.client.send_files(session, "a file", vec![id]).await?;
+        let body = json!({ "archive_files_after_hours": 0 });
+        done_by_any(&self.cluster, &self.owner, "PUT", "/v1/settings", Some(body)).await?;
+        Ok(format!("/v1/files/{session}/{id}"))
+    }
+
     async fn archive_after(&self, days: u32) -> anyhow::Result<()> {
         let body = json!({ "archive_after_days": days });
         let set = wait::until("it is set", SOON, async || {
@@ -109,11 +128,11 @@ impl Desk {
 }
 
 /// The objects of a session below a directory.
-fn objects_of(dir: &Path, session: SessionId) -> Vec<PathBuf> {
+pub(super) fn objects_of(dir: &Path, session: SessionId) -> Vec<PathBuf> {
     files(dir).into_iter().filter(|path| path.to_string_lossy().contains(&session.to_string())).collect()
 }
 
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub(super) fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         match entry.path() {
@@ -131,7 +150,7 @@ async fn until_moved(dir: &Path, sessions: &[SessionId]) -> anyhow::Result<()> {
 }
 
 /// As its operator makes a directory the archive.
-fn marked(dir: PathBuf) -> anyhow::Result<PathBuf> {
+pub(super) fn marked(dir: PathBuf) -> anyhow::Result<PathBuf> {
     std::fs::create_dir(&dir)?;
     std::fs::write(dir.join("everdesk-archive"), "")?;
     Ok(dir)
@@ -244,6 +263,41 @@ async fn while_the_archive_is_away_people_talk_and_its_readers_are_told_and_eras
     Ok(())
 }
 
+#[tokio::test]
+async fn a_lost_object_holds_up_neither_the_search_nor_the_readers_of_others() -> anyhow::Result<()> {
+    let home = tempfile::tempdir()?;
+    let dir = marked(home.path().join("archive"))?;
+    let mut desk = Desk::start_of(1, dir.to_str().context("a path")?).await?;
+    let sessions: Vec<SessionId> = desk.talks[..TALKS].iter().map(|(session, ..)| *session).collect();
+    desk.archive_after(1).await?;
+    until_moved(&dir, &sessions).await?;
+    let one_each = wait::until("all are named", MOVED_WITHIN, async || {
+        sessions.iter().all(|session| objects_of(&dir, *session).len() == 1).then_some(())
+    });
+    one_each.await?;
+    // With its index, a node loses what it knew of the words.
+    desk.cluster.kill(1);
+    for object in objects_of(&dir, sessions[2]) {
+        std::fs::remove_file(object)?;
+    }
+    std::fs::remove_dir_all(desk.cluster.node(1).data_dir.join("search"))?;
+    desk.cluster.restart(&[1]).await?;
+    for nth in [0, 1, 3, TALKS - 1] {
+        let found = wait::until("it is found again", MOVED_WITHIN, async || {
+            desk.read(1, nth).await.ok().flatten().filter(|read| read[3].matches("\"seq\"").count() == 7)
+        });
+        found.await.with_context(|| format!("session {nth}"))?;
+    }
+    let at = &desk.cluster.node(1).client;
+    let hits = ask(at, &desk.owner, "GET", "/v1/search?q=secret2", None).await?;
+    ensure!(hits.status == 200 && json_of(&hits)?["hits"].as_array().is_some_and(Vec::is_empty), "{}", hits.text());
+    let path = format!("/v1/conversations/{}/events?limit=200", sessions[2]);
+    ensure!(ask(at, &desk.owner, "GET", &path, None).await?.status == 503, "people are told that it is away");
+    let text = ask(at, "", "GET", "/metrics", None).await?.text();
+    ensure!(text.contains("chat_archive_lost_total 1"), "it is told once");
+    Ok(())
+}
+
 /// Names of all objects of a store that asks for no signature.
 async fn stored() -> anyhow::Result<String> {
     let endpoint = std::env::var("AWS_ENDPOINT_URL").context("where the store is")?;
@@ -252,7 +306,8 @@ async fn stored() -> anyhow::Result<String> {
 }
 
 #[tokio::test]
-async fn old_conversations_go_to_an_s3_compatible_store_and_are_read_and_erased_there() -> anyhow::Result<()> {
+async fn old_conversations_and_files_go_to_an_s3_compatible_store_and_are_read_and_erased_there() -> anyhow::Result<()>
+{
     if std::env::var("EVERDESK_TEST_S3").is_err() {
         eprintln!("SKIPPED, proves nothing: `make s3` starts a store and runs this test");
         return Ok(());
@@ -260,10 +315,12 @@ async fn old_conversations_go_to_an_s3_compatible_store_and_are_read_and_erased_
     let mut desk = Desk::start("s3://desk/archive").await?;
     let sessions: Vec<SessionId> = desk.talks[..TALKS].iter().map(|(session, ..)| *session).collect();
     let before = desk.read_everywhere(6).await?;
+    let file = desk.send_file(TALKS).await?;
     desk.archive_after(1).await?;
     let all = async || {
         let names = stored().await.ok()?;
-        sessions.iter().all(|session| names.contains(&session.to_string())).then_some(())
+        let has = |session: SessionId| names.contains(&session.to_string());
+        (sessions.iter().all(|session| has(*session)) && has(desk.talks[TALKS].0)).then_some(())
     };
     wait::until("all are in the store", MOVED_WITHIN, all).await?;
     for node in 1..=3 {
@@ -271,6 +328,13 @@ async fn old_conversations_go_to_an_s3_compatible_store_and_are_read_and_erased_
         desk.cluster.restart(&[node]).await?;
     }
     ensure!(desk.read_everywhere(6).await? == before);
+    for node in 1..=3 {
+        let read = wait::until("the file is read", SOON, async || {
+            super::attachments::get(&desk.cluster.node(node).client, &desk.anns, &file).await.ok()
+        });
+        let read = read.await?;
+        ensure!(read.status == 200 && read.body == FILE, "{}", read.status);
+    }
     let (erased, visitor, _) = &desk.talks[6];
     let gone = wait::until("it is erased", SOON, async || {
         let path = format!("/v1/visitors/{visitor}");

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 const HTML: &[u8] = b"<!doctype html><script>alert(document.cookie)</script>";
 
 /// Bytes that no compression makes smaller, and that are no known form.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
+pub(super) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -32,7 +32,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 /// A grey PNG that says where it was taken.
-fn png(width: u32, height: u32) -> Vec<u8> {
+pub(super) fn png(width: u32, height: u32) -> Vec<u8> {
     let part = |kind: &[u8], body: &[u8]| {
         let both = [kind, body].concat();
         [&(body.len() as u32).to_be_bytes()[..], &both, &crc32(&both).to_be_bytes()].concat()
@@ -57,7 +57,7 @@ fn png(width: u32, height: u32) -> Vec<u8> {
     [b"\x89PNG\r\n\x1a\n", &part(b"IHDR", &head)[..], &place, &part(b"IDAT", &packed), &part(b"IEND", b"")].concat()
 }
 
-async fn get(addr: &str, token: &str, path: &str) -> anyhow::Result<Answer> {
+pub(super) async fn get(addr: &str, token: &str, path: &str) -> anyhow::Result<Answer> {
     let bearer = format!("Bearer {token}");
     let mut headers = vec![("Connection", "close")];
     if !token.is_empty() {
@@ -77,7 +77,7 @@ async fn upload(addr: &str, token: &str, path: &str, key: &str, bytes: &[u8]) ->
 }
 
 /// Until a node answers, whoever leads by then.
-async fn uploaded(addr: &str, token: &str, path: &str, key: &str, bytes: &[u8]) -> anyhow::Result<Value> {
+pub(super) async fn uploaded(addr: &str, token: &str, path: &str, key: &str, bytes: &[u8]) -> anyhow::Result<Value> {
     let done = wait::until("the upload is answered", Duration::from_secs(60), async || {
         upload(addr, token, path, key, bytes).await.ok().filter(|answer| answer.status != 503)
     });
@@ -86,7 +86,7 @@ async fn uploaded(addr: &str, token: &str, path: &str, key: &str, bytes: &[u8]) 
     json_of(&answer)
 }
 
-fn id_of(told: &Value) -> anyhow::Result<AttachmentId> {
+pub(super) fn id_of(told: &Value) -> anyhow::Result<AttachmentId> {
     told["id"].as_str().and_then(|id| id.parse().ok()).with_context(|| format!("no id in {told}"))
 }
 

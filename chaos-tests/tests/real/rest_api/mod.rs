@@ -5,6 +5,7 @@
 mod access;
 /// What becomes of old conversations.
 mod archive;
+mod archived_files;
 
 /// What is said of it in figures.
 mod reports;
