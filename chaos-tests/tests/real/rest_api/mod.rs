@@ -6,6 +6,8 @@ mod access;
 /// What becomes of old conversations.
 mod archive;
 
+/// What becomes of texts that are written to do something.
+mod injection;
 /// What is said of it in figures.
 mod reports;
 /// What they find.
@@ -18,6 +20,7 @@ mod visitors;
 /// What they do.
 mod attachments;
 mod mail;
+mod mail_tls;
 mod work;
 
 use crate::asks::{ask, ask_with_key, json_of};
