@@ -77,6 +77,7 @@ pub struct ChannelLimit {
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = SeatState)]
 pub enum State {
     Offline,
     Online,
