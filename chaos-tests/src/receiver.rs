@@ -33,6 +33,8 @@ pub struct Delivery {
     pub id: String,
     pub timestamp: String,
     pub signature: String,
+    /// Names of its headers, in their order.
+    pub headers: Vec<String>,
     /// As it was sent: what the signature covers.
     pub text: String,
     pub body: Value,
@@ -152,9 +154,11 @@ async fn read(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> anyhow::Result<De
                 let text = String::from_utf8(buffer[end + 4..end + 4 + len].to_vec())?;
                 buffer.drain(..end + 4 + len);
                 let body = serde_json::from_str(&text)?;
+                let lines = head.lines().skip(1).map(|line| line.split_once(':').map_or(line, |(name, _)| name));
+                let headers = lines.map(str::to_ascii_lowercase).collect();
                 let (id, timestamp, signature) =
                     (field("webhook-id"), field("webhook-timestamp"), field("webhook-signature"));
-                return Ok(Delivery { id, timestamp, signature, text, body, taken: false });
+                return Ok(Delivery { id, timestamp, signature, headers, text, body, taken: false });
             }
         }
         ensure!(buffer.len() <= REQUEST_BYTES_MAX, "too long");

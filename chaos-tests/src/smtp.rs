@@ -1,5 +1,6 @@
-//! Owns an SMTP server that e-mails are sent to: it can refuse, stall and reset as such servers do. Does not read what it gets. Invariant:
-//! an e-mail counts as taken only when its success was written out whole.
+//! Owns an SMTP server that e-mails are sent to: it can refuse, stall and reset as such servers do, and speak TLS from the first byte or from
+//! STARTTLS on. Does not read what it gets. Invariant: an e-mail counts as taken only when its success was written out whole.
+//! Source: RFC 5321, RFC 3207, RFC 8314.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,9 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use parking_lot::Mutex;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 /// Longest e-mail, in bytes.
 const EMAIL_BYTES_MAX: usize = 4 << 20;
@@ -35,15 +38,35 @@ pub struct Came {
     pub to: Vec<String>,
     pub text: Vec<u8>,
     pub taken: bool,
+    /// By TLS.
+    pub is_secret: bool,
+}
+
+/// When a server speaks TLS.
+#[derive(Clone)]
+pub enum Tls {
+    Never,
+    /// Once the client asks for it.
+    StartTls(Arc<ServerConfig>),
+    FromTheFirstByte(Arc<ServerConfig>),
 }
 
 type Decide = dyn Fn(&Came, usize) -> Verdict + Send + Sync;
 
+/// What connections share.
+#[derive(Clone)]
+struct Shared {
+    came: Arc<Mutex<Vec<Came>>>,
+    /// Commands that everybody on the way can read.
+    open: Arc<Mutex<Vec<String>>>,
+    decide: Arc<Mutex<Arc<Decide>>>,
+    tls: Tls,
+}
+
 /// The server. Ends with this.
 pub struct SmtpServer {
     pub address: SocketAddr,
-    came: Arc<Mutex<Vec<Came>>>,
-    decide: Arc<Mutex<Arc<Decide>>>,
+    shared: Shared,
     _tasks: JoinSet<()>,
 }
 
@@ -52,23 +75,30 @@ impl SmtpServer {
     /// # Errors
     /// It cannot listen.
     pub async fn start() -> anyhow::Result<SmtpServer> {
+        SmtpServer::start_with(Tls::Never).await
+    }
+
+    /// The same with TLS.
+    /// # Errors
+    /// As `start`.
+    pub async fn start_with(tls: Tls) -> anyhow::Result<SmtpServer> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let came = Arc::new(Mutex::new(Vec::new()));
         let decide: Arc<Mutex<Arc<Decide>>> = Arc::new(Mutex::new(Arc::new(|_, _| Verdict::Take)));
+        let shared = Shared { came: Arc::default(), open: Arc::default(), decide, tls };
         let mut tasks = JoinSet::new();
-        let (all, judge) = (came.clone(), decide.clone());
+        let of_all = shared.clone();
         tasks.spawn(async move {
             let mut open = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                let (all, judge) = (all.clone(), judge.clone());
+                let shared = of_all.clone();
                 open.spawn(async move {
                     // A client that goes away is none of our business.
-                    let _ = connection(socket, &all, &judge).await;
+                    let _ = connection(socket, &shared).await;
                 });
             }
         });
-        Ok(SmtpServer { address, came, decide, _tasks: tasks })
+        Ok(SmtpServer { address, shared, _tasks: tasks })
     }
 
     pub fn url(&self) -> String {
@@ -77,73 +107,128 @@ impl SmtpServer {
 
     /// From now on: by the e-mail, and how many came before it.
     pub fn decide(&self, decide: impl Fn(&Came, usize) -> Verdict + Send + Sync + 'static) {
-        *self.decide.lock() = Arc::new(decide);
+        *self.shared.decide.lock() = Arc::new(decide);
     }
 
     /// In the order in which they came.
     pub fn came(&self) -> Vec<Came> {
-        self.came.lock().clone()
+        self.shared.came.lock().clone()
     }
 
     pub fn taken(&self) -> Vec<Came> {
         self.came().into_iter().filter(|came| came.taken).collect()
     }
+
+    /// What was said without TLS, a line each.
+    pub fn said_openly(&self) -> Vec<String> {
+        self.shared.open.lock().clone()
+    }
 }
 
-async fn connection(socket: TcpStream, all: &Mutex<Vec<Came>>, judge: &Mutex<Arc<Decide>>) -> anyhow::Result<()> {
-    let mut socket = BufReader::new(socket);
-    socket.write_all(b"220 sink.example ESMTP\r\n").await?;
-    let (mut from, mut to) = (String::new(), Vec::new());
-    loop {
-        let mut line = String::new();
-        if socket.read_line(&mut line).await? == 0 {
-            return Ok(());
+async fn connection(socket: TcpStream, shared: &Shared) -> anyhow::Result<()> {
+    match &shared.tls {
+        Tls::FromTheFirstByte(config) => {
+            let socket = TlsAcceptor::from(config.clone()).accept(socket).await?;
+            let mut talk = Talk { socket: BufReader::new(socket), is_secret: true, shared };
+            talk.greet().await?;
+            talk.go_on().await?;
         }
-        let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
-        let said = match verb.as_str() {
-            "EHLO" => "250-sink.example\r\n250-8BITMIME\r\n250 SIZE 4194304",
-            "MAIL" => {
-                (from, to) = (address(&line)?, Vec::new());
-                "250 ok"
+        Tls::Never | Tls::StartTls(_) => {
+            let mut talk = Talk { socket: BufReader::new(socket), is_secret: false, shared };
+            talk.greet().await?;
+            if let (true, Tls::StartTls(config)) = (talk.go_on().await?, &shared.tls) {
+                // What was sent behind STARTTLS without waiting is not read: it was not under TLS.
+                let socket = TlsAcceptor::from(config.clone()).accept(talk.socket.into_inner()).await?;
+                Talk { socket: BufReader::new(socket), is_secret: true, shared }.go_on().await?;
             }
-            "RCPT" => {
-                to.push(address(&line)?);
-                "250 ok"
+        }
+    }
+    Ok(())
+}
+
+/// One connection, with TLS or without.
+struct Talk<'a, S> {
+    socket: BufReader<S>,
+    is_secret: bool,
+    shared: &'a Shared,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Talk<'_, S> {
+    async fn greet(&mut self) -> anyhow::Result<()> {
+        Ok(self.socket.write_all(b"220 sink.example ESMTP\r\n").await?)
+    }
+
+    /// Until it ends; true: TLS begins now.
+    async fn go_on(&mut self) -> anyhow::Result<bool> {
+        // `at`: of the last e-mail of this connection.
+        let (mut from, mut to, mut at) = (String::new(), Vec::new(), 0);
+        let offers_tls = !self.is_secret && matches!(self.shared.tls, Tls::StartTls(_));
+        loop {
+            let mut line = String::new();
+            if self.socket.read_line(&mut line).await? == 0 {
+                return Ok(false);
             }
-            "DATA" => {
-                socket.write_all(b"354 go on\r\n").await?;
-                let text = data(&mut socket).await?;
-                let came = Came { from: from.clone(), to: to.clone(), text, taken: false };
-                match verdict(came, all, judge).await {
-                    Some(said) => said,
-                    None => return Ok(()),
+            if !self.is_secret {
+                self.shared.open.lock().push(line.trim_end().to_owned());
+            }
+            let verb = line.get(..4).unwrap_or_default().to_ascii_uppercase();
+            let said = match verb.as_str() {
+                "EHLO" if offers_tls => "250-sink.example\r\n250-8BITMIME\r\n250-STARTTLS\r\n250 SIZE 4194304",
+                "EHLO" => "250-sink.example\r\n250-8BITMIME\r\n250-AUTH PLAIN LOGIN\r\n250 SIZE 4194304",
+                "STAR" if offers_tls => {
+                    self.socket.write_all(b"220 go on\r\n").await?;
+                    return Ok(true);
                 }
+                "AUTH" => "235 welcome",
+                "MAIL" => {
+                    (from, to) = (address(&line)?, Vec::new());
+                    "250 ok"
+                }
+                "RCPT" => {
+                    to.push(address(&line)?);
+                    "250 ok"
+                }
+                "DATA" => {
+                    self.socket.write_all(b"354 go on\r\n").await?;
+                    let text = data(&mut self.socket).await?;
+                    let is_secret = self.is_secret;
+                    let came = Came { from: from.clone(), to: to.clone(), text, taken: false, is_secret };
+                    let (number, said) = verdict(came, self.shared).await;
+                    at = number;
+                    match said {
+                        Some(said) => said,
+                        None => return Ok(false),
+                    }
+                }
+                "RSET" | "NOOP" => "250 ok",
+                "QUIT" => {
+                    self.socket.write_all(b"221 bye\r\n").await?;
+                    return Ok(false);
+                }
+                _ => "502 what?",
+            };
+            self.socket.write_all(format!("{said}\r\n").as_bytes()).await?;
+            if said == TAKEN
+                && let Some(last) = self.shared.came.lock().get_mut(at)
+            {
+                last.taken = true;
             }
-            "RSET" | "NOOP" => "250 ok",
-            "QUIT" => {
-                socket.write_all(b"221 bye\r\n").await?;
-                return Ok(());
-            }
-            _ => "502 what?",
-        };
-        socket.write_all(format!("{said}\r\n").as_bytes()).await?;
-        if said == TAKEN
-            && let Some(last) = all.lock().iter_mut().rev().find(|came| came.from == from && came.to == to)
-        {
-            last.taken = true;
         }
     }
 }
 
 const TAKEN: &str = "250 taken";
 
-/// What is said; `None`: nothing, and the connection ends.
-async fn verdict(came: Came, all: &Mutex<Vec<Came>>, judge: &Mutex<Arc<Decide>>) -> Option<&'static str> {
-    let decide = judge.lock().clone();
-    let verdict = decide(&came, all.lock().len());
-    let taken = verdict == Verdict::TakeAndReset;
-    all.lock().push(Came { taken, ..came });
-    match verdict {
+/// The e-mail's place among those that came, and what is said; `None`: nothing, and the connection ends.
+async fn verdict(came: Came, shared: &Shared) -> (usize, Option<&'static str>) {
+    let decide = shared.decide.lock().clone();
+    let (at, verdict) = {
+        let mut all = shared.came.lock();
+        let (at, verdict) = (all.len(), decide(&came, all.len()));
+        all.push(Came { taken: verdict == Verdict::TakeAndReset, ..came });
+        (at, verdict)
+    };
+    let said = match verdict {
         Verdict::Take => Some(TAKEN),
         Verdict::Say(said) => Some(said),
         Verdict::Reset | Verdict::TakeAndReset => None,
@@ -151,7 +236,8 @@ async fn verdict(came: Came, all: &Mutex<Vec<Came>>, judge: &Mutex<Arc<Decide>>)
             tokio::time::sleep(time).await;
             None
         }
-    }
+    };
+    (at, said)
 }
 
 fn address(line: &str) -> anyhow::Result<String> {
@@ -160,7 +246,7 @@ fn address(line: &str) -> anyhow::Result<String> {
 }
 
 /// What stands between DATA and the dot.
-async fn data(socket: &mut BufReader<TcpStream>) -> anyhow::Result<Vec<u8>> {
+async fn data<S: AsyncRead + Unpin>(socket: &mut BufReader<S>) -> anyhow::Result<Vec<u8>> {
     let mut text = Vec::new();
     loop {
         let mut line = Vec::new();

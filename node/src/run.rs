@@ -14,6 +14,8 @@ use crate::hooks::{NodeHooks, Outside};
 use crate::push::Hub;
 use crate::retention::Aging;
 use crate::search::Indexes;
+use actix_web::http::header::X_CONTENT_TYPE_OPTIONS;
+use actix_web::middleware::DefaultHeaders;
 use actix_web::web::Data;
 use actix_web::{App as HttpApp, HttpServer};
 use anyhow::Context;
@@ -216,22 +218,28 @@ pub(crate) fn save_credential(dir: &Path, admin: &str, token: &Secret) -> anyhow
     Ok(cluster::checked_file::replace(dir, CREDENTIAL, &[body.to_string().as_bytes()])?)
 }
 
+/// Every answer is what its type says, whatever somebody wrote into it: no browser guesses.
+fn as_it_says() -> DefaultHeaders {
+    DefaultHeaders::new().add((X_CONTENT_TYPE_OPTIONS, "nosniff"))
+}
+
 fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListener) -> anyhow::Result<()> {
     let workers = config.http_workers.unwrap_or_else(half_the_cores);
     let system = actix_web::rt::System::new();
     system.block_on(async move {
         let for_clients = app.clone();
-        let server =
-            HttpServer::new(move || HttpApp::new().app_data(for_clients.clone()).configure(crate::gateway::routes))
-                .workers(workers)
-                .disable_signals()
-                .shutdown_timeout(2)
-                .listen(clients)?
-                .run();
+        let server = HttpServer::new(move || {
+            HttpApp::new().app_data(for_clients.clone()).wrap(as_it_says()).configure(crate::gateway::routes)
+        })
+        .workers(workers)
+        .disable_signals()
+        .shutdown_timeout(2)
+        .listen(clients)?
+        .run();
         let for_admin = app.clone();
         let admin = HttpServer::new(move || {
             let guard = actix_web::middleware::from_fn(crate::admin::guard);
-            HttpApp::new().app_data(for_admin.clone()).wrap(guard).configure(crate::admin::configure)
+            HttpApp::new().app_data(for_admin.clone()).wrap(guard).wrap(as_it_says()).configure(crate::admin::configure)
         })
         .workers(1)
         .disable_signals()

@@ -58,6 +58,8 @@ pub struct Cluster {
     nodes: Vec<Node>,
     binary: PathBuf,
     args: Vec<String>,
+    /// Programs that replace themselves by a node, such as `env`.
+    prefix: Vec<String>,
     // Last: the directory goes after the processes that write into it.
     dir: tempfile::TempDir,
 }
@@ -88,7 +90,19 @@ impl Cluster {
     /// No binary or no directory.
     pub fn empty(args: &[&str]) -> anyhow::Result<Cluster> {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Ok(Cluster { nodes: Vec::new(), binary: binary()?, args, dir: directory()? })
+        Ok(Cluster { nodes: Vec::new(), binary: binary()?, args, prefix: Vec::new(), dir: directory()? })
+    }
+
+    /// One node alone whose environment has that variable.
+    /// # Errors
+    /// As `start`.
+    pub async fn start_one_where(variable: &str, args: &[&str]) -> anyhow::Result<Cluster> {
+        let mut cluster = Self::empty(args)?;
+        cluster.prefix = vec!["/usr/bin/env".to_owned(), variable.to_owned()];
+        let number = cluster.add_node(None)?;
+        cluster.run(number).await?;
+        cluster.wait_settled().await?;
+        Ok(cluster)
     }
 
     /// Makes a node known without starting it; `data_dir` replaces its place below the cluster's directory.
@@ -208,7 +222,8 @@ impl Cluster {
             args.extend(["--join".to_owned(), founder, "--token".to_owned(), token.to_owned()]);
         }
         args.extend(self.args.iter().cloned());
-        let process = NodeProcess::start(&self.node(number).binary, &args, &self.node(number).log)?;
+        let process =
+            NodeProcess::start_behind(&self.prefix, &self.node(number).binary, &args, &self.node(number).log)?;
         self.node_mut(number).process = Some(process);
         Ok(())
     }

@@ -111,6 +111,7 @@ impl ChannelName {
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = SeatState)]
 pub enum State {
     Offline,
     Online,

@@ -8,11 +8,11 @@ use utoipa::ToSchema;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{HttpMethod, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, PathItemBuilder};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    Components, ComponentsBuilder, Content, InfoBuilder, OpenApi, OpenApiBuilder, PathsBuilder, Ref, Required,
-    ResponseBuilder,
+    Components, ComponentsBuilder, Content, InfoBuilder, OpenApi, OpenApiBuilder, PathsBuilder, Ref, RefOr, Required,
+    ResponseBuilder, Schema,
 };
 
 /// The document of the admin API.
@@ -39,6 +39,7 @@ pub fn of_table<A>(title: &str, about: &str, table: &[Route<A>], needs: impl Fn(
         paths = paths.path(route.path, item);
     }
     let mut components: Components = components.build();
+    open_where_others_hold_it(&mut components);
     components
         .add_security_scheme("bearer", SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build()));
     OpenApiBuilder::new()
@@ -47,6 +48,25 @@ pub fn of_table<A>(title: &str, about: &str, table: &[Route<A>], needs: impl Fn(
         .components(Some(components))
         .security(Some([SecurityRequirement::new("bearer", Vec::<String>::new())]))
         .build()
+}
+
+/// A form that closes itself to unknown fields has more of them where another one holds its fields: it stands there without its lock.
+fn open_where_others_hold_it(components: &mut Components) {
+    let known = components.schemas.clone();
+    for schema in components.schemas.values_mut() {
+        let RefOr::T(Schema::AllOf(all)) = schema else { continue };
+        for part in &mut all.items {
+            let RefOr::Ref(reference) = &*part else { continue };
+            let name = reference.ref_location.rsplit('/').next().unwrap_or_default();
+            let Some(RefOr::T(Schema::Object(object))) = known.get(name) else { continue };
+            let lock = object.additional_properties.as_deref();
+            if matches!(lock, Some(AdditionalProperties::FreeForm(false))) {
+                let mut open = object.clone();
+                open.additional_properties = None;
+                *part = RefOr::T(Schema::Object(open));
+            }
+        }
+    }
 }
 
 fn http_method(method: Method) -> HttpMethod {

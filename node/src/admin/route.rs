@@ -281,3 +281,19 @@ pub fn guide_holds<A>(guide: &str, table: &[Route<A>], cells: impl Fn(&Route<A>)
     let path = format!("{}/../docs/{guide}", env!("CARGO_MANIFEST_DIR"));
     assert!(std::fs::read_to_string(path).unwrap().contains(&rows), "docs/{guide} must hold:\n{rows}");
 }
+
+/// For tests: a name of the document is that of one form; of two, one would stand in the other's place.
+#[cfg(test)]
+pub fn names_are_of_one_form<A>(table: &[Route<A>]) {
+    let mut known: std::collections::BTreeMap<&str, String> = std::collections::BTreeMap::new();
+    for route in table {
+        let told = if let Content::Json(shape) = &route.success.1 { Some(shape.as_ref()) } else { None };
+        for shape in route.body.iter().chain(told) {
+            let own = std::iter::once((&shape.name, &shape.schema));
+            for (name, schema) in own.chain(shape.uses.iter().map(|(name, schema)| (name, schema))) {
+                let text = serde_json::to_string(schema).unwrap();
+                assert_eq!(known.entry(name).or_insert_with(|| text.clone()), &text, "{name}: say `as`");
+            }
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Owns the tests of the table of routes: names, documents, decisions. Does not ask a node.
 
-use super::super::route::{guide_holds, role_name};
+use super::super::route::{guide_holds, names_are_of_one_form, role_name};
 use super::*;
 use std::collections::BTreeSet;
 
@@ -11,6 +11,11 @@ fn every_route_has_a_command_and_a_method_of_its_own() {
     let places: BTreeSet<(&str, &str)> = table.iter().map(|route| (route.path, route.method.name())).collect();
     assert_eq!((words.len(), places.len()), (table.len(), table.len()));
     assert!(table.iter().all(|route| route.words.split(' ').count() == 2 && route.path.starts_with("/admin/v1/")));
+}
+
+#[test]
+fn no_two_forms_of_the_document_have_one_name() {
+    names_are_of_one_form(&table());
 }
 
 #[test]

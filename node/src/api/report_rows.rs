@@ -221,7 +221,7 @@ impl RowView {
 /// A text that no program takes for a formula.
 /// Source: OWASP, CSV injection.
 fn harmless(text: &str) -> String {
-    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
+    let is_formula = text.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r', '\n']);
     if is_formula { format!("'{text}") } else { text.to_owned() }
 }
 
@@ -248,8 +248,21 @@ mod tests {
 
     #[test]
     fn a_table_reads_back_and_nothing_in_it_is_a_formula() {
-        let labels =
-            ["=1+1", "+49", "-2", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "a,b", "say \"hi\"", "two\nlines", "名字", ""];
+        let labels = [
+            "=1+1",
+            "＝1+1",
+            "+49",
+            "-2",
+            "@SUM(A1)",
+            "\t=1",
+            "\r=1",
+            "\n=1",
+            "a,b",
+            "say \"hi\"",
+            "two\nlines",
+            "名字",
+            "",
+        ];
         let mut figures = Figures { opened: 3, scores: [1, 0, 0, 0, 3], ..Figures::default() };
         figures.wait.add(90_000);
         let row = |label: &str| RowView {
@@ -265,7 +278,7 @@ mod tests {
         for (label, row) in labels.iter().zip(&rows) {
             let read = &row[column("label")];
             assert_eq!(read.trim_start_matches('\''), *label);
-            assert!(!read.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']), "{read:?}");
+            assert!(!read.starts_with(['=', '＝', '+', '-', '@', '\t', '\r', '\n']), "{read:?}");
             assert_eq!((&row[column("opened")], &row[column("wait_mean_ms")]), ("3", "90000"));
             assert_eq!((&row[column("csat_satisfied")], &row[column("csat_mean")]), ("75", "4"));
             assert_eq!((&row[column("response_p90_ms")], &row[column("online_ms")]), ("", ""));

@@ -102,6 +102,9 @@ impl ReportQuery {
                 return Err(Problem::bad_request("group_by is hour or day, and team, agent or label"));
             }
         }
+        if self.label.as_ref().is_some_and(|label| label.len() > chat::limits::LABEL_BYTES_MAX) {
+            return Err(Problem::bad_request("no label is that long"));
+        }
         let team: Option<TeamId> = id_of("team", self.team.as_deref())?;
         let agent: Option<AgentId> = id_of("agent", self.agent.as_deref())?;
         let of_label = self.label.as_ref().map(|_| (ReportKind::Label, None));

@@ -44,11 +44,16 @@ pub async fn put<T: Serialize>(
     done(call_shard(app, shard, ShardCall::Propose(command)).await).map(drop)
 }
 
-/// A name as it stands in a path.
+/// A name as it stands in a path. Not dots alone: they are a step up there, and clients leave them out.
 /// # Errors
 /// It is none.
 pub fn checked_name(name: &str) -> Result<&str, Problem> {
-    let is_name =
-        (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'));
-    if is_name { Ok(name) } else { Err(Problem::refused("a name has 1 to 64 bytes of letters, digits or -_.")) }
+    let is_name = (1..=64).contains(&name.len())
+        && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        && !name.chars().all(|c| c == '.');
+    if is_name {
+        Ok(name)
+    } else {
+        Err(Problem::refused("a name has 1 to 64 bytes of letters, digits or -_., and is not dots alone"))
+    }
 }

@@ -374,7 +374,7 @@ fn of_webhooks() -> Vec<Route<Access>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::route::guide_holds;
+    use crate::admin::route::{guide_holds, names_are_of_one_form};
     use std::collections::BTreeSet;
 
     #[test]
@@ -384,6 +384,11 @@ mod tests {
         let places: BTreeSet<(&str, &str)> = table.iter().map(|route| (route.path, route.method.name())).collect();
         assert_eq!((words.len(), places.len()), (table.len(), table.len()));
         assert!(table.iter().all(|route| route.path.starts_with("/v1/") && !route.path.contains("{site}")));
+    }
+
+    #[test]
+    fn no_two_forms_of_the_document_have_one_name() {
+        names_are_of_one_form(&table());
     }
 
     #[test]
@@ -424,6 +429,19 @@ mod tests {
             statuses.insert(route.success.0);
             let told = operation["responses"].as_object().unwrap_or_else(|| panic!("{} {operation}", route.path));
             assert_eq!(told.keys().map(|status| status.parse().unwrap()).collect::<BTreeSet<u16>>(), statuses);
+        }
+    }
+
+    #[test]
+    fn no_form_of_the_document_forbids_what_another_one_adds_to_it() {
+        let document = serde_json::to_value(super::super::document()).unwrap();
+        let forms = document["components"]["schemas"].as_object().unwrap();
+        let all = forms.values().filter_map(|form| form["allOf"].as_array());
+        let parts: Vec<&serde_json::Value> = all.flatten().collect();
+        assert!(parts.len() > 4, "{parts:?}");
+        for part in parts {
+            let named = part["$ref"].as_str().and_then(|path| document.pointer(path.trim_start_matches('#')));
+            assert_ne!(named.unwrap_or(part)["additionalProperties"], false, "{part}");
         }
     }
 }

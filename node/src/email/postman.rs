@@ -50,6 +50,8 @@ const GIVE_UP_MS: u64 = 86_400_000;
 const DEAD_KEPT_MS: u64 = 7 * 86_400_000;
 /// Longest wait for the log.
 const LOGGED_WITHIN: Duration = Duration::from_secs(10);
+/// Longest wait for what the cluster knows of a site.
+const META_WITHIN: Duration = Duration::from_secs(3);
 /// Longest wait for a desk.
 const DESK_WITHIN: Duration = Duration::from_secs(3);
 
@@ -224,15 +226,22 @@ impl Postman {
         Ok(is_taken)
     }
 
+    /// A site's name and rules, if it writes e-mails; `None`: nobody can say now. What this node knows may be older than the e-mail.
+    async fn site_of(&self, site: SiteId) -> Option<Option<(String, EmailRules)>> {
+        if let Some(known) = self.sites.get(&site) {
+            return Some(Some(known.clone()));
+        }
+        self.node.meta_catch_up(META_WITHIN).await.then(|| sites(&self.node).remove(&site))
+    }
+
     /// What becomes of an e-mail that is due; `None`: nothing yet.
     async fn see_to(&self, email: &Email, is_trial: bool) -> Option<EmailFate> {
         let mailer = &self.mailer;
         let session = email.session;
         let view = self.shard.peek(|state, rows| state.session(rows, session)).ok()?;
         let stand = self.shard.peek(|state, rows| state.email_stand(rows, session)).ok()?;
-        let (Some(view), Some((name, rules))) = (view, self.sites.get(&email.site)) else {
-            return Some(EmailFate::Over);
-        };
+        let Some(view) = view else { return Some(EmailFate::Over) };
+        let Some((name, rules)) = self.site_of(email.site).await? else { return Some(EmailFate::Over) };
         let is_stale = email.tries == 0 && email.due_ms + STALE_MS < now_ms();
         if email.stage == EmailStage::Dead || is_stale {
             return Some(EmailFate::Over);
@@ -259,7 +268,7 @@ impl Postman {
         if !mailer.has_room(email.site) {
             return Some(EmailFate::Later { due_ms: now_ms() + ROOM_AGAIN_MS });
         }
-        let site = Site { id: email.site, name, rules };
+        let site = Site { id: email.site, name: &name, rules: &rules };
         let Ok(facts) = self.facts(email, &view, stand.secret) else {
             return Some(failed(email, "what was said cannot be read now".to_owned()));
         };

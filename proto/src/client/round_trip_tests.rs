@@ -140,7 +140,8 @@ fn visit() -> impl Strategy<Value = Verb<'static>> {
         at,
     });
     let trail = proptest::collection::vec(page, 1..5);
-    (session(), trail, proptest::option::of(name()), proptest::option::of(any::<u64>()))
+    let referrer = "[ -~]{0,40}".prop_map(|rest| Cow::Owned(format!("http://{rest}")));
+    (session(), trail, proptest::option::of(referrer), proptest::option::of(any::<u64>()))
         .prop_map(|(session, trail, referrer, visits)| Verb::Visit(Visit { session, trail, referrer, visits }))
 }
 

@@ -17,6 +17,9 @@ pub(super) fn visit<'a>(reader: &mut Reader<'a>) -> Result<Verb<'a>, Fault> {
         _ => Ok(false),
     })?;
     let (session, trail) = (need(session, "visit.session")?, need(trail, "visit.trail")?);
+    if referrer.as_deref().is_some_and(|from| !is_page(from)) {
+        return Err(Fault::bad("visit.referrer: is not http or https"));
+    }
     Ok(Verb::Visit(Visit { session, trail, referrer, visits }))
 }
 
@@ -45,7 +48,6 @@ fn trail<'a>(reader: &mut Reader<'a>) -> Result<Vec<PageSeen<'a>>, Fault> {
             _ => Ok(false),
         })?;
         let (url, at) = (need(url, "visit.trail.url")?, need(at, "visit.trail.at")?);
-        // A link that runs a script is no page, wherever it is shown.
         if !is_page(&url) {
             return Err(Fault::bad("visit.trail.url: is not http or https"));
         }
@@ -55,6 +57,7 @@ fn trail<'a>(reader: &mut Reader<'a>) -> Result<Vec<PageSeen<'a>>, Fault> {
     if pages.is_empty() { Err(Fault::bad("visit.trail: is empty")) } else { Ok(pages) }
 }
 
+/// A link that runs a script is no page, wherever it is shown.
 fn is_page(url: &str) -> bool {
     let starts = |scheme: &str| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     starts("https://") || starts("http://")

@@ -7,6 +7,8 @@ mod access;
 mod archive;
 mod archived_files;
 
+/// What becomes of texts that are written to do something.
+mod injection;
 /// What is said of it in figures.
 mod reports;
 /// What they find.
@@ -19,6 +21,7 @@ mod visitors;
 /// What they do.
 mod attachments;
 mod mail;
+mod mail_tls;
 mod work;
 
 use crate::asks::{ask, ask_with_key, json_of};
