@@ -3,7 +3,6 @@
 use super::*;
 use base64ct::{Base64, Encoding};
 use chaos_tests::smtp::{SmtpServer, Tls};
-use chaos_tests::wait;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
 use std::sync::Arc;
 use tokio_rustls::rustls::ServerConfig;
