@@ -72,6 +72,13 @@ impl Socket {
         }
     }
 
+    /// The port at this side.
+    /// # Errors
+    /// The socket is broken.
+    pub fn port(&self) -> anyhow::Result<u16> {
+        Ok(self.stream.get_ref().local_addr()?.port())
+    }
+
     /// # Errors
     /// The socket is broken.
     pub async fn send(&mut self, frame: &Value) -> anyhow::Result<()> {

@@ -22,6 +22,7 @@ use anyhow::Context;
 use cluster::node::{ClusterNode, HandedOver, Join, NodeConfig};
 use metrics_exporter_prometheus::PrometheusHandle;
 use parking_lot::Mutex;
+use proto::client::limits::UNTAKEN_MAX;
 use proto::command::{NodeAddress, NodeState, TokenHash};
 use std::net::TcpListener;
 use std::path::Path;
@@ -223,6 +224,14 @@ fn as_it_says() -> DefaultHeaders {
     DefaultHeaders::new().add((X_CONTENT_TYPE_OPTIONS, "nosniff"))
 }
 
+/// A client's connection does not outlive the client for long, whatever the network keeps to itself.
+fn ends_when_untaken(io: &dyn std::any::Any) {
+    let Some(socket) = io.downcast_ref::<actix_web::rt::net::TcpStream>() else { return };
+    if let Err(error) = cluster::transport::end_untaken_after(socket, UNTAKEN_MAX) {
+        tracing::debug!(%error, "a client's connection had ended already");
+    }
+}
+
 fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListener) -> anyhow::Result<()> {
     let workers = config.http_workers.unwrap_or_else(half_the_cores);
     let system = actix_web::rt::System::new();
@@ -231,6 +240,7 @@ fn serve(config: &Config, app: Data<App>, clients: TcpListener, admin: TcpListen
         let server = HttpServer::new(move || {
             HttpApp::new().app_data(for_clients.clone()).wrap(as_it_says()).configure(crate::gateway::routes)
         })
+        .on_connect(|io, _| ends_when_untaken(io))
         .workers(workers)
         .disable_signals()
         .shutdown_timeout(2)

@@ -13,10 +13,10 @@ use cluster::transport::{Listener, Socket as Stream};
 use futures_util::future::poll_fn;
 use futures_util::{SinkExt, StreamExt};
 use proto::client::ErrorInfo;
-use proto::command::{Command, MetaCommand, NodeState, Target};
+use proto::command::{Command, MetaCommand, NodeState, Party, Target};
 use proto::desk::{SeatRules, TeamRules};
 use proto::ids::{AgentId, NodeId, SessionId, SiteId, TeamId};
-use proto::peer::{MetaReply, Page, ShardCall, ShardReply};
+use proto::peer::{MetaReply, Page, Refused, ShardCall, ShardReply};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -32,6 +32,8 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 const META_WITHIN: Duration = Duration::from_secs(5);
 /// A line of a call.
 const LINE_BYTES_MAX: usize = 4 << 10;
+/// Steps of an erasure: of a conversation that begins meanwhile, and of a session with many events.
+const ERASE_TRIES: usize = 20;
 /// What an agent's password is in a simulation, where nobody checks it: the hash is slow on purpose.
 const NO_PASSWORD: &str = "none";
 
@@ -62,6 +64,10 @@ pub enum Call {
         site: String,
         agent: String,
         capacity: u32,
+    },
+    /// Everything in a session goes, and all that is known of its visitor.
+    Erase {
+        session: String,
     },
     Move {
         session: String,
@@ -164,6 +170,7 @@ impl SimNode {
                 let done = self.meta(add).await;
                 Ok(if done.get("ok").is_some() { json!({ "ok": token.expose() }) } else { done })
             }
+            Call::Erase { session } => self.erase(session.parse()?).await,
             Call::Move { session, agent } => self.move_session(session.parse()?, agent.parse()?).await,
             Call::SetTeam { site, accept_ms } => {
                 let rules = TeamRules { name: "all".to_owned(), accept_ms, hashed: true, ..TeamRules::default() };
@@ -233,6 +240,32 @@ impl SimNode {
             ShardReply::Refused(refused) => json!({ "refused": format!("{refused:?}") }),
             other => json!({ "unknown": format!("{other:?}") }),
         })
+    }
+
+    /// As the API does: ends what is open, and erases up to what there is by then.
+    async fn erase(&self, session: SessionId) -> anyhow::Result<Value> {
+        let router = &self.cluster.router;
+        let shard = router.shard_of(Target::Session(session));
+        let look = ShardCall::History { session, page: Page::Latest, limit: 1, site: None };
+        let ShardReply::History { head: mut upto, .. } = router.call(shard, look.clone()).await else {
+            return Ok(json!({ "unknown": "head" }));
+        };
+        for _ in 0..ERASE_TRIES {
+            let command = Command::Erase { session, upto, forget: true };
+            match router.call(shard, ShardCall::Propose(command)).await {
+                ShardReply::Refused(Refused::Changed) => {
+                    let close = Command::Close { session, by: Party::System };
+                    let _ = router.call(shard, ShardCall::Propose(close)).await;
+                    if let ShardReply::History { head, .. } = router.call(shard, look.clone()).await {
+                        upto = head;
+                    }
+                }
+                ShardReply::Sent { seq, .. } if seq >= upto => return Ok(json!({ "ok": null })),
+                ShardReply::Sent { .. } => {}
+                other => return Ok(json!({ "unknown": format!("{other:?}") })),
+            }
+        }
+        Ok(json!({ "unknown": "it begins again and again" }))
     }
 
     fn status(&self) -> Value {

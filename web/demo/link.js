@@ -3,6 +3,7 @@
 
 const RETRY = new Set(["cid_gap", "overloaded", "unavailable", "rate_limited"]);
 const UNACKED_MAX = 64;
+const ANSWER_WITHIN_MS = 3000;
 const random = (bytes) => [...crypto.getRandomValues(new Uint8Array(bytes))].map((b) => b.toString(16).padStart(2, "0")).join("");
 
 // Two tabs must not count under one device. A tab takes the first device whose lock is free, so a reload or a later tab
@@ -143,7 +144,12 @@ export class Link {
   write(verb, body, context) {
     const id = this.nextId++;
     this.asks.set(id, { id, verb, ...context });
-    this.socket.send(JSON.stringify({ id, [verb]: body }));
+    const socket = this.socket;
+    socket.send(JSON.stringify({ id, [verb]: body }));
+    // Packets may vanish without a word of the network.
+    setTimeout(() => {
+      if (this.asks.has(id) && Date.now() - this.heard >= ANSWER_WITHIN_MS) this.lost(socket);
+    }, ANSWER_WITHIN_MS);
   }
 
   flush(session) {
@@ -182,8 +188,11 @@ export class Link {
     this.on.state("connected to " + welcome.node + " (" + this.host + ")", true);
     this.promised = {};
     this.follows = new Set(welcome.sessions.map(({ session }) => session));
+    this.pinged = false;
     this.pinging = setInterval(() => {
-      if (Date.now() - this.heard > 3 * welcome.ping_s * 1000) return this.lost(this.socket);
+      // What the node pushes does not say that it hears us: only a pong does.
+      if (this.pinged) return this.lost(this.socket);
+      this.pinged = true;
       this.write("ping", { heads: this.followed() });
     }, welcome.ping_s * 1000);
     for (const session of Object.keys(this.lanes)) this.flush(session);
@@ -270,6 +279,7 @@ export class Link {
   }
 
   pong({ heads }) {
+    this.pinged = false;
     for (const { session, head } of heads) {
       const cursor = this.cursors[session];
       // The push of an earlier pong's head never came: a fresh socket brings it.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
@@ -76,7 +77,12 @@ fn play(stage: &mut Stage, runtime: &Runtime, watch: impl FnOnce()) -> anyhow::R
     stage.say("whole; people come");
     let mut addresses = stage.addresses();
     addresses.truncate(settings.nodes as usize);
-    let ways = HttpWays { machines: addresses, admin: stage.admin.clone(), ids: stage.eyes.ids.clone() };
+    let ways = HttpWays {
+        machines: addresses,
+        admin: stage.admin.clone(),
+        ids: stage.eyes.ids.clone(),
+        eraser: Mutex::default(),
+    };
     let shape = Shape {
         seed: settings.seed,
         visitors: settings.sessions,

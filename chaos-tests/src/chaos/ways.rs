@@ -7,7 +7,7 @@ use std::time::Duration;
 use node::client::http::{self, HttpError};
 use parking_lot::Mutex;
 use proto::client::http::{LoggedIn, VisitorCreated};
-use proto::ids::{AgentId, SessionId};
+use proto::ids::{AgentId, SessionId, VisitorId};
 use serde_json::{Value, json};
 
 use super::admin::Admin;
@@ -32,7 +32,12 @@ pub struct HttpWays {
     pub machines: Vec<Address>,
     pub admin: Admin,
     pub ids: Ids,
+    /// The token of the person who erases visitors.
+    pub eraser: Mutex<Option<String>>,
 }
+
+/// Their name.
+const ERASER: &str = "eraser";
 
 impl HttpWays {
     fn admin_of(&self, node: NodeId) -> &str {
@@ -47,6 +52,19 @@ impl HttpWays {
             Ok((status, said)) => Answer::Unknown(format!("{status} {said}")),
             Err(error) => Answer::Unknown(format!("{error:#}")),
         }
+    }
+
+    /// The token of somebody who may erase visitors, once there is such a person.
+    async fn eraser(&self, node: NodeId) -> Option<String> {
+        if let Some(token) = self.eraser.lock().clone() {
+            return Some(token);
+        }
+        // Refused: an earlier try without an answer was done.
+        let _ = self.add_agent(node, ERASER).await;
+        let Answer::Ok(login) = self.log_in(node, ERASER).await else { return None };
+        let path = format!("/admin/v1/agents/{}/role", login.agent);
+        let Answer::Ok(()) = self.set(node, "PUT", &path, &json!({ "role": "admin" })).await else { return None };
+        Some(self.eraser.lock().insert(login.token).clone())
     }
 
     fn client_of(&self, node: NodeId) -> &str {
@@ -88,6 +106,17 @@ impl Ways for HttpWays {
 
     async fn log_in(&self, node: NodeId, name: &str) -> Answer<LoggedIn> {
         answer(http::login(self.client_of(node), SITE, name, PASSWORD).await)
+    }
+
+    async fn erase(&self, node: NodeId, _: SessionId, visitor: VisitorId) -> Answer<()> {
+        let Some(token) = self.eraser(node).await else { return Answer::Unknown("nobody may erase yet".to_owned()) };
+        let path = format!("/v1/visitors/{visitor}");
+        match Admin::new(token).ask(self.client_of(node), "DELETE", &path, None).await {
+            Ok((200..300, _)) => Answer::Ok(()),
+            // It may have been half done.
+            Ok((status, said)) => Answer::Unknown(format!("{status} {said}")),
+            Err(_) => Answer::Unknown("no answer".to_owned()),
+        }
     }
 
     async fn move_session(&self, node: NodeId, session: SessionId, agent: AgentId) -> Answer<()> {

@@ -111,6 +111,8 @@ fn of(index: &Index<'_>, op: OpId) -> String {
 fn ask(what: &What) -> String {
     match what {
         What::Send { device, n, text, .. } => format!("send {n} of device {device}: `{text:.40}`"),
+        What::Act { device, n, act, .. } => format!("act {n} of device {device}: {act:?}"),
+        What::Erase { .. } => "erase".to_owned(),
         What::Close { .. } => "close".to_owned(),
         What::Cursor { received, read, .. } => format!("cursor: received {received:?}, read {read:?}"),
         What::History { after, limit, .. } => format!("history after {after}, at most {limit}"),

@@ -19,6 +19,7 @@ pub fn check(index: &Index<'_>) -> Findings {
         }
         check_agree(session, &mut found);
     }
+    count += index.erased.len() as u64;
     if count != run.sessions {
         found.breach_of_run(format!("the run has {} sessions, the file {count}", run.sessions), &[Line(1)]);
     }

@@ -74,8 +74,11 @@ fn check_right(who: Option<&Who>, what: &What, line: Line, found: &mut Findings)
         Some(Who::Visitor(own)) if own != what.session() => {
             found.breach_of_run(format!("the visitor of {own} asks for {}", what.session()), &[line]);
         }
-        Some(Who::Operator) if matches!(what, What::Send { .. } | What::Close { .. } | What::Cursor { .. }) => {
-            found.breach_of_run("an operator only moves and reads".to_owned(), &[line]);
+        Some(Who::Operator) if !matches!(what, What::Move { .. } | What::History { .. } | What::Erase { .. }) => {
+            found.breach_of_run("an operator only moves, reads and erases".to_owned(), &[line]);
+        }
+        Some(Who::Visitor(_) | Who::Agent(_)) if matches!(what, What::Erase { .. }) => {
+            found.breach_of_run("only an operator erases".to_owned(), &[line]);
         }
         Some(_) => {}
     }
@@ -89,10 +92,10 @@ fn check_end(before: Option<Stage<'_>>, op: OpId, end: &Body, line: Line, found:
     };
     let Body::Ok { result, .. } = end else { return };
     let fits = match what {
-        What::Send { .. } => matches!(result, Some(Reply::Sent { .. })),
+        What::Send { .. } | What::Act { .. } => matches!(result, Some(Reply::Sent { .. })),
         What::Cursor { .. } => matches!(result, Some(Reply::Cursor { .. })),
         What::History { .. } => matches!(result, Some(Reply::History { .. })),
-        What::Close { .. } | What::Move { .. } => result.is_none(),
+        What::Close { .. } | What::Move { .. } | What::Erase { .. } => result.is_none(),
     };
     if !fits {
         found.breach_of_run(format!("op {op} has the answer of something else"), &[begun, line]);

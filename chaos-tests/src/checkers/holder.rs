@@ -162,10 +162,10 @@ impl Changes {
         let seat = |agent: &AgentId| seats.iter().position(|known| *known == agent).map(Seat);
         for (at, event) in session.events.iter().enumerate() {
             let act = match &event.kind {
-                EventKind::Message { .. } | EventKind::Queued { .. } | EventKind::Other => None,
                 EventKind::Assigned { agent } => seat(agent).map(Act::Move),
                 EventKind::Closed { by: Party::Agent(agent) } => seat(agent).map(Act::AgentClose),
                 EventKind::Closed { .. } => Some(Act::Close),
+                _ => None,
             };
             if let Some(act) = act {
                 let window = (session.timeline.earliest[at].0, session.timeline.latest[at].0);

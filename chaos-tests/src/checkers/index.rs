@@ -1,9 +1,10 @@
 //! Owns the lines of a run sorted by session, so that each property reads only what concerns it. Does not judge, except that
 //! it notes lines which do not fit together. Invariant: within a session everything stands in the order of the file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
+use crate::checkers::acts::Story;
 use crate::checkers::findings::Findings;
 use crate::checkers::talk::Talk;
 use crate::checkers::timeline::Timeline;
@@ -51,6 +52,10 @@ pub struct Index<'a> {
     pub run: Option<Run<'a>>,
     pub clients: BTreeMap<ClientId, Client<'a>>,
     pub sessions: BTreeMap<&'a SessionId, Session<'a>>,
+    /// Sessions that were erased, or may have been: only `taken-back` looks at them.
+    pub erased: BTreeSet<&'a SessionId>,
+    /// What was done beside writing, as it was told.
+    pub(super) story: Story<'a>,
     /// What does not fit together.
     pub form: Findings,
     /// Where each operation stands: its session, and its place there.
@@ -204,8 +209,12 @@ impl Session<'_> {
 
     fn saw_none(&self, op: &Op<'_>) -> bool {
         let What::Close { seen: Some(seen), .. } = op.what else { return false };
-        let last = self.position(Seq(*seen)).map(|at| &self.events[at].kind);
-        !matches!(op.by, Party::Agent(_)) && (*seen == 0 || matches!(last, Some(EventKind::Closed { .. })))
+        let is_agent = matches!(op.by, Party::Agent(_));
+        let Some(at) = self.position(Seq(*seen)) else { return !is_agent && *seen == 0 };
+        // What is done beside writing does not say whether one is open.
+        let mut kinds = self.events[..=at].iter().rev().map(|event| &event.kind);
+        let last = kinds.find(|kind| !matches!(kind, EventKind::Other));
+        !is_agent && last.is_none_or(|kind| matches!(kind, EventKind::Closed { .. }))
     }
 
     /// The last seq; 0 when there is none.
@@ -306,6 +315,8 @@ impl<'a> Index<'a> {
             run: None,
             clients: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            erased: BTreeSet::new(),
+            story: Story::default(),
             form: Findings::of(form::NAME),
             begun: HashMap::new(),
         };
@@ -317,6 +328,17 @@ impl<'a> Index<'a> {
         for session in sessions.values_mut() {
             session.derive(form);
         }
+        index
+    }
+
+    /// The same of a whole run: `plain` is what `plain::of` makes of the records.
+    pub(super) fn of_run(records: &'a [Record], plain: &'a [Record], limits: Limits) -> Index<'a> {
+        let mut index = Index::of(plain, limits);
+        index.records = records;
+        index.story = Story::of(records);
+        index.erased = index.story.erased().collect();
+        let erased = &index.erased;
+        index.sessions.retain(|id, _| !erased.contains(id));
         index
     }
 

@@ -3,6 +3,8 @@
 
 pub mod index;
 
+mod plain;
+
 mod talk;
 
 mod timeline;
@@ -42,6 +44,10 @@ mod refusals;
 pub mod wgl;
 
 pub mod holder;
+
+mod acts;
+
+mod taken_back;
 
 mod finals;
 
@@ -89,7 +95,8 @@ pub fn check_all(records: &[Record]) -> Verdict {
 
 /// Holds a history against every property.
 pub fn check_all_within(records: &[Record], limits: Limits) -> Verdict {
-    let index = Index::of(records, limits);
+    let plain = plain::of(records);
+    let index = Index::of_run(records, &plain, limits);
     let properties = PROPERTIES.iter().map(|check| check(&index)).collect();
     Verdict::of(&index, properties)
 }
@@ -111,6 +118,10 @@ const PROPERTIES: &[fn(&Index<'_>) -> Findings] = &[
     assignment::check,
     refusals::check,
     holder::check,
+    acts::check,
+    acts::check_order,
+    acts::check_between_agents,
+    taken_back::check,
     finals::check,
     hashes::check,
     epochs::check,

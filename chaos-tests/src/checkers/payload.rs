@@ -77,6 +77,10 @@ pub fn describe(event: &Event) -> String {
         EventKind::Assigned { agent } => format!("assigned to {agent} (ts {ts})"),
         EventKind::Closed { by } => format!("closed by {by} (ts {ts})"),
         EventKind::Queued { by } => format!("given back by {by} (ts {ts})"),
-        EventKind::Other => format!("an act (ts {ts})"),
+        EventKind::Act { from, act } => format!("{act:?} by {from} (ts {ts})"),
+        EventKind::Hidden => format!("something between agents (ts {ts})"),
+        EventKind::Gone => format!("something that was erased (ts {ts})"),
+        EventKind::Erased { upto } => format!("the erasure of what is up to {upto} (ts {ts})"),
+        EventKind::Other => format!("something beside writing (ts {ts})"),
     }
 }

@@ -121,6 +121,6 @@ pub(super) fn ends_part(session: &Session<'_>, agent: &AgentId, at: usize) -> bo
     match &session.events[at].kind {
         EventKind::Closed { .. } | EventKind::Queued { .. } => true,
         EventKind::Assigned { agent: to } => to != agent,
-        EventKind::Message { .. } | EventKind::Other => false,
+        _ => false,
     }
 }

@@ -57,12 +57,19 @@ impl<'a> Talk<'a> {
     }
 
     fn follow(&mut self, at: usize, event: &'a Event) {
-        if self.last == Holder::Idle && !matches!(event.kind, EventKind::Closed { .. }) {
+        let opens =
+            matches!(event.kind, EventKind::Message { .. } | EventKind::Assigned { .. } | EventKind::Queued { .. });
+        if self.last == Holder::Idle && opens {
             self.conversations.push(Conversation { from: at, to: None });
         }
         self.last = match &event.kind {
             EventKind::Message { from: Party::Visitor, .. } if self.last == Holder::Idle => Holder::Waiting,
-            EventKind::Message { .. } | EventKind::Other => self.last,
+            EventKind::Message { .. }
+            | EventKind::Act { .. }
+            | EventKind::Hidden
+            | EventKind::Gone
+            | EventKind::Erased { .. }
+            | EventKind::Other => self.last,
             EventKind::Assigned { agent } => {
                 let is_moved = self.end_span(at);
                 let begun = self.conversations.last().map_or(at, |conversation| conversation.from);

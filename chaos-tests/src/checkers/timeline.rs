@@ -53,11 +53,8 @@ fn causes(session: &Session<'_>) -> Vec<Line> {
                 let first = attempts.iter().map(|at| &session.ops[*at]).find(|op| !op.is_failed());
                 *at = first.map_or(Line::BEFORE_ALL, |op| op.invoked);
             }
-            EventKind::Closed { by: Party::System }
-            | EventKind::Assigned { .. }
-            | EventKind::Queued { .. }
-            | EventKind::Other => {}
-            EventKind::Closed { by } => *at = closes.next(by),
+            EventKind::Closed { by: by @ (Party::Visitor | Party::Agent(_)) } => *at = closes.next(by),
+            _ => {}
         }
     }
     for span in session.talk.moves() {

@@ -16,6 +16,7 @@ pub use places::{binary, directory, free_port, is_in_memory};
 pub use process::{NodeProcess, cpu_of, rss_bytes_of};
 pub use status::{ReplicaStatus, ShardStatus, Status};
 
+use crate::lab::net::{ADMIN_PORT, CLIENT_PORT, End, Network, PEER_PORT};
 use crate::{http, wait};
 
 /// A node must answer as ready within this.
@@ -60,6 +61,8 @@ pub struct Cluster {
     args: Vec<String>,
     /// Programs that replace themselves by a node, such as `env`.
     prefix: Vec<String>,
+    /// Where each node has an address of its own; `None`: all are on this machine's own.
+    network: Option<Network>,
     // Last: the directory goes after the processes that write into it.
     dir: tempfile::TempDir,
 }
@@ -77,12 +80,33 @@ impl Cluster {
     /// As `start`.
     pub async fn start_with(count: usize, args: &[&str]) -> anyhow::Result<Cluster> {
         let mut cluster = Self::empty(args)?;
-        for _ in 0..count {
-            let number = cluster.add_node(None)?;
-            cluster.run(number).await?;
-        }
-        cluster.wait_settled().await?;
+        cluster.found(count).await?;
         Ok(cluster)
+    }
+
+    /// The same in a network of its own, which can lose packets.
+    /// # Errors
+    /// As `start`, or what `Network::available` says.
+    pub async fn start_in(network: Network) -> anyhow::Result<Cluster> {
+        let count = network.nodes() as usize;
+        let mut cluster = Cluster { network: Some(network), ..Self::empty(&[])? };
+        cluster.found(count).await?;
+        Ok(cluster)
+    }
+
+    async fn found(&mut self, count: usize) -> anyhow::Result<()> {
+        for _ in 0..count {
+            let number = self.add_node(None)?;
+            self.run(number).await?;
+        }
+        self.wait_settled().await
+    }
+
+    /// The network of its own.
+    /// # Errors
+    /// It has none.
+    pub fn network(&self) -> anyhow::Result<&Network> {
+        self.network.as_ref().context("this cluster has no network of its own")
     }
 
     /// A cluster without nodes.
@@ -90,7 +114,7 @@ impl Cluster {
     /// No binary or no directory.
     pub fn empty(args: &[&str]) -> anyhow::Result<Cluster> {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Ok(Cluster { nodes: Vec::new(), binary: binary()?, args, prefix: Vec::new(), dir: directory()? })
+        Ok(Cluster { nodes: Vec::new(), binary: binary()?, args, prefix: Vec::new(), network: None, dir: directory()? })
     }
 
     /// One node alone whose environment has that variable.
@@ -110,14 +134,19 @@ impl Cluster {
     /// No free port.
     pub fn add_node(&mut self, data_dir: Option<PathBuf>) -> anyhow::Result<u64> {
         let number = self.nodes.len() as u64 + 1;
-        let addr = || Ok::<_, anyhow::Error>(format!("127.0.0.1:{}", free_port()?));
+        let network = self.network.as_ref();
+        let addr = |port| match network {
+            Some(network) => Ok(network.host_port(number, port)),
+            None => free_port().map(|port| format!("127.0.0.1:{port}")),
+        };
+        let (client, peer, admin) = (addr(CLIENT_PORT)?, addr(PEER_PORT)?, addr(ADMIN_PORT)?);
         self.nodes.push(Node {
             number,
             data_dir: data_dir.unwrap_or_else(|| self.dir.path().join(number.to_string())),
             log: self.dir.path().join(format!("{number}.log")),
-            client: addr()?,
-            peer: addr()?,
-            admin: addr()?,
+            client,
+            peer,
+            admin,
             process: None,
             binary: self.binary.clone(),
             zone: String::new(),
@@ -222,8 +251,13 @@ impl Cluster {
             args.extend(["--join".to_owned(), founder, "--token".to_owned(), token.to_owned()]);
         }
         args.extend(self.args.iter().cloned());
-        let process =
-            NodeProcess::start_behind(&self.prefix, &self.node(number).binary, &args, &self.node(number).log)?;
+        let prefix = self
+            .network
+            .as_ref()
+            .map(|network| network.exec_in(End::Node(number)))
+            .unwrap_or_else(|| self.prefix.clone());
+        let node = self.node(number);
+        let process = NodeProcess::start_behind(&prefix, &node.binary, &args, &node.log)?;
         self.node_mut(number).process = Some(process);
         Ok(())
     }
@@ -395,6 +429,16 @@ impl Cluster {
     pub fn clients_from(&self, first: usize) -> Vec<String> {
         let count = self.nodes.len();
         (0..count).map(|step| self.nodes[(first + step) % count].client.clone()).collect()
+    }
+
+    /// A figure of a node, summed over its labels; 0 while it has none.
+    /// # Errors
+    /// The node does not answer.
+    pub async fn figure(&self, number: u64, name: &str) -> anyhow::Result<f64> {
+        let text = http::get(&self.node(number).client, "/metrics", &[("Connection", "close")]).await?.text();
+        let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+        let values = text.lines().filter(of_name).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+        Ok(values.sum())
     }
 
     /// Lines of a node's log that hold `part`.

@@ -1,6 +1,7 @@
 //! Owns one running node process and the kernel's figures about it. Does not know clusters.
 //! Invariant: when this is dropped the process is dead and reaped; signals go to its id, never to a name.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -13,6 +14,9 @@ use crate::wait;
 
 /// The kernel counts CPU time in 1/100 s on every Linux that Rust runs on (USER_HZ).
 const TICK: Duration = Duration::from_millis(10);
+
+/// How the kernel's list of connections names one that neither side has ended.
+const ESTABLISHED: &str = "01";
 
 /// A started process.
 pub struct NodeProcess {
@@ -87,6 +91,18 @@ impl NodeProcess {
     /// User and system time so far.
     pub fn cpu(&self) -> Duration {
         cpu_of(self.pid())
+    }
+
+    /// Where the open connections to a port in this process's network come from: their ports there.
+    pub fn callers_of(&self, port: u16) -> BTreeSet<u16> {
+        let text = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.pid())).unwrap_or_default();
+        let port_in = |field: &str| u16::from_str_radix(field.rsplit_once(':')?.1, 16).ok();
+        let open = text.lines().filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let is_open = *fields.get(3)? == ESTABLISHED && port_in(fields[1]) == Some(port);
+            is_open.then(|| port_in(fields[2])).flatten()
+        });
+        open.collect()
     }
 
     /// Resident memory in bytes.

@@ -272,6 +272,49 @@ pub enum What {
         session: SessionId,
         agent: AgentId,
     },
+    /// Something beside writing, under the device's own count of sends.
+    Act {
+        session: SessionId,
+        device: DeviceId,
+        n: u64,
+        act: Act,
+    },
+    /// All that was said goes, and all that is known of the visitor.
+    Erase {
+        session: SessionId,
+    },
+}
+
+/// What is done beside writing. Texts are unique in the run, and a party reacts to a message and takes one back once at most.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Act {
+    /// The text is empty once the message was taken back.
+    Edit {
+        of: Seq,
+        text: Arc<str>,
+    },
+    Recall {
+        of: Seq,
+    },
+    React {
+        of: Seq,
+        emoji: Arc<str>,
+    },
+    Note {
+        text: Arc<str>,
+    },
+    Label {
+        label: Arc<str>,
+        on: bool,
+    },
+}
+
+impl Act {
+    /// Whether visitors see no more of it than its place.
+    pub fn is_internal(&self) -> bool {
+        matches!(self, Act::Note { .. } | Act::Label { .. })
+    }
 }
 
 impl What {
@@ -281,7 +324,9 @@ impl What {
             | What::Close { session, .. }
             | What::Cursor { session, .. }
             | What::History { session, .. }
-            | What::Move { session, .. } => session,
+            | What::Move { session, .. }
+            | What::Act { session, .. }
+            | What::Erase { session } => session,
         }
     }
 }
@@ -323,7 +368,18 @@ pub enum EventKind {
     Queued {
         by: Party,
     },
-    /// An act. The people of a recorded talk do none.
+    Act {
+        from: Party,
+        act: Act,
+    },
+    /// Something that is between agents.
+    Hidden,
+    /// Something that was erased.
+    Gone,
+    Erased {
+        upto: Seq,
+    },
+    /// What the people of a recorded talk do not do.
     Other,
 }
 
@@ -342,6 +398,9 @@ mod tests {
         r#"{"t":2,"k":"invoke","op":3,"client":1,"what":{"cursor":{"session":"s1","received":3,"read":null}}}"#,
         r#"{"t":2,"k":"invoke","op":4,"client":1,"what":{"history":{"session":"s1","after":0,"limit":200}}}"#,
         r#"{"t":2,"k":"invoke","op":5,"client":3,"what":{"move":{"session":"s1","agent":"a2"}}}"#,
+        r#"{"t":2,"k":"invoke","op":6,"client":1,"what":{"act":{"session":"s1","device":"d","n":2,"act":{"edit":{"of":1,"text":"y"}}}}}"#,
+        r#"{"t":2,"k":"invoke","op":7,"client":2,"what":{"act":{"session":"s1","device":"d","n":2,"act":{"label":{"label":"l","on":true}}}}}"#,
+        r#"{"t":2,"k":"invoke","op":8,"client":3,"what":{"erase":{"session":"s1"}}}"#,
         r#"{"t":3,"k":"ok","op":1,"result":{"seq":1,"ts":9,"dup":false}}"#,
         r#"{"t":3,"k":"ok","op":2,"result":null}"#,
         r#"{"t":3,"k":"ok","op":3,"result":{"received":3,"read":0}}"#,
@@ -351,6 +410,9 @@ mod tests {
         r#"{"t":4,"k":"event","client":1,"socket":1,"event":{"session":"s1","seq":1,"ts":9,"kind":{"message":{"from":"visitor","text":"x"}}}}"#,
         r#"{"t":4,"k":"event","client":1,"socket":1,"event":{"session":"s1","seq":2,"ts":9,"kind":{"assigned":{"agent":"a1"}}}}"#,
         r#"{"t":4,"k":"event","client":1,"socket":1,"event":{"session":"s1","seq":3,"ts":9,"kind":{"closed":{"by":"system"}}}}"#,
+        r#"{"t":4,"k":"event","client":1,"socket":1,"event":{"session":"s1","seq":4,"ts":9,"kind":{"act":{"from":"visitor","act":{"recall":{"of":1}}}}}}"#,
+        r#"{"t":4,"k":"event","client":1,"socket":1,"event":{"session":"s1","seq":5,"ts":9,"kind":"hidden"}}"#,
+        r#"{"t":4,"k":"event","client":1,"socket":1,"event":{"session":"s1","seq":6,"ts":9,"kind":{"erased":{"upto":5}}}}"#,
         r#"{"t":5,"k":"cursor","client":1,"session":"s1","by":"a1","received":2,"read":1}"#,
         r#"{"t":5,"k":"connected","client":1,"socket":1,"node":2}"#,
         r#"{"t":5,"k":"disconnected","client":1,"socket":1,"node":2}"#,
@@ -378,7 +440,7 @@ mod tests {
             let outer = line.replacen('{', r#"{"surprise":1,"#, 1);
             assert!(serde_json::from_str::<Record>(&outer).is_err(), "{outer}");
         }
-        for inner in [r#""result":{"#, r#""event":{"#, r#""send":{"#, r#""message":{"#, r#""close":{"#] {
+        for inner in [r#""result":{"#, r#""event":{"#, r#""send":{"#, r#""message":{"#, r#""close":{"#, r#""edit":{"#] {
             let line = LINES.iter().find(|line| line.contains(inner)).expect("there is one of each");
             let line = line.replacen(inner, &format!(r#"{inner}"surprise":1,"#), 1);
             assert!(serde_json::from_str::<Record>(&line).is_err(), "{line}");

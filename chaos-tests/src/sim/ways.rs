@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use node::sim::Call;
 use proto::client::http::{LoggedIn, VisitorCreated};
-use proto::ids::{AgentId, SessionId};
+use proto::ids::{AgentId, SessionId, VisitorId};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -78,6 +78,10 @@ impl Ways for SimWays {
 
     async fn set_seat(&self, node: NodeId, agent: AgentId, capacity: u32) -> Answer<()> {
         answer(node, Call::SetSeat { site: SITE.to_owned(), agent: agent.to_string(), capacity }).await
+    }
+
+    async fn erase(&self, node: NodeId, session: SessionId, _: VisitorId) -> Answer<()> {
+        answer(node, Call::Erase { session: session.to_string() }).await
     }
 
     async fn move_session(&self, node: NodeId, session: SessionId, agent: AgentId) -> Answer<()> {

@@ -10,6 +10,7 @@ use proto::client::{EventKind, Party, SeatState};
 use proto::ids::SessionId;
 
 use super::client::Client;
+use super::deeds::Deeds;
 use super::ways::{Answer, Ways, node};
 use super::{Dice, Room};
 use crate::history::{AgentId, Who};
@@ -24,6 +25,8 @@ pub(super) async fn run<W: Ways>(room: Arc<Room<W>>, number: usize) -> anyhow::R
     let mut dice = Dice::new(room.shape.seed, 500_000 + number as u64);
     let Some(me) = come(&room, number).await else { return Ok(()) };
     room.agents.lock().push(me.agent);
+    room.agent_token.lock().get_or_insert_with(|| me.clone());
+    let mut deeds = Deeds::default();
     let who = || Who::Agent(AgentId::from(me.agent.to_string().as_str()));
     let start =
         |turn: usize| Client::start(room.clone(), number + turn, who(), Party::Agent(me.agent), me.token.clone(), None);
@@ -33,6 +36,7 @@ pub(super) async fn run<W: Ways>(room: Arc<Room<W>>, number: usize) -> anyhow::R
     for turn in 1.. {
         tokio::time::sleep(dice.pause(room.shape.pace)).await;
         while let Ok(event) = client.unseen.try_recv() {
+            deeds.saw(&event, Party::Agent(me.agent));
             if matches!(event.kind, EventKind::Closed { .. } | EventKind::Queued { .. }) && !dice.once_in(8) {
                 known.remove(&event.session);
             } else {
@@ -60,7 +64,13 @@ pub(super) async fn run<W: Ways>(room: Arc<Room<W>>, number: usize) -> anyhow::R
             continue;
         }
         match dice.below(400) {
-            0..280 => client.send(session).await,
+            0..240 => client.send(session).await,
+            240..262 => {
+                if let Some(deed) = deeds.choose(session, &mut dice) {
+                    client.act(session, deed).await;
+                }
+            }
+            262..280 => client.act(session, Deeds::among_agents(&mut dice)).await,
             280..320 => client.cursor(session, Some(head), dice.once_in(2).then_some(head)),
             320..340 => client.history(session, head.saturating_sub(dice.below(30) as u64), 100),
             340..375 => client.close(session),

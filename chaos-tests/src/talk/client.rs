@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use node::client::{ChatClient, ClientError, Config, Item, ResumePoint};
+use node::client::{ChatClient, ClientError, Config, Item, PendingAck, ResumePoint};
 use parking_lot::Mutex;
-use proto::client::{Event, EventKind, HistoryFrom, HistoryPage, Offered, Party, Seat, SeatState, TransferTo};
+use proto::client::{
+    Act, Content, Event, EventKind, HistoryFrom, HistoryPage, Offered, Party, Seat, SeatState, TransferTo,
+};
 use proto::ids::SessionId;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -18,6 +20,17 @@ use crate::history::{self, Body, ClientId, DeviceId, NodeId, OpId, Recorder, Rep
 
 /// Events that wait for the person; one who does not look misses only the chance to answer.
 const UNSEEN_LEN_MAX: usize = 1024;
+
+/// What a person does beside writing; a message is named by its seq.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Deed {
+    Edit(u64),
+    Recall(u64),
+    React(u64),
+    Note,
+    /// One of few, put or taken away.
+    Label(usize, bool),
+}
 
 /// A connected client.
 pub(crate) struct Client<W> {
@@ -51,6 +64,7 @@ impl<W: Ways> Client<W> {
         let id = ClientId(room.clients.fetch_add(1, Ordering::Relaxed) + 1);
         let device = format!("device-{id}");
         room.book.record(Body::Client { client: id, who });
+        room.follows.lock().extend(follows.map(|session| (id, session)));
         let resume = follows.map(|session| ResumePoint { session, seq: 0, last_n: 0 }).into_iter().collect();
         let nodes = addresses(&room.ways, turn);
         let config = Config { device: Some(device.clone()), resume, ..Config::new(nodes, token, me) };
@@ -84,6 +98,11 @@ impl<W: Ways> Client<W> {
         let (device, n) = (self.device.clone(), *n);
         let op = self.invoke(What::Send { session: name(session), device, n, text: text.clone() });
         let pending = self.chat.enqueue(session, text.to_string()).await;
+        self.await_ack(op, pending);
+    }
+
+    /// The answer goes into the book.
+    fn await_ack(&mut self, op: OpId, pending: Result<PendingAck, ClientError>) {
         let room = self.room.clone();
         self.under_way.spawn(async move {
             let acked = match pending {
@@ -96,6 +115,25 @@ impl<W: Ways> Client<W> {
             let reply = acked.map(|ack| Some(Reply::Sent { seq: Seq(ack.seq), ts: ack.ts, dup: ack.dup }));
             ended(&room.book, op, reply);
         });
+    }
+
+    /// Does something beside writing, and does not wait. Texts are made here.
+    pub async fn act(&mut self, session: SessionId, act: Deed) {
+        let n = self.sent.entry(session).or_default();
+        *n += 1;
+        let (device, n) = (self.device.clone(), *n);
+        let text = || format!("{n} of {device} to {session}, beside");
+        let act = match act {
+            Deed::Edit(seq) => Act::Edit { seq, text: text() },
+            Deed::Recall(seq) => Act::Recall { seq },
+            Deed::React(seq) => Act::React { seq, emoji: "👍".to_owned(), on: true },
+            Deed::Note => Act::Note { text: text(), mentions: Vec::new() },
+            Deed::Label(label, on) => Act::Label { label: format!("label-{label}"), on },
+        };
+        let Some(noted) = act_of(&act) else { return };
+        let op = self.invoke(What::Act { session: name(session), device, n, act: noted });
+        let pending = self.chat.enqueue_content(session, Content::Act(act)).await;
+        self.await_ack(op, pending);
     }
 
     /// Ends the conversation and does not wait.
@@ -256,6 +294,8 @@ async fn read<W: Ways>(
                 // No property of the history would show it: the client hides doubles from the person.
                 book.record(Body::Broken { client, what: violation.to_string() });
             }
+            // Whoever was erased has no token any more.
+            Item::Stopped(_) if room.is_erased_of(client) => {}
             Item::Stopped(error) => book.record(Body::Broken { client, what: format!("stopped: {}", error.code) }),
             // The client tells of every attempt to connect that failed.
             Item::Disconnected { .. } | Item::Typing(_) | Item::Presence(_) => {}
@@ -280,12 +320,27 @@ pub(crate) fn event_of(event: &Event<'_>) -> history::Event {
         }
         EventKind::Closed { by, .. } => history::EventKind::Closed { by: party_of(*by) },
         EventKind::Queued { by } => history::EventKind::Queued { by: party_of(*by) },
-        // One kind for both: what an agent reads as a note, the visitor sees as hidden.
-        EventKind::Act { .. } | EventKind::Gone | EventKind::Erased { .. } | EventKind::Hidden => {
-            history::EventKind::Other
-        }
+        EventKind::Act { from, act, .. } => match act_of(act) {
+            Some(act) => history::EventKind::Act { from: party_of(*from), act },
+            None => history::EventKind::Other,
+        },
+        EventKind::Hidden => history::EventKind::Hidden,
+        EventKind::Gone => history::EventKind::Gone,
+        EventKind::Erased { upto } => history::EventKind::Erased { upto: Seq(*upto) },
     };
     history::Event { session: name(event.session), seq: Seq(event.seq), ts: event.ts, kind }
+}
+
+/// `None`: the people of a recorded talk do none such.
+fn act_of(act: &Act) -> Option<history::Act> {
+    Some(match act {
+        Act::Edit { seq, text } => history::Act::Edit { of: Seq(*seq), text: text.as_str().into() },
+        Act::Recall { seq } => history::Act::Recall { of: Seq(*seq) },
+        Act::React { seq, emoji, on: true } => history::Act::React { of: Seq(*seq), emoji: emoji.as_str().into() },
+        Act::Note { text, .. } => history::Act::Note { text: text.as_str().into() },
+        Act::Label { label, on } => history::Act::Label { label: label.as_str().into(), on: *on },
+        _ => return None,
+    })
 }
 
 fn party_of(party: Party) -> history::Party {

@@ -3,6 +3,7 @@
 
 mod agent;
 mod client;
+mod deeds;
 mod finals;
 mod operator;
 mod visitor;
@@ -11,17 +12,18 @@ mod ways;
 pub use finals::read_finals;
 pub use ways::{Answer, Ways};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use parking_lot::Mutex;
-use proto::ids::{AgentId, SessionId};
+use proto::client::http::LoggedIn;
+use proto::ids::{AgentId, SessionId, VisitorId};
 use tokio::task::JoinSet;
 
-use crate::history::Recorder;
+use crate::history::{ClientId, Recorder};
 
 /// How often those who rest look up.
 const REST_LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -61,6 +63,13 @@ pub(crate) struct Room<W> {
     agents: Mutex<Vec<AgentId>>,
     /// A visitor's token, with which the finals are read.
     tokens: Mutex<BTreeMap<SessionId, String>>,
+    /// An agent's, with which the finals of those are read who have no token any more.
+    agent_token: Mutex<Option<LoggedIn>>,
+    visitors: Mutex<BTreeMap<SessionId, VisitorId>>,
+    /// Whom the operator has begun to erase: they go.
+    erased: Mutex<BTreeSet<SessionId>>,
+    /// Whose session a visitor's client follows.
+    follows: Mutex<BTreeMap<ClientId, SessionId>>,
 }
 
 impl<W> Room<W> {
@@ -74,6 +83,17 @@ impl<W> Room<W> {
         while !self.is_done.load(Ordering::Relaxed) {
             tokio::time::sleep(REST_LOOK_EVERY).await;
         }
+    }
+
+    /// Whether the operator has begun to erase that visitor.
+    pub fn is_erased(&self, session: SessionId) -> bool {
+        self.erased.lock().contains(&session)
+    }
+
+    /// The same, of a visitor's client.
+    pub fn is_erased_of(&self, client: ClientId) -> bool {
+        let session = self.follows.lock().get(&client).copied();
+        session.is_some_and(|session| self.is_erased(session))
     }
 
     pub fn acked(&self) {
@@ -102,6 +122,10 @@ impl<W: Ways> Talk<W> {
             sessions: Mutex::default(),
             agents: Mutex::default(),
             tokens: Mutex::default(),
+            agent_token: Mutex::default(),
+            visitors: Mutex::default(),
+            erased: Mutex::default(),
+            follows: Mutex::default(),
         });
         let mut people = JoinSet::new();
         for number in 0..room.shape.agents {
@@ -177,8 +201,14 @@ impl<W: Ways> Talk<W> {
     /// # Errors
     /// A node does not answer in time.
     pub async fn read_finals(&self) -> anyhow::Result<()> {
-        let tokens = self.room.tokens.lock().clone();
-        read_finals(&self.room.ways, &self.room.book, tokens).await
+        let (room, book) = (&self.room, &self.room.book);
+        let erased = room.erased.lock().clone();
+        let tokens = room.tokens.lock().clone().into_iter().filter(|(session, _)| !erased.contains(session));
+        read_finals(&room.ways, book, tokens.collect()).await?;
+        let agent = room.agent_token.lock().clone();
+        // Last: an agent who says hello may be given a conversation.
+        let Some(agent) = agent else { return Ok(()) };
+        read_finals(&room.ways, book, erased.into_iter().map(|session| (session, agent.token.clone())).collect()).await
     }
 }
 

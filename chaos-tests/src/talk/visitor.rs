@@ -8,6 +8,7 @@ use proto::client::Party;
 use proto::client::http::VisitorCreated;
 
 use super::client::{Client, name};
+use super::deeds::Deeds;
 use super::ways::{Answer, Ways, node};
 use super::{Dice, Room};
 use crate::history::Who;
@@ -22,6 +23,8 @@ pub(super) async fn run<W: Ways>(room: Arc<Room<W>>, number: usize) -> anyhow::R
     let Some(me) = come(&room, number).await else { return Ok(()) };
     let session = me.session;
     room.tokens.lock().insert(session, me.token.clone());
+    room.visitors.lock().insert(session, me.visitor);
+    let mut deeds = Deeds::default();
     room.sessions.lock().push(session);
     for device in 0.. {
         let who = Who::Visitor(name(session));
@@ -35,7 +38,13 @@ pub(super) async fn run<W: Ways>(room: Arc<Room<W>>, number: usize) -> anyhow::R
         );
         loop {
             tokio::time::sleep(dice.pause(room.shape.pace)).await;
-            while client.unseen.try_recv().is_ok() {}
+            while let Ok(event) = client.unseen.try_recv() {
+                deeds.saw(&event, Party::Visitor(me.visitor));
+            }
+            if room.is_erased(session) {
+                client.die().await;
+                return Ok(());
+            }
             if room.is_over() {
                 client.finish().await;
                 return Ok(());
@@ -44,7 +53,12 @@ pub(super) async fn run<W: Ways>(room: Arc<Room<W>>, number: usize) -> anyhow::R
                 continue;
             }
             match dice.below(400) {
-                0..300 => client.send(session).await,
+                0..270 => client.send(session).await,
+                270..300 => {
+                    if let Some(deed) = deeds.choose(session, &mut dice) {
+                        client.act(session, deed).await;
+                    }
+                }
                 300..340 => {
                     let head = client.head(session);
                     client.cursor(session, Some(head), dice.once_in(2).then_some(head));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use node::client::ChatClient;
 use node::client::{Config, Item};
 use proto::client::http::{LoggedIn, VisitorCreated};
-use proto::ids::{AgentId, SessionId};
+use proto::ids::{AgentId, SessionId, VisitorId};
 use tokio::sync::mpsc;
 
 use crate::history::NodeId;
@@ -35,6 +35,9 @@ pub trait Ways: Send + Sync + 'static {
     /// Gives a conversation to an agent, as an operator.
     fn move_session(&self, node: NodeId, session: SessionId, agent: AgentId)
     -> impl Future<Output = Answer<()>> + Send;
+
+    /// Erases all that was said in a session and is known of its visitor.
+    fn erase(&self, node: NodeId, session: SessionId, visitor: VisitorId) -> impl Future<Output = Answer<()>> + Send;
 
     /// Makes a team that all agents are of, who are asked before they are given anything and must answer within this.
     fn set_team(&self, node: NodeId, accept_within: Duration) -> impl Future<Output = Answer<()>> + Send;

@@ -13,6 +13,8 @@ mod deposed;
 
 mod certificates;
 mod clients;
+mod lost_pushes;
+mod vanished;
 
 mod storage;
 

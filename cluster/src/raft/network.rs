@@ -113,10 +113,9 @@ impl Network {
 
     fn start_append(
         &self,
+        lane: Lane,
         request: &AppendEntriesRequest<TypeConfig>,
     ) -> BoxFuture<'static, Rpc<AppendEntriesResponse<TypeConfig>>> {
-        // Heartbeats must not wait behind a megabyte of entries.
-        let lane = if request.entries.is_empty() { Lane::Pulse } else { Lane::Append };
         if !request.entries.is_empty() {
             FailPoint::BeforeAppendSent.pass();
         }
@@ -195,7 +194,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
         request: AppendEntriesRequest<TypeConfig>,
         _option: RPCOption,
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
-        self.start_append(&request).await
+        // Heartbeats must not wait behind a megabyte of entries.
+        let lane = if request.entries.is_empty() { Lane::Pulse } else { Lane::Append };
+        self.start_append(lane, &request).await
     }
 
     fn stream_append<'s, S>(
@@ -211,7 +212,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
             .map(move |request| {
                 let prev = request.prev_log_id;
                 let last = request.entries.last().map(|entry| entry.log_id).or(prev);
-                let answer = network.start_append(&request);
+                // Without entries, too: one that overtook the entries which it stands on would find them missing, and the leader
+                // take that for a log that lost them.
+                let answer = network.start_append(Lane::Append, &request);
                 async move { Ok(answer.await?.into_stream_result(prev, last)) }
             })
             .buffered(APPENDS_IN_FLIGHT_MAX);

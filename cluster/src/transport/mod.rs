@@ -11,4 +11,4 @@ pub use frame::{Lane, Message, MessageKind};
 pub use hello::{HandshakeError, read_message, write_message};
 pub use link::{Inbound, Transport, TransportConfig, dial_join};
 pub use peer::{CallError, Caller, Peer, PendingCall};
-pub use socket::{Listener, Socket};
+pub use socket::{Listener, Socket, end_untaken_after};

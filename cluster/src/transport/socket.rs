@@ -4,6 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -74,6 +75,18 @@ impl Socket {
             Socket::Simulated(_) => Ok(()),
         }
     }
+}
+
+/// Ends a connection whose other side has taken nothing of what was sent for so long. The kernel by itself tries for a quarter of an
+/// hour where packets vanish, and for ever where they are acknowledged and nobody reads.
+/// # Errors
+/// The connection has ended.
+/// Source: tcp(7), `TCP_USER_TIMEOUT`.
+#[cfg_attr(not(target_os = "linux"), allow(unused_variables, reason = "other systems keep their own patience"))]
+pub fn end_untaken_after(socket: &TcpStream, patience: Duration) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    socket2::SockRef::from(socket).set_tcp_user_timeout(Some(patience))?;
+    Ok(())
 }
 
 macro_rules! either {

@@ -75,6 +75,8 @@ pub(super) struct Driver {
     ping_every: Duration,
     /// An answer has been due since then.
     waiting_since: Option<Instant>,
+    /// The last ping has no pong yet.
+    pinged: bool,
 }
 
 impl Driver {
@@ -107,6 +109,7 @@ impl Driver {
             visit: None,
             ping_every: proto::client::limits::PING_EVERY,
             waiting_since: None,
+            pinged: false,
             config,
         }
     }
@@ -127,6 +130,7 @@ impl Driver {
             self.asks.on_disconnect(Instant::now());
             self.out.clear();
             self.waiting_since = None;
+            self.pinged = false;
             let (reason, pause) = match left {
                 Left::Finished => return,
                 Left::Drained(pause) => ("the node is draining".to_owned(), jittered(pause)),
@@ -271,6 +275,10 @@ impl Driver {
         if now >= heard_at + self.ping_every * SILENT_PINGS_MAX {
             return Some(Left::Broken("the node is silent".to_owned()));
         }
+        // What the node pushes does not say that it hears us.
+        if std::mem::replace(&mut self.pinged, true) {
+            return Some(Left::Broken("the node does not hear us".to_owned()));
+        }
         *ping_at = now + self.ping_every;
         let verb = Verb::Ping(Ping { heads: self.cursors.heads() });
         self.out.push(ClientFrame { id: self.id_next, verb }.to_json());
@@ -353,6 +361,7 @@ impl Driver {
             (Reply::Triggers(triggers), _) => self.tell(Item::Triggers(triggers)).await,
             (Reply::Drain(drain), _) => left = Some(Left::Drained(asked_wait(drain.retry_ms))),
             (Reply::Pong(pong), _) => {
+                self.pinged = false;
                 if self.cursors.on_pong(&pong.heads) {
                     Stats::add(&self.stats.reloads_needed);
                     left = Some(Left::Broken("the stream stands still below the head".to_owned()));

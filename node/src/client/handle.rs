@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use proto::client::limits::ANSWER_WITHIN;
 use proto::client::{
     About, Ack, Act, Close, Content, Cursor, CursorState, Dismiss, ErrorInfo, Event, History, HistoryFrom, HistoryPage,
     Mention, Offer, Offered, Party, Place, Presence, Queue, QueueAsk, Seat, SeatSaid, SeatState, Take, Transfer,
@@ -69,7 +70,7 @@ impl Config {
             numbered: true,
             send_twice: false,
             raw: false,
-            answer_within: Duration::from_secs(3),
+            answer_within: ANSWER_WITHIN,
             items_len_max: 1024,
         }
     }

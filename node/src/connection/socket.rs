@@ -100,13 +100,12 @@ pub struct State {
     pub place_watched: bool,
 }
 
-/// One socket, shared by its actor, the hub and answers under way.
+/// Shared by its actor, the hub and answers under way.
 pub struct Socket {
     pub hub: Arc<Hub>,
     /// Of this process, from 1.
     pub number: u64,
     pub since: SystemTime,
-    /// Where the client is.
     pub address: Option<IpAddr>,
     /// What the client says it is; cut.
     pub user_agent: Option<Box<str>>,
@@ -118,8 +117,7 @@ pub struct Socket {
 
 impl Socket {
     pub fn new(hub: Arc<Hub>, address: Option<IpAddr>, user_agent: Option<Box<str>>, place: Place) -> Arc<Self> {
-        let (number, since) = (hub.next_socket(), SystemTime::now());
-        let waker = AtomicWaker::new();
+        let (number, since, waker) = (hub.next_socket(), SystemTime::now(), AtomicWaker::new());
         Arc::new_cyclic(|me| Socket {
             hub,
             number,
@@ -137,7 +135,7 @@ impl Socket {
         change(&mut self.state.lock())
     }
 
-    pub fn arc(&self) -> Option<Arc<Socket>> {
+    pub fn arc(&self) -> Option<Arc<Self>> {
         self.me.upgrade()
     }
 
@@ -253,7 +251,9 @@ impl Socket {
     pub fn after(&self, session: SessionId, pumped: Pumped) {
         if pumped.overflow {
             metrics::counter!("chat_connections_dropped_total").increment(1);
-            return self.error(None, ErrorInfo::new(ErrorCode::TooSlow, "the socket does not read what is pushed"));
+            self.error(None, ErrorInfo::new(ErrorCode::TooSlow, "the socket does not read what is pushed"));
+            // Its actor learns of that when the client reads again.
+            return self.arc().into_iter().for_each(|me| self.hub.forget(&me));
         }
         self.waker.wake();
         if pumped.ended {

@@ -70,7 +70,9 @@ impl Missed {
     }
 
     fn retry(&self, node: &ClusterNode) {
-        for (to, kept) in std::mem::take(&mut *self.by_node.lock()) {
+        // The lock is let go first: what finds no room again is added again.
+        let taken = std::mem::take(&mut *self.by_node.lock());
+        for (to, kept) in taken {
             let mut by_shard: BTreeMap<ShardId, Vec<Push>> = BTreeMap::new();
             for (shard, push) in kept.into_values() {
                 by_shard.entry(shard).or_default().push(push);

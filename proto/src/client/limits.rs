@@ -81,5 +81,9 @@ pub const HELLO_WITHIN: Duration = Duration::from_secs(5);
 pub const PING_EVERY: Duration = Duration::from_secs(15);
 /// A socket that was silent for so many ping intervals is closed.
 pub const SILENT_PINGS_MAX: u32 = 3;
+/// A connection whose client has taken nothing of what was sent to it for so long is ended.
+pub const UNTAKEN_MAX: Duration = Duration::from_secs(45);
+/// A client that hears nothing for so long while an answer is due takes its socket for dead.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// An agent stays online so long after its last socket closed.
 pub const PRESENCE_GRACE: Duration = Duration::from_secs(30);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::deeds::seen_by;
 use crate::history::{AgentId, DeviceId, Event, EventKind, Party, Reply, Seq, SessionId, What};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub struct Talk {
     /// Where the part of the present holder begins.
     pub part_from: u64,
     opened_at: u64,
-    sent: BTreeMap<(Party, DeviceId), Vec<(u64, u64)>>,
+    pub(super) sent: BTreeMap<(Party, DeviceId), Vec<(u64, u64)>>,
     pub cursors: BTreeMap<Party, (u64, u64)>,
 }
 
@@ -52,7 +53,7 @@ impl Talk {
         self.log.len() as u64
     }
 
-    fn append(&mut self, kind: EventKind) -> u64 {
+    pub(super) fn append(&mut self, kind: EventKind) -> u64 {
         let seq = self.head() + 1;
         self.log.push(Event { session: self.id.clone(), seq: Seq(seq), ts: 1000 + seq / 3, kind });
         seq
@@ -98,6 +99,8 @@ impl Talk {
                 }
                 Ok(None)
             }
+            What::Act { device, n, act, .. } => self.act(by, holds, device, *n, act),
+            What::Erase { .. } => Err("forbidden"),
             What::Cursor { received, read, .. } => {
                 let head = self.head();
                 let cursor = self.cursors.entry(by.clone()).or_default();
@@ -108,7 +111,8 @@ impl Talk {
             What::History { after, limit, .. } => {
                 let from = (*after).min(self.head()) as usize;
                 let to = (from + *limit as usize).min(self.log.len());
-                Ok(Some(Reply::History { events: self.log[from..to].to_vec(), head: self.head() }))
+                let events = self.log[from..to].iter().map(|event| seen_by(by, event)).collect();
+                Ok(Some(Reply::History { events, head: self.head() }))
             }
         }
     }

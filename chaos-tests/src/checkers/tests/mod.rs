@@ -13,8 +13,16 @@ mod second_opinion;
 
 mod desk;
 
+mod deeds;
+
+mod dice;
+
 mod world;
 
 mod valid;
 
 mod mutants;
+
+mod mutants_of_deeds;
+
+mod erased;

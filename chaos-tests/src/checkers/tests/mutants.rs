@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::mutants_of_deeds::KINDS_OF_DEEDS;
 use super::world::{Dice, Shape, history};
 use crate::checkers::index::{Index, Line, Op, Session};
 use crate::checkers::{Limits, check_all_within, refusals};
@@ -11,12 +12,13 @@ use crate::history::*;
 /// Runs of the reference system, each mutated once in every way.
 const RUNS: u64 = 120;
 
-type Lines = Vec<Record>;
+pub type Lines = Vec<Record>;
 /// False when there is nothing in the history to which it could be done.
-type Mutation = fn(&mut Lines, &mut Dice) -> bool;
+pub type Mutation = fn(&mut Lines, &mut Dice) -> bool;
 
 /// Name, mutation, properties of which one must be broken, percentage that must be caught.
-const KINDS: &[(&str, Mutation, &[&str], usize)] = &[
+pub type Kind = (&'static str, Mutation, &'static [&'static str], usize);
+const KINDS: &[Kind] = &[
     ("a told event is dropped", drop_told, &["stream", "caught-up"], 100),
     ("a told event is doubled", double_told, &["stream"], 100),
     ("two told events are swapped", swap_told, &["stream"], 100),
@@ -55,7 +57,7 @@ fn mutants_of_right_histories_are_caught() {
         let dice = &mut Dice(seed);
         let (sessions, agents) = (1 + dice.roll(3), 2 + dice.roll(2));
         let right = history(Shape { seed, sessions, agents, ops: 400 });
-        for (name, mutate, properties, _) in KINDS {
+        for (name, mutate, properties, _) in KINDS.iter().chain(KINDS_OF_DEEDS) {
             let mut lines = right.clone();
             if !mutate(&mut lines, dice) {
                 continue;
@@ -68,7 +70,7 @@ fn mutants_of_right_histories_are_caught() {
             count.1 += usize::from(properties.iter().any(|property| broken.contains(property)));
         }
     }
-    for (name, _, _, share) in KINDS {
+    for (name, _, _, share) in KINDS.iter().chain(KINDS_OF_DEEDS) {
         let (mutants, caught) = caught.get(name).copied().unwrap_or_default();
         println!("{name}: {caught} of {mutants}");
         assert!(mutants >= RUNS as usize / 4, "{name}: only {mutants} mutants");
@@ -83,7 +85,7 @@ fn find(lines: &Lines, dice: &mut Dice, is_so: impl Fn(&Body) -> bool) -> Option
 }
 
 /// An operation that is so, as the numbers of its lines.
-fn find_op(
+pub fn find_op(
     lines: &Lines,
     dice: &mut Dice,
     is_so: impl Fn(&Session<'_>, &Op<'_>) -> bool,
@@ -100,12 +102,8 @@ fn find_op(
     Some((begin.0 - 1, (end != Line::NEVER).then(|| end.0 - 1)))
 }
 
-fn is_told(body: &Body) -> bool {
-    matches!(body, Body::Event { .. })
-}
-
 /// Changes all final histories of the session of a message for which `is_so` holds.
-fn change_finals(
+pub fn change_finals(
     lines: &mut Lines,
     dice: &mut Dice,
     is_so: impl Fn(&Event) -> bool,
@@ -166,13 +164,13 @@ fn drop_told(lines: &mut Lines, dice: &mut Dice) -> bool {
 }
 
 fn double_told(lines: &mut Lines, dice: &mut Dice) -> bool {
-    let Some(at) = find(lines, dice, is_told) else { return false };
+    let Some(at) = find(lines, dice, |body| matches!(body, Body::Event { .. })) else { return false };
     lines.insert(at, lines[at].clone());
     true
 }
 
 fn swap_told(lines: &mut Lines, dice: &mut Dice) -> bool {
-    let Some(at) = find(lines, dice, is_told) else { return false };
+    let Some(at) = find(lines, dice, |body| matches!(body, Body::Event { .. })) else { return false };
     let Body::Event { client, event, .. } = lines[at].body.clone() else { return false };
     let is_next = |body: &Body| matches!(body, Body::Event { client: c, event: e, .. } if *c == client && e.session == event.session);
     let Some(next) = (at + 1..lines.len()).find(|next| is_next(&lines[*next].body)) else { return false };
@@ -293,7 +291,10 @@ fn add_refused(lines: &mut Lines, dice: &mut Dice) -> bool {
 /// Sends that were tried once, so that a change of their end changes all that is known of them.
 fn is_single(session: &Session<'_>, op: &Op<'_>) -> bool {
     let What::Send { text, .. } = op.what else { return false };
-    op.acked().is_some() && session.message(text).is_some_and(|message| message.attempts.len() == 1)
+    op.acked().is_some()
+        && session.message(text).is_some_and(|message| message.attempts.len() == 1)
+        // One that was taken back is in no final.
+        && session.places(text).len() == 1
 }
 
 fn refuse_acked(lines: &mut Lines, dice: &mut Dice) -> bool {

@@ -1,22 +1,13 @@
 //! Owns a run of the reference system: clients, a network that delays and loses, faults, and the history of it all.
 //! Does not judge. Invariant: the same shape and seed give the same history, and it is a right one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::deeds::seen_by;
 use super::desk::{Has, Talk, agent_id, agent_number};
 use crate::history::*;
 
-/// SplitMix64: small and good enough to choose from lists.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % below.max(1) as u64) as usize
-    }
-}
+pub use super::dice::Dice;
 
 /// Requests under way at once; with few sessions `FLIGHTS_MAX_PER_SESSION` of each.
 const FLIGHTS_MAX: usize = 60;
@@ -38,8 +29,8 @@ enum Sub {
     Ended(u64),
 }
 
-struct Person {
-    who: Who,
+pub(super) struct Person {
+    pub who: Who,
     connected: Option<u64>,
     sockets: u64,
     subs: BTreeMap<usize, Sub>,
@@ -84,15 +75,18 @@ struct Flight {
 }
 
 pub struct World {
-    dice: Dice,
+    pub(super) dice: Dice,
     shape: Shape,
     lines: Vec<Record>,
     now: u64,
-    talks: Vec<Talk>,
-    people: Vec<Person>,
+    pub(super) talks: Vec<Talk>,
+    pub(super) people: Vec<Person>,
     flights: Vec<Flight>,
     ops: u64,
-    texts: u64,
+    pub(super) texts: u64,
+    /// What a party took back (false) or reacted to (true).
+    pub(super) done: BTreeSet<(Party, usize, Seq, bool)>,
+    pub(super) told: BTreeSet<(usize, Seq)>,
 }
 
 /// The history of a run.
@@ -110,8 +104,19 @@ impl World {
     fn new(shape: Shape) -> World {
         let talks = (0..shape.sessions).map(Talk::new).collect();
         let (lines, people, flights) = (Vec::new(), Vec::new(), Vec::new());
-        let mut world =
-            World { dice: Dice(shape.seed), shape, lines, now: 0, talks, people, flights, ops: 0, texts: 0 };
+        let mut world = World {
+            dice: Dice(shape.seed),
+            shape,
+            lines,
+            now: 0,
+            talks,
+            people,
+            flights,
+            ops: 0,
+            texts: 0,
+            done: BTreeSet::new(),
+            told: BTreeSet::new(),
+        };
         let nodes = (1..=3).map(NodeId).collect();
         let sessions = shape.sessions as u64;
         world.note(Body::Run { seed: shape.seed, nodes, shards: 2, sessions, kind: RunKind::Sim });
@@ -149,7 +154,8 @@ impl World {
             return self.answer();
         }
         match self.dice.roll(100) {
-            0..22 => self.begin_send(),
+            0..18 => self.begin_send(),
+            18..22 => self.begin_act(),
             22..25 => self.begin_close(),
             25..27 => self.begin_move(),
             27..30 => self.begin_read(),
@@ -171,7 +177,7 @@ impl World {
     }
 
     /// A person and a session for it to speak in; an agent's is mostly one that it holds.
-    fn choose(&mut self) -> (usize, usize) {
+    pub(super) fn choose(&mut self) -> (usize, usize) {
         loop {
             let person = self.dice.roll(self.people.len() - 1);
             let talk = self.dice.roll(self.talks.len());
@@ -192,7 +198,7 @@ impl World {
         }
     }
 
-    fn begin(&mut self, person: usize, talk: usize, what: What) {
+    pub(super) fn begin(&mut self, person: usize, talk: usize, what: What) {
         self.ops += 1;
         let op = OpId(self.ops);
         self.note(Body::Invoke { op, client: ClientId(person as u64 + 1), what: what.clone() });
@@ -400,6 +406,8 @@ impl World {
                 let Some(event) = self.talks[talk].log.get(next as usize - 1).cloned() else { break };
                 let sub = self.advance(person, talk, next, &event);
                 self.people[person].subs.insert(talk, sub);
+                self.told.insert((talk, event.seq));
+                let event = seen_by(&self.people[person].who.party(), &event);
                 self.note(Body::Event { client: ClientId(person as u64 + 1), socket, event });
                 told = true;
             }
@@ -410,9 +418,9 @@ impl World {
     fn advance(&self, person: usize, talk: usize, seq: u64, event: &Event) -> Sub {
         let Who::Agent(agent) = &self.people[person].who else { return Sub::Next(seq + 1) };
         let ends = match &event.kind {
-            EventKind::Message { .. } | EventKind::Other => false,
             EventKind::Assigned { agent: to } => to != agent,
             EventKind::Closed { .. } | EventKind::Queued { .. } => true,
+            _ => false,
         };
         let mut sub = if ends { Sub::Ended(seq) } else { Sub::Next(seq + 1) };
         if ends && self.talks[talk].has == Has::Agent(agent_number(agent)) {
@@ -466,7 +474,8 @@ impl World {
         }
         for node in (1..=3).map(NodeId) {
             for talk in 0..self.talks.len() {
-                let (session, events) = (self.talks[talk].id.clone(), self.talks[talk].log.clone());
+                let (session, events) = (self.talks[talk].id.clone(), self.talks[talk].log.iter());
+                let events = events.map(|event| seen_by(&Party::Visitor, event)).collect();
                 self.note(Body::Final { node, session, events });
             }
             for shard in (1..=2).map(ShardId) {
