@@ -16,6 +16,7 @@ use proto::client::http::VisitorCreated;
 use proto::client::limits::{ANSWER_WITHIN, PING_EVERY, PRESENCE_GRACE, SILENT_PINGS_MAX, UNTAKEN_MAX};
 use proto::client::{EventKind, Party};
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 const PASSWORD: &str = "correct horse battery staple";
 /// A node lets go of a socket that it does not hear within this: it looks with every ping that is due.
@@ -117,7 +118,8 @@ async fn both_ways(cluster: &mut Cluster) -> anyhow::Result<()> {
     let cut_at = Instant::now();
     let left = |within: Duration| within.saturating_sub(cut_at.elapsed());
     let (from_ann, session) = (ann.client.clone(), visitor.session);
-    let from_the_dark = tokio::spawn(async move { from_ann.send(session, "from the dark").await });
+    let mut from_the_dark = JoinSet::new();
+    from_the_dark.spawn(async move { from_ann.send(session, "from the dark").await });
     let sent = tokio::time::timeout(ANSWER_WITHIN + SLACK, walker.client.send(session, "into the dark")).await;
     sent.context("the visitor's send has no ack in time")??;
     println!("both ways: acked elsewhere after {:?}", cut_at.elapsed());
@@ -142,8 +144,8 @@ async fn both_ways(cluster: &mut Cluster) -> anyhow::Result<()> {
 
     // The same clients go on when there is a way again.
     cluster.network()?.heal_all()?;
-    let sent = tokio::time::timeout(ANSWER_WITHIN + SLACK, from_the_dark).await;
-    sent.context("the agent's send has no ack in time")???;
+    let sent = tokio::time::timeout(ANSWER_WITHIN + SLACK, from_the_dark.join_next()).await;
+    sent.context("the agent's send has no ack in time")?.context("nothing was sent")???;
     let there = |told: &Told| told.presence.last().filter(|presence| presence.online).map(drop);
     other.wait("the agent is there again", there).await?;
     for person in [&ann, &walker, &other] {
@@ -187,7 +189,8 @@ async fn the_clients_words(cluster: &Cluster) -> anyhow::Result<()> {
     cluster.network()?.cut(&[(End::Harness, End::Node(2))])?;
     let cut_at = Instant::now();
     let (chat, session) = (walker.client.clone(), visitor.session);
-    let mut sending = tokio::spawn(async move { chat.send(session, "three").await });
+    let mut sending = JoinSet::new();
+    sending.spawn(async move { chat.send(session, "three").await });
     let within = PING_EVERY * 2 + ANSWER_WITHIN + SLACK;
     let mut said = BTreeSet::new();
     // Meanwhile there is always something to hear.
@@ -196,7 +199,7 @@ async fn the_clients_words(cluster: &Cluster) -> anyhow::Result<()> {
         let text = format!("meanwhile {}", said.len());
         other.client.send(session, text.clone()).await?;
         said.insert(text);
-        if let Ok(sent) = tokio::time::timeout(Duration::from_millis(500), &mut sending).await {
+        if let Ok(Some(sent)) = tokio::time::timeout(Duration::from_millis(500), sending.join_next()).await {
             sent??;
             break;
         }
