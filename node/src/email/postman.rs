@@ -113,8 +113,10 @@ impl Postman {
     async fn find(&self, read: &mut Looked) -> Result<bool, chat::ApplyError> {
         let EmailCourse { stands, head, .. } = self.shard.peek(|state, rows| state.email_course(rows))?;
         let Some((version, after)) = stands else {
-            // From here on, so that what comes before a site switches e-mails on is not asked for.
-            let step = EmailStep { version: 0, after: head, missed: 0, found: Vec::new() };
+            // From here on: what a site said before it switched e-mails on is not asked for. In a shard that is young somebody may have
+            // done so, and said something, before this first look.
+            let after = if head <= SCAN_MAX as u64 { 0 } else { head };
+            let step = EmailStep { version: 0, after, missed: 0, found: Vec::new() };
             self.log(EmailChange::Step(Box::new(step))).await;
             return Ok(false);
         };

@@ -156,12 +156,15 @@ pub fn bodies(operation: &str, at: &Target) -> Vec<Value> {
                 "language": "en" }),
         ],
         "mail_test" => vec![json!({ "to": "olga@shop.example" })],
-        "seats_set" => vec![json!({ "capacity": 5, "teams": ["t9"], "skills": ["shoes"] })],
+        "seats_set" => vec![
+            json!({ "capacity": 5, "teams": ["t9"], "skills": ["shoes"], "channels": [{ "channel": "app", "capacity": 2 }] }),
+        ],
         "settings_set" => vec![json!({ "identity": "optional" })],
         "teams_set" => vec![json!({ "name": "sales" })],
         "triggers_set" => vec![trigger()],
         "views_set" => vec![
-            json!({ "filters": { "q": "parcel", "by": "visitor", "state": "open", "agent": "a1", "team": "t9", "label": "vip" } }),
+            json!({ "filters": { "q": "parcel", "by": "visitor", "state": "open", "agent": "a1", "team": "t9", "label": "vip",
+                "channel": "app" } }),
         ],
         "visitors_erase_many" => vec![json!({ "visitors": ["00000000000000000000000000000000"] })],
         "webhooks_set" => vec![json!({ "url": "https://crm.example/", "kinds": ["message"] })],

@@ -186,8 +186,12 @@ impl Shop {
         });
         if let Err(error) = came.await {
             let queue = self.done("GET", "/v1/mail/queue", None).await?;
-            let count_of = self.server.came().iter().filter(|came| is_to(&came.to[0])).count();
-            anyhow::bail!("{error:#}: {count_of} of {count} were tried; what waits: {queue}");
+            let tried: BTreeSet<String> =
+                self.server.came().into_iter().map(|came| came.to[0].clone()).filter(|to| is_to(to)).collect();
+            anyhow::bail!(
+                "{error:#}: {} of {count} people were written to, {tried:?}; what waits: {queue}",
+                tried.len()
+            );
         }
         Ok(())
     }
