@@ -172,7 +172,9 @@ async fn an_operator_finds_a_session_traces_its_message_and_closes_it_from_any_n
         (line["session"] == session.as_str() && line["agent"] == login.agent.to_string()).then_some(())
     })
     .await?;
-    agent.cursor(new.session, Some(seq), Some(seq)).await?;
+    // The shard gave it to ann; her node may hear of that a moment later.
+    wait::until("the cursor is taken", SOON, async || agent.cursor(new.session, Some(seq), Some(seq)).await.ok())
+        .await?;
     let mut last = Value::Null;
     let traced = wait::until("every step of the message is traced", SOON, async || {
         last = get(format!("/admin/v1/sessions/{session}/messages/{seq}/trace")).await.ok()?;
