@@ -7,7 +7,7 @@ use crate::archive::files_of;
 use crate::history::{self, HistoryRange};
 use crate::journal::Note;
 use crate::limits::ERASE_EVENTS_MAX;
-use crate::outcome::{ApplyError, Refusal, Reply};
+use crate::outcome::{ApplyError, Effect, Refusal, Reply};
 use crate::rows::Rows;
 use crate::session;
 use proto::command::EventBody;
@@ -51,7 +51,10 @@ impl Shard {
         let last = old.last().map_or(from, |event| event.seq);
         work.journal.note_session(Note::Erase, id, &[last, u64::from(forget)]);
         if forget {
-            session.tokens.clear();
+            let gone = std::mem::take(&mut session.tokens);
+            if !gone.is_empty() {
+                work.effect(Effect::LoggedOut { session: id, gone });
+            }
             session.about = About::default();
             session.labels.clear();
             session.attributes.clear();

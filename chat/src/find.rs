@@ -4,9 +4,10 @@
 use crate::apply::Shard;
 use crate::keys;
 use crate::outcome::ApplyError;
-use crate::rows::{self, Rows, SessionRow};
+use crate::rows::{self, OpenRow, Rows, SessionRow};
 use crate::session::Session;
 use proto::ids::{AgentId, SessionId, SiteId, VisitorId};
+use proto::search::Standing;
 use std::collections::BTreeMap;
 
 /// What an operator sees of one session in a list.
@@ -16,10 +17,25 @@ pub struct SessionBrief {
     pub site: SiteId,
     pub visitor: VisitorId,
     pub head: u64,
-    /// A conversation is open.
-    pub is_open: bool,
+    pub standing: Standing,
     /// Whose it is, or was last.
     pub agent: Option<AgentId>,
+}
+
+impl SessionBrief {
+    /// A conversation is open.
+    pub fn is_open(&self) -> bool {
+        self.standing != Standing::Closed
+    }
+}
+
+pub(crate) fn standing(open: Option<OpenRow>) -> Standing {
+    match open {
+        Some(open) if open.agent.is_some() => Standing::Open,
+        Some(open) if open.snoozed.is_some() => Standing::Snoozed,
+        Some(_) => Standing::Waiting,
+        None => Standing::Closed,
+    }
 }
 
 /// Sessions in the order of their ids.
@@ -72,7 +88,7 @@ impl Shard {
                 site: session.site,
                 visitor: session.visitor,
                 head: session.log.head(),
-                is_open: session.open.is_some(),
+                standing: standing(session.open),
                 agent: session.open.map_or(session.last_agent, |open| open.agent),
             };
             found.insert(*id, brief);
@@ -90,7 +106,7 @@ fn of_row(id: SessionId, row: &SessionRow) -> SessionBrief {
         site: row.site,
         visitor: row.visitor,
         head: row.head,
-        is_open: row.open.is_some(),
+        standing: standing(row.open),
         agent: row.open.map_or(row.last_agent, |open| open.agent),
     }
 }

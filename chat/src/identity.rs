@@ -4,7 +4,7 @@
 use crate::apply::Shard;
 use crate::journal::Note;
 use crate::limits::{PROOF_AGAIN_MS, PROOFS_MAX};
-use crate::outcome::{ApplyError, Refusal, Reply};
+use crate::outcome::{ApplyError, Effect, Refusal, Reply};
 use crate::rows::{ProofRow, Rows};
 use crate::session;
 use proto::command::TokenHash;
@@ -53,8 +53,9 @@ impl Shard {
             return Ok(Reply::Rejected(Refusal::UnknownSession));
         };
         if let Some(at) = session.tokens.iter().position(|known| *known == token) {
-            session.change().tokens.remove(at);
+            let gone = vec![session.change().tokens.remove(at)];
             work.journal.note_session(Note::Token, id, &[0]);
+            work.effect(Effect::LoggedOut { session: id, gone });
         }
         Ok(Reply::Done)
     }

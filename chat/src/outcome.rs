@@ -3,7 +3,7 @@
 
 use crate::rows::RowsError;
 use proto::archive::ArchivedObject;
-use proto::command::{Event, Party};
+use proto::command::{Event, Party, TokenHash};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId};
 use proto::version::Versions;
 use std::sync::Arc;
@@ -157,6 +157,8 @@ pub enum Effect {
     AgentSessions { agent: AgentId, version: u64 },
     /// The agent came or went.
     AgentPresence { agent: AgentId, site: SiteId, online: bool },
+    /// These tokens of the visitor are good no longer.
+    LoggedOut { session: SessionId, gone: Vec<TokenHash> },
     /// New mail waits in the outbox for this shard.
     Outbox { to: ShardId },
 }

@@ -5,6 +5,7 @@ use crate::agent;
 use crate::apply::Shard;
 use crate::desk::{Desk, Seat};
 use crate::device::Device;
+use crate::find;
 use crate::keys;
 use crate::message::REFUSED_SEQ;
 use crate::outcome::ApplyError;
@@ -14,6 +15,7 @@ use proto::act::Whose;
 use proto::command::{Mail, Party, TokenHash};
 use proto::desk::{Channel, SeatRules, SeatState, SiteRules, TeamRules};
 use proto::ids::{AgentId, SessionId, ShardId, SiteId, TeamId, VisitorId};
+use proto::search::Standing;
 use std::collections::BTreeMap;
 
 /// A session's facts.
@@ -24,6 +26,7 @@ pub struct SessionView {
     /// The last seq.
     pub head: u64,
     pub open: Option<OpenView>,
+    pub standing: Standing,
     /// Of the open conversation, or of the last one; ascending.
     pub labels: Vec<String>,
     /// Whose, name and value; ascending.
@@ -52,7 +55,7 @@ pub struct SessionView {
     pub conversations: u64,
     /// The last agent who had a conversation here.
     pub last_agent: Option<AgentId>,
-    /// To which somebody gave the open conversation, or else which the visitor chose. What the desk's routes chose, the desk knows.
+    /// Of the open conversation, or of the last one: for whom the desk had it wait, to which somebody gave it, or which the visitor chose.
     pub team: Option<TeamId>,
     pub visitor_cursor: CursorView,
     /// The cursor of whoever is or was the agent.
@@ -187,7 +190,8 @@ impl Shard {
             invite: session.reach.invite(),
             conversations: session.conversations,
             last_agent: session.last_agent,
-            team: session.open.and_then(|open| open.team).or(session.about.team),
+            standing: find::standing(session.open),
+            team: session.team(),
             visitor_cursor: session.visitor_cursor.into(),
             agent_cursor: session.agent_cursor.into(),
             tokens: session.tokens.clone(),

@@ -74,6 +74,11 @@ impl Session {
         self.talk.row.team.or(open.team).or(self.about.team).unwrap_or(EVERYBODY)
     }
 
+    /// The team of the open conversation, or of the last one.
+    pub(crate) fn team(&self) -> Option<TeamId> {
+        self.talk.row.team.or(self.open.and_then(|open| open.team)).or(self.about.team)
+    }
+
     pub(crate) fn count_begun(&mut self, work: &mut Work) {
         let now_ms = work.clock_ms;
         let (opened_ms, first_ms, waits_ms) = (now_ms, now_ms, now_ms);

@@ -95,7 +95,7 @@ fn look(
     after: Option<SessionId>,
     now_ms: u64,
 ) -> Result<Option<SessionId>, chat::ApplyError> {
-    let wanted = |brief: &chat::SessionBrief| !brief.is_open && brief.head > 0 && kept.contains_key(&brief.site);
+    let wanted = |brief: &chat::SessionBrief| !brief.is_open() && brief.head > 0 && kept.contains_key(&brief.site);
     let page = shard.peek(|state, rows| state.find_sessions(rows, after, SLICE, wanted))?;
     for brief in page.sessions {
         let before_ms = now_ms.saturating_sub(u64::try_from(kept[&brief.site].as_millis()).unwrap_or(u64::MAX));

@@ -20,6 +20,7 @@ pub mod ids;
 pub mod meta;
 pub mod mutants;
 pub mod peer;
+mod push;
 pub mod report;
 pub mod search;
 pub mod shelf;

@@ -7,7 +7,7 @@ use crate::command::{Command, Event, OnceState, Party, SecretBytes, TokenHash};
 use crate::desk::SeatState;
 use crate::email::Email;
 use crate::feed::FeedPage;
-use crate::ids::{AgentId, AttachmentId, NodeId, ReplicaId, SessionId, ShardId, SiteId, TeamId, VisitorId, WebhookId};
+use crate::ids::{AgentId, AttachmentId, NodeId, ReplicaId, SessionId, SiteId, TeamId, VisitorId, WebhookId};
 use crate::report::{ReportAsk, ReportPage};
 use crate::search::{SearchAsk, SearchPage};
 use crate::shelf::{Item, ItemKind};
@@ -15,6 +15,7 @@ use crate::webhook::WebhookState;
 use bincode::{Decode, Encode};
 
 pub use crate::hello::{Hello, HelloReply};
+pub use crate::push::{Push, Pushes};
 
 /// The first bytes of every peer connection, so that a stray HTTP client is told apart at once.
 pub const MAGIC: [u8; 8] = *b"EVERDESK";
@@ -271,6 +272,8 @@ pub struct SessionState {
     pub agent_cursor: (u64, u64),
     /// The visitor proved who they are.
     pub is_identified: bool,
+    /// The visitor's tokens that are good.
+    pub tokens: Vec<TokenHash>,
     /// The first events that the caller has not seen, oldest first; more follow through `History`.
     pub events: Vec<Event>,
 }
@@ -409,45 +412,6 @@ pub enum Refused {
     TooOften,
     /// What is wanted is in the archive, which does not give it now.
     ArchiveAway,
-}
-
-/// From a shard's leader to a subscribed node; unanswered.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum Push {
-    Event {
-        session: SessionId,
-        event: Event,
-    },
-    Cursor {
-        session: SessionId,
-        party: Party,
-        received: u64,
-        read: u64,
-    },
-    Typing {
-        session: SessionId,
-        party: Party,
-        on: bool,
-        draft: String,
-    },
-    Agent {
-        agent: AgentId,
-        state: AgentState,
-    },
-    /// An agent came or went; for the visitors of its open conversations, wherever their sockets are.
-    Presence {
-        agent: AgentId,
-        online: bool,
-        open: Vec<SessionId>,
-    },
-}
-
-/// What one apply round of one shard means for one node.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct Pushes {
-    pub shard: ShardId,
-    pub epoch: u64,
-    pub items: Vec<Push>,
 }
 
 /// A call about the meta group, to its leader.

@@ -49,6 +49,8 @@ pub enum Standing {
     /// It is open, and waits for an agent.
     Waiting,
     Closed,
+    /// It is open, and laid aside for a while.
+    Snoozed,
 }
 
 /// Where something that was said stands among all that was: by time, the same on every replica.

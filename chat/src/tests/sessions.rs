@@ -262,7 +262,7 @@ fn every_session_is_found_once_page_by_page_wherever_it_is() {
         }
     }
     assert_eq!(seen, (1..=10).map(session).collect::<Vec<_>>());
-    let open_ones = world.shard.find_sessions(&world.rows, None, 100, |brief| brief.is_open).unwrap();
+    let open_ones = world.shard.find_sessions(&world.rows, None, 100, |brief| brief.is_open()).unwrap();
     assert_eq!(open_ones.sessions.iter().map(|brief| brief.session).collect::<Vec<_>>(), vec![session(3)]);
 }
 

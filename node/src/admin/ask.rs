@@ -8,7 +8,7 @@ use super::problem::Problem;
 use super::sessions::{SessionView, SessionsAsk, SessionsFound};
 use super::shards::Held;
 use super::sockets::Sockets;
-use crate::api::{OnlineAsk, OnlineFound};
+use crate::api::{OnlineAsk, OnlineFound, SeatOfMine};
 use crate::hooks::Local;
 use crate::run::App;
 use cluster::node::{ClusterNode, TransferError};
@@ -38,6 +38,10 @@ pub enum Ask {
     },
     /// Whether an agent is there, and how much they have.
     Seat {
+        agent: AgentId,
+    },
+    /// What is an agent's own.
+    Mine {
         agent: AgentId,
     },
     /// A site's desk: who is there, and by which rules.
@@ -92,6 +96,7 @@ async fn look(local: &Local, node: &Arc<ClusterNode>, ask: Ask) -> Told {
         Ask::Sessions(ask) => told::<SessionsFound>(&super::sessions::find(node, &ask)?),
         Ask::Session { session } => told::<SessionView>(&super::sessions::inspect(local, node, session).await?),
         Ask::Seat { agent } => told::<Seat>(&super::move_session::seat(node, agent).await?),
+        Ask::Mine { agent } => told::<SeatOfMine>(&crate::api::seat_here(node, agent).await?),
         Ask::Desk { site } => told::<DeskView>(&super::desk::inspect(node, site).await?),
         Ask::Trace { session, seq } => told(&super::message_trace::steps(local, node.me, session, seq)),
         Ask::Sockets { after, limit } => told::<Sockets>(&super::sockets::page(local, after, limit)),

@@ -119,6 +119,17 @@ pub enum State {
     Away,
 }
 
+impl From<SeatState> for State {
+    fn from(state: SeatState) -> State {
+        match state {
+            SeatState::Offline => State::Offline,
+            SeatState::Online => State::Online,
+            SeatState::Busy => State::Busy,
+            SeatState::Away => State::Away,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SeatView {
     #[schema(value_type = String, example = "a17")]
@@ -335,12 +346,7 @@ pub async fn inspect(node: &ClusterNode, site: SiteId) -> Result<DeskView, Probl
     let view = read_led(&shard, "site", |state, rows| state.desk(rows, site)).await?;
     let seat = |seat: chat::SeatView| SeatView {
         agent: seat.agent,
-        state: match seat.state {
-            SeatState::Offline => State::Offline,
-            SeatState::Online => State::Online,
-            SeatState::Busy => State::Busy,
-            SeatState::Away => State::Away,
-        },
+        state: seat.state.into(),
         open: seat.open,
         offered: seat.offered,
         rules: Seat::of(seat.rules),

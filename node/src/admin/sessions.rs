@@ -16,6 +16,7 @@ use proto::act::Whose;
 use proto::command::{Command, Party, Target};
 use proto::ids::{AgentId, NodeId, SessionId, ShardId, SiteId, VisitorId};
 use proto::peer::{Refused, ShardCall, ShardReply};
+use proto::search::Standing;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,8 +34,21 @@ pub enum SessionState {
     Open,
     /// A conversation is open and waits for an agent.
     Waiting,
+    /// A conversation is open and laid aside for a while: nobody has it, and it is on no desk.
+    Snoozed,
     /// No conversation is open.
     Closed,
+}
+
+impl From<Standing> for SessionState {
+    fn from(standing: Standing) -> SessionState {
+        match standing {
+            Standing::Open => SessionState::Open,
+            Standing::Waiting => SessionState::Waiting,
+            Standing::Snoozed => SessionState::Snoozed,
+            Standing::Closed => SessionState::Closed,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -150,14 +164,6 @@ pub async fn found_in(app: &App, asked: SessionsAsk) -> Sessions {
     Sessions { sessions, next, missing: missing.into_iter().collect() }
 }
 
-fn state_of(brief: &SessionBrief) -> SessionState {
-    match (brief.is_open, brief.agent) {
-        (true, Some(_)) => SessionState::Open,
-        (true, None) => SessionState::Waiting,
-        (false, _) => SessionState::Closed,
-    }
-}
-
 /// Looks through the shards that this node leads.
 /// # Errors
 /// Their rows cannot be read.
@@ -166,7 +172,7 @@ pub fn find(node: &ClusterNode, ask: &SessionsAsk) -> Result<SessionsFound, Prob
     for shard in node.router.locals().into_iter().filter(|shard| shard.serving().is_some()) {
         let wanted = |brief: &SessionBrief| {
             ask.site.is_none_or(|site| brief.site == site)
-                && ask.state.is_none_or(|state| state_of(brief) == state)
+                && ask.state.is_none_or(|state| SessionState::from(brief.standing) == state)
                 && ask.agent.is_none_or(|agent| brief.agent == Some(agent))
                 && ask.visitor.is_none_or(|visitor| brief.visitor == visitor)
         };
@@ -194,7 +200,7 @@ pub fn find(node: &ClusterNode, ask: &SessionsAsk) -> Result<SessionsFound, Prob
 
 fn line(shard: ShardId, brief: &SessionBrief) -> SessionLine {
     let SessionBrief { session, site, visitor, head, agent, .. } = *brief;
-    SessionLine { session, shard, site, visitor, state: state_of(brief), agent, head }
+    SessionLine { session, shard, site, visitor, state: SessionState::from(brief.standing), agent, head }
 }
 
 /// How far a party has come.
@@ -333,11 +339,7 @@ pub async fn inspect(local: &Local, node: &Arc<ClusterNode>, session: SessionId)
     let shard = led(node, Target::Session(session), "session")?;
     let view = read_led(&shard, "session", |state, rows| state.session(rows, session)).await?.ok_or_else(no_session)?;
     let cursor = |view: chat::CursorView| CursorView { received: view.received, read: view.read };
-    let state = match view.open {
-        Some(open) if open.agent.is_some() => SessionState::Open,
-        Some(_) => SessionState::Waiting,
-        None => SessionState::Closed,
-    };
+    let state = SessionState::from(view.standing);
     Ok(SessionView {
         session,
         shard: shard.id,

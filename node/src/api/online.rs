@@ -146,7 +146,7 @@ fn add(all: &mut BTreeMap<SessionId, Online>, online: Online) {
 
 fn of_socket(socket: &Socket, of: SiteId) -> Option<Online> {
     let (who, visit) = socket.with(|state| (state.who, state.visit.as_deref().cloned()));
-    let Some(Who::Visitor { session, visitor, site, is_identified }) = who.filter(|_| !socket.with(|s| s.closed))
+    let Some(Who::Visitor { session, visitor, site, is_identified, .. }) = who.filter(|_| !socket.with(|s| s.closed))
     else {
         return None;
     };

@@ -270,6 +270,7 @@ fn standing(state: SessionState) -> Standing {
     match state {
         SessionState::Open => Standing::Open,
         SessionState::Waiting => Standing::Waiting,
+        SessionState::Snoozed => Standing::Snoozed,
         SessionState::Closed => Standing::Closed,
     }
 }
@@ -291,11 +292,7 @@ fn view(hit: SearchHit) -> HitView {
             Party::Agent(agent) => Some(agent),
             Party::Visitor | Party::System => None,
         },
-        state: match hit.standing {
-            Standing::Open => SessionState::Open,
-            Standing::Waiting => SessionState::Waiting,
-            Standing::Closed => SessionState::Closed,
-        },
+        state: hit.standing.into(),
         agent: hit.agent,
         labels: hit.labels,
         snippet: hit.snippet.into_iter().map(|(text, found)| PartView { text, found }).collect(),

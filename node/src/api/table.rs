@@ -3,7 +3,8 @@
 
 use super::access::{Access, Scope};
 use super::{
-    canned, conversations, deeds, keys, macros, people, search, table_of_reports, table_of_visitors, transcript, views,
+    canned, conversations, deeds, keys, macros, people, search, table_of_reports, table_of_seats, table_of_visitors,
+    transcript, views,
 };
 use crate::admin::{Route, audit, desk, events, webhooks};
 use actix_web::web;
@@ -12,6 +13,7 @@ use proto::command::AgentRole::{Admin, Agent, Supervisor, Viewer};
 /// Every route, a path with fixed words before one with a name in the same place.
 pub fn table() -> Vec<Route<Access>> {
     let mut table = of_conversations();
+    table.extend(table_of_seats::of_one_s_seat());
     table.extend(of_files());
     table.extend(of_search());
     table.extend(of_the_desk());

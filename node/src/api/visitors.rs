@@ -88,19 +88,27 @@ async fn view_of(app: &App, site: SiteId, visitor: &str) -> Result<SessionView, 
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Export {
     pub session: Conversation,
-    /// Everything that happened, oldest first, as agents get it: see the client protocol, `event`.
+    /// What the visitor was before they said who they are, oldest first.
+    pub earlier: Vec<Conversation>,
+    /// Everything that happened, oldest first, of `earlier` and then of `session`, as agents get it: see the client protocol, `event`.
     #[schema(value_type = Vec<Object>)]
     pub events: Vec<client::Event<'static>>,
     /// There is more: ask again with this as `after`.
-    pub next: Option<u64>,
+    pub next: Option<String>,
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 pub struct ExportQuery {
     /// The `next` of the part before.
-    #[param(nullable = false)]
-    after: Option<u64>,
+    #[param(pattern = "^(0|[1-9][0-9]{0,3})-(0|[1-9][0-9]{0,18})$", nullable = false)]
+    after: Option<String>,
+}
+
+/// The number of a session and a seq of it.
+fn place_of(text: &str) -> Option<(usize, u64)> {
+    let (number, seq) = text.split_once('-')?;
+    Some((number.parse().ok()?, seq.parse().ok()?))
 }
 
 pub async fn export(
@@ -110,21 +118,34 @@ pub async fn export(
     query: actix_web::web::Query<ExportQuery>,
 ) -> Answer<Export> {
     let view = view_of(&app, site, &path.visitor).await?;
-    let (session, visitor, head) = (view.session, view.visitor, view.head);
+    let wrong = || Problem::bad_request("after: not the `next` of an export");
+    let place = query.after.as_deref().map_or(Ok((0, 0)), |text| place_of(text).ok_or_else(wrong));
+    let (mut number, mut after) = place?;
+    let mut views = Vec::new();
+    for session in &view.merged {
+        views.push(of(&app, *session).await?);
+    }
+    views.push(view);
     let mut events: Vec<client::Event<'static>> = Vec::new();
-    let mut after = query.after.unwrap_or(0);
-    while after < head && events.len() < EXPORT_EVENTS_MAX {
-        let page = Page::After(after);
-        let call = ShardCall::History { session, page, limit: HISTORY_LIMIT_MAX as u32, site: Some(site) };
+    while let Some(SessionView { session, visitor, head, .. }) = views.get(number)
+        && events.len() < EXPORT_EVENTS_MAX
+    {
+        let (session, visitor) = (*session, *visitor);
+        let call =
+            ShardCall::History { session, page: Page::After(after), limit: HISTORY_LIMIT_MAX as u32, site: Some(site) };
         let ShardReply::History { events: found, .. } = call_session(&app, session, call).await? else {
             return Err(crate::admin::unexpected());
         };
-        let Some(last) = found.last() else { break };
-        after = last.seq;
+        match found.last() {
+            Some(last) if last.seq < *head => after = last.seq,
+            _ => (number, after) = (number + 1, 0),
+        }
         events.extend(found.iter().map(|event| client_event(session, visitor, event, true).into_owned()));
     }
-    let next = (after < head).then_some(after);
-    Ok(Json(Export { session: Conversation::of(view), events, next }))
+    let next = (number < views.len()).then(|| format!("{number}-{after}"));
+    let session = Conversation::of(views.pop().ok_or_else(crate::admin::unexpected)?);
+    let earlier = views.into_iter().map(Conversation::of).collect();
+    Ok(Json(Export { session, earlier, events, next }))
 }
 
 /// What is gone.

@@ -148,7 +148,7 @@ impl Turn<'_> {
         after: Option<SessionId>,
     ) -> Result<Option<SessionId>, ApplyError> {
         let has_rules = |site: &SiteId| rules.get(site).is_some_and(Rules::is_of_events);
-        let wanted = |brief: &SessionBrief| !brief.is_open && brief.head > 0 && has_rules(&brief.site);
+        let wanted = |brief: &SessionBrief| !brief.is_open() && brief.head > 0 && has_rules(&brief.site);
         let page = shard.peek(|state, rows| state.find_sessions(rows, after, SLICE, wanted))?;
         let Some(folder) = self.folder(shard) else { return Ok(after) };
         let moved = page.sessions.into_iter().map(|brief| self.one(shard, &folder, brief.session, rules[&brief.site]));

@@ -5,11 +5,12 @@
 use super::picture::{self, Prepared};
 use super::{address, bearer, look, name, unauthorized};
 use crate::admin::problem::Problem;
-use crate::admin::sessions::call_shard;
+use crate::admin::sessions::{call_shard, of};
 use crate::admin::{Answer, once};
 use crate::api::Caller;
 use crate::api::conversations::{OfSession, done, own};
 use crate::auth::{self, Bearer};
+use crate::connection::is_heard;
 use crate::run::App;
 use actix_web::HttpRequest;
 use actix_web::http::StatusCode;
@@ -124,8 +125,23 @@ pub async fn of_visitor(
     let id = id_of(&request, session, Party::Visitor, &hash)?;
     let known = look(&app, session, id, Some(hash)).await?;
     let name = name::clean(query.name.as_deref().unwrap_or_default());
+    check_visitor(&app, &request, session, &name).await?;
     let upload = Upload { app: &app, session, by: Party::Visitor, id, name };
     upload.take(&request, known, body).await
+}
+
+/// Files are taken from whom messages are taken from.
+async fn check_visitor(app: &Data<App>, request: &HttpRequest, session: SessionId, name: &str) -> Result<(), Problem> {
+    let view = of(app, session).await?;
+    let (hub, router, site) = (app.hub.clone(), app.cluster.router.clone(), view.site);
+    // The list may not be known here: the visitor's socket is at another node.
+    app.on_raft(async move { drop(hub.blocklists.ensure(&router, site).await) }).await;
+    let address = crate::client_address::of(request, &app.trusted_proxies);
+    let is_blocked = view.blocked_until_ms.is_some_and(|until_ms| cluster::shard::now_ms() < until_ms);
+    if is_blocked || !is_heard(&app.hub, site, view.identified, address, name) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "nothing is taken from this visitor"));
+    }
+    Ok(())
 }
 
 /// `POST /v1/conversations/{session}/attachments`, of an agent or a key.

@@ -82,8 +82,8 @@ async fn visitor(
             return Err(ErrorInfo::new(ErrorCode::Forbidden, "nothing is taken from there"));
         }
     }
-    let (visitor, site, is_identified) = (found.visitor, found.site, found.is_identified);
-    socket.with(|state| state.who = Some(Who::Visitor { session, visitor, site, is_identified }));
+    let (visitor, site, is_identified, token) = (found.visitor, found.site, found.is_identified, ask.token);
+    socket.with(|state| state.who = Some(Who::Visitor { session, visitor, site, is_identified, token }));
     Ok(vec![(session, found)])
 }
 

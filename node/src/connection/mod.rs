@@ -3,6 +3,7 @@
 
 mod actor;
 pub(crate) mod heads;
+mod heard;
 mod hello;
 mod outbox;
 mod socket;
@@ -11,6 +12,7 @@ mod verbs;
 mod visited;
 
 pub use actor::upgrade;
+pub use heard::is_heard;
 pub use outbox::{Pumped, Subscription, WAITING_BYTES_MAX};
 pub use socket::{Socket, Who, client_event, client_party, error_of};
 pub use verbs::take;

@@ -16,7 +16,7 @@ use proto::client::limits::FRAME_BYTES_MAX;
 use proto::client::{
     Ack, CloseCode, Content, CursorState, ErrorCode, ErrorInfo, Event, EventKind, Reply, ServerFrame, TypingNotice,
 };
-use proto::command::{EventBody, Party};
+use proto::command::{EventBody, Party, TokenHash};
 use proto::failpoints::FailPoint;
 use proto::ids::{AgentId, SessionId, SiteId, VisitorId};
 use proto::peer::{Refused, ShardReply};
@@ -32,7 +32,7 @@ pub const REQUESTS_MAX: usize = 256;
 /// Who said hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
-    Visitor { session: SessionId, visitor: VisitorId, site: SiteId, is_identified: bool },
+    Visitor { session: SessionId, visitor: VisitorId, site: SiteId, is_identified: bool, token: TokenHash },
     Agent { agent: AgentId, site: SiteId },
 }
 

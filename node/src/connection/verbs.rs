@@ -1,5 +1,6 @@
 //! Owns what each verb does once hello is done. Does not read sockets. Invariant: every request gets one answer.
 
+use super::heard;
 use super::hello::{HelloAsk, hello};
 use super::socket::{REQUESTS_MAX, Sent, Socket, Who, client_event, client_party, error_of};
 use super::supervise;
@@ -11,10 +12,11 @@ use proto::client::{
     ClientFrame, CloseCode, Content, Cursor, CursorState, ErrorCode, ErrorInfo, FrameError, Hello, History,
     HistoryFrom, HistoryPage, Ping, Pong, Reply, Send, ServerFrame, SessionHead, Verb,
 };
-use proto::command::{Command, IdentityMode, Target};
+use proto::command::{Command, Target};
 use proto::failpoints::FailPoint;
 use proto::ids::{SessionId, ShardId, VisitorId};
 use proto::peer::{Page, Refused, ShardCall, ShardReply};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,7 +69,7 @@ fn carry_out(socket: &Arc<Socket>, frame: ClientFrame<'_>) {
         Verb::History(ask) => history(socket, who, id, ask),
         Verb::Cursor(ask) => cursor(socket, who, id, ask),
         Verb::Typing(ask) => {
-            let draft = ask.draft.filter(|_| matches!(who, Who::Visitor { .. })).unwrap_or_default().into_owned();
+            let draft = draft_of(socket, who, ask.draft);
             let call = ShardCall::Typing { session: ask.session, party: who.party(), on: ask.on, draft };
             ask_shard(socket, who, id, ask.session, call, |_| Reply::Ok);
         }
@@ -154,7 +156,7 @@ fn send(socket: &Arc<Socket>, who: Who, id: u64, ask: Send<'_>) {
     socket.hub.metrics.route.record(started.elapsed().as_secs_f64());
 }
 
-/// Whether what the visitor sends is let through: a site may ask for a proof of who they are, and block networks and words.
+/// Whether what the visitor sends is let through.
 fn is_heard(socket: &Socket, who: Who, content: &Content<'_>) -> bool {
     let Who::Visitor { site, is_identified, .. } = who else { return true };
     let text = match content {
@@ -162,20 +164,14 @@ fn is_heard(socket: &Socket, who: Who, content: &Content<'_>) -> bool {
         Content::Act(Act::Edit { text, .. } | Act::Rate { comment: text, .. }) => text.as_str(),
         Content::Act(_) => "",
     };
-    let is_blocked =
-        socket.hub.blocklists.get(site).is_some_and(|list| {
-            socket.address.is_some_and(|address| list.has_address(address)) || list.has_word_of(text)
-        });
-    if is_blocked {
-        return false;
-    }
-    if is_identified {
-        return true;
-    }
-    let wants = |node: Arc<cluster::node::ClusterNode>| {
-        node.with_meta(|state| state.site_configs.get(&site).is_some_and(|row| row.identity == IdentityMode::Required))
-    };
-    socket.hub.node().and_then(wants) != Some(true)
+    heard::is_heard(&socket.hub, site, is_identified, socket.address, text)
+}
+
+/// What a visitor is writing, for the agents; nothing of what would not be let through.
+fn draft_of(socket: &Socket, who: Who, draft: Option<Cow<'_, str>>) -> String {
+    let Who::Visitor { site, is_identified, .. } = who else { return String::new() };
+    let is_heard = |draft: &Cow<'_, str>| heard::is_heard(&socket.hub, site, is_identified, socket.address, draft);
+    draft.filter(is_heard).unwrap_or_default().into_owned()
 }
 
 /// Answers with what the future of `work` comes to, within the socket's limit of requests. `work` itself runs now, so that

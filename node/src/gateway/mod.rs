@@ -1,5 +1,5 @@
 //! Owns the HTTP side for clients: visitors, logins, the page, the upgrade. Does not own sockets.
-//! Invariant: every refusal is `{"error":{"code","message"}}` with the status of its code.
+//! Invariant: every refusal is problem+json, with the `error` of a socket in it, and has the status of its code.
 
 mod login;
 mod login_limit;
@@ -9,6 +9,7 @@ pub use login::new_token;
 pub use login_limit::LoginLimit;
 pub use visitors::{new_visitor, session_of};
 
+use crate::admin::problem::PROBLEM_JSON;
 use crate::{connection, health};
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
@@ -32,7 +33,27 @@ pub fn refuse_with(mut info: ErrorInfo<'_>) -> HttpResponse {
     if let Some(wait_ms) = info.retry_after_ms {
         response.insert_header(retry_after(wait_ms));
     }
-    response.json(serde_json::json!({ "error": info }))
+    response.content_type(PROBLEM_JSON).json(Refusal {
+        kind: format!("urn:everdesk:problem:{}", info.code),
+        title: status.canonical_reason().unwrap_or("error"),
+        status: status.as_u16(),
+        detail: &info.message,
+        retry_after_ms: info.retry_after_ms,
+        error: &info,
+    })
+}
+
+/// As RFC 9457 has it, and as a socket would say it.
+#[derive(serde::Serialize)]
+struct Refusal<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+    error: &'a ErrorInfo<'a>,
 }
 
 pub fn refuse(code: ErrorCode, message: &'static str) -> HttpResponse {

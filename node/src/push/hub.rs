@@ -10,8 +10,8 @@ use crate::triggers::Triggers;
 use cluster::node::ClusterNode;
 use cluster::router::{ReplyTo, Router};
 use parking_lot::{Mutex, RwLock};
-use proto::client::{Presence, Reply, Seat, ServerFrame};
-use proto::command::{Event, Party, Target};
+use proto::client::{CloseCode, ErrorCode, ErrorInfo, Presence, Reply, Seat, ServerFrame};
+use proto::command::{Event, Party, Target, TokenHash};
 use proto::ids::{AgentId, NodeId, SessionId, ShardId};
 use proto::peer::{Push, Pushes, ShardCall};
 use std::collections::{BTreeMap, HashMap};
@@ -316,6 +316,24 @@ impl Hub {
                         });
                     }
                 }
+                Push::LoggedOut { session, gone } => {
+                    self.log_out(&self.sockets_of(session), session, |token| gone.contains(token));
+                }
+            }
+        }
+    }
+
+    /// Ends those of the sockets that are the visitor's, by a token that is good no longer.
+    pub(super) fn log_out(&self, sockets: &Sockets, session: SessionId, is_gone: impl Fn(&TokenHash) -> bool) {
+        for socket in sockets {
+            let who = socket.with(|state| state.who);
+            if let Some(Who::Visitor { session: own, token, .. }) = who
+                && own == session
+                && is_gone(&token)
+            {
+                self.forget(socket);
+                socket.error(None, ErrorInfo::new(ErrorCode::Unauthorized, "the token is good no longer"));
+                socket.close(CloseCode::Policy);
             }
         }
     }

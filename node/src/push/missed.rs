@@ -19,6 +19,7 @@ const MISSED_MAX: usize = 50_000;
 enum About {
     Session(SessionId),
     Agent(AgentId),
+    Tokens(SessionId),
 }
 
 type ByNode = BTreeMap<NodeId, HashMap<About, (ShardId, Push)>>;
@@ -54,11 +55,16 @@ impl Missed {
             let about = match &push {
                 Push::Event { session, .. } => About::Session(*session),
                 Push::Agent { agent, .. } => About::Agent(*agent),
+                Push::LoggedOut { session, .. } => About::Tokens(*session),
                 Push::Cursor { .. } | Push::Typing { .. } | Push::Presence { .. } => continue,
             };
             let is_newer = kept.get(&about).is_none_or(|(_, known)| place(known) <= place(&push));
             self.wake.notify_one();
-            if is_newer && (kept.len() < MISSED_MAX || kept.contains_key(&about)) {
+            if let (Push::LoggedOut { gone, .. }, Some((_, Push::LoggedOut { gone: known, .. }))) =
+                (&push, kept.get_mut(&about))
+            {
+                known.extend(gone);
+            } else if is_newer && (kept.len() < MISSED_MAX || kept.contains_key(&about)) {
                 kept.insert(about, (pushes.shard, push));
             }
         }
@@ -93,7 +99,7 @@ fn place(push: &Push) -> u64 {
     match push {
         Push::Event { event, .. } => event.seq,
         Push::Agent { state, .. } => state.version,
-        Push::Cursor { .. } | Push::Typing { .. } | Push::Presence { .. } => 0,
+        Push::Cursor { .. } | Push::Typing { .. } | Push::Presence { .. } | Push::LoggedOut { .. } => 0,
     }
 }
 

@@ -137,6 +137,8 @@ impl Hub {
             match router.call(shard, ShardCall::Attach { session, token: None, after: lowest.or(Some(u64::MAX)) }).await
             {
                 ShardReply::Attached(found) => {
+                    // A leader that died may have told nobody of a logout. Whose hello came after the question is not looked at.
+                    self.log_out(&sockets, session, |token| !found.tokens.contains(token));
                     for socket in self.sockets_of(session) {
                         for event in &found.events {
                             socket.deliver(session, event);

@@ -116,6 +116,9 @@ impl Subscribers {
                 self.to_session(session, &Push::Cursor { session, party, received, read }, rounds);
             }
             Effect::AgentSessions { agent, .. } => self.to_agent(shard, agent, rounds),
+            Effect::LoggedOut { session, gone } => {
+                self.to_session(session, &Push::LoggedOut { session, gone }, rounds);
+            }
             // Told to every node: where the visitors' sockets are, other shards know.
             Effect::AgentPresence { .. } | Effect::Outbox { .. } => {}
         }

@@ -12,7 +12,7 @@ use proto::act::Act;
 use proto::command::{Event, EventBody, Party};
 use proto::ids::SessionId;
 use proto::peer::{Refused, ShardReply};
-use proto::search::{SaidBy, SearchAsk, SearchHit, SearchPage, Standing};
+use proto::search::{SaidBy, SearchAsk, SearchHit, SearchPage};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -170,7 +170,7 @@ impl Look<'_> {
             visitor: view.visitor,
             from,
             by,
-            standing: standing(view),
+            standing: view.standing,
             agent: view.open.map_or(view.last_agent, |open| open.agent),
             labels: view.labels.clone(),
             snippet: Vec::new(),
@@ -185,17 +185,9 @@ impl Look<'_> {
             && agent.is_none_or(|agent| had_by == Some(agent))
             && team.is_none_or(|team| view.team == Some(team))
             && label.as_ref().is_none_or(|label| view.labels.contains(label))
-            && wanted.is_none_or(|wanted| standing(view) == wanted)
+            && wanted.is_none_or(|wanted| view.standing == wanted)
             && rating.is_none_or(|(low, high)| view.rating.is_some_and(|(_, score)| (low..=high).contains(&score)))
             && channel.is_none_or(|channel| view.channel == channel)
-    }
-}
-
-fn standing(view: &SessionView) -> Standing {
-    match view.open {
-        Some(open) if open.agent.is_some() => Standing::Open,
-        Some(_) => Standing::Waiting,
-        None => Standing::Closed,
     }
 }
 

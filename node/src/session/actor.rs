@@ -204,6 +204,7 @@ async fn attach(here: &SessionArguments, caller: NodeId, token: Option<TokenHash
                 visitor_cursor: (view.visitor_cursor.received, view.visitor_cursor.read),
                 agent_cursor: (view.agent_cursor.received, view.agent_cursor.read),
                 is_identified: view.is_identified,
+                tokens: view.tokens,
                 events: page
                     .map(|page| page.events)
                     .unwrap_or_default()

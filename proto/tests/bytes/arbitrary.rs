@@ -369,6 +369,7 @@ pub fn session_state() -> impl Strategy<Value = SessionState> {
         |(site, (visitor, head, open_from, (conversation, part)), agent, (visitor_cursor, agent_cursor), events)| {
             SessionState {
                 is_identified: head % 2 == 0,
+                tokens: vec![[head as u8; 32]; part as usize % 3],
                 conversation,
                 part,
                 site,
@@ -466,6 +467,7 @@ pub fn push() -> impl Strategy<Value = Push> {
             online,
             open
         }),
+        (session(), vec(any::<[u8; 32]>(), 0..4)).prop_map(|(session, gone)| Push::LoggedOut { session, gone }),
     ]
 }
 

@@ -372,6 +372,7 @@ pub fn pushes() -> Vec<(&'static str, Push)> {
         ("typing", Push::Typing { session, party, on: true, draft: String::new() }),
         ("agent", Push::Agent { agent, state: agent_state() }),
         ("presence", Push::Presence { agent, online: true, open: vec![session] }),
+        ("logged-out", Push::LoggedOut { session, gone: vec![[7; 32]] }),
     ]
 }
 
@@ -428,6 +429,7 @@ fn shard_replies() -> Vec<(&'static str, ShardReply)> {
         part: 1,
         visitor_cursor: (251, 250),
         agent_cursor: (1, 0),
+        tokens: vec![[7; 32]],
         events: events.clone(),
     };
     let mut replies = vec![

@@ -51,7 +51,7 @@ fn by() -> impl Strategy<Value = SaidBy> {
 }
 
 fn standing() -> impl Strategy<Value = Standing> {
-    prop::sample::select(vec![Standing::Open, Standing::Waiting, Standing::Closed])
+    prop::sample::select(vec![Standing::Open, Standing::Waiting, Standing::Closed, Standing::Snoozed])
 }
 
 fn place() -> impl Strategy<Value = SearchPlace> {

@@ -76,6 +76,17 @@ async fn upload(addr: &str, token: &str, path: &str, key: &str, bytes: &[u8]) ->
     Connection::open(addr).await?.request("POST", path, &headers, bytes).await
 }
 
+/// What becomes of a visitor's small file of that name.
+pub(super) async fn upload_status(cluster: &Cluster, token: &str, name: &str) -> anyhow::Result<u16> {
+    let path = format!("/v1/attachments?name={}", name.replace(' ', "%20"));
+    let addr = &cluster.node(1).client;
+    let answered = wait::until("the upload is answered", SOON, async || {
+        let status = upload(addr, token, &path, "", b"some text").await.ok()?.status;
+        (status != 503).then_some(status)
+    });
+    answered.await
+}
+
 /// Until a node answers, whoever leads by then.
 pub(super) async fn uploaded(addr: &str, token: &str, path: &str, key: &str, bytes: &[u8]) -> anyhow::Result<Value> {
     let done = wait::until("the upload is answered", Duration::from_secs(60), async || {

@@ -13,6 +13,8 @@ mod injection;
 mod reports;
 /// What they find.
 mod search;
+/// What agents do about themselves.
+mod seat;
 /// Who writes first.
 mod triggers;
 /// What becomes of visitors.

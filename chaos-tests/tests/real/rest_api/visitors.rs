@@ -80,7 +80,11 @@ pub(super) fn code<T: std::fmt::Debug>(refused: Result<T, ClientError>) -> anyho
 #[tokio::test]
 async fn attributes_have_types_visitors_rate_and_blocked_ones_are_not_heard() -> anyhow::Result<()> {
     let desk = Desk::start(&[]).await?;
-    let (session, _, visitor) = desk.talk("a question").await?;
+    let (new, visitor) = Person::visitor(&desk.cluster, 2).await?;
+    let (session, token) = (new.session, new.token.clone());
+    visitor.client.send(session, "a question").await?;
+    desk.ann.wait("it is ann's", |told| told.holder(session)).await?;
+    desk.ann.client.send(session, "about it?").await?;
     for (path, body) in [
         ("/v1/attributes/visitor/plan", json!({ "type": "choice", "options": ["free", "pro"] })),
         ("/v1/attributes/conversation/order", json!({ "type": "number", "title": "Order" })),
@@ -119,16 +123,17 @@ async fn attributes_have_types_visitors_rate_and_blocked_ones_are_not_heard() ->
     let blocked = desk.done(&desk.owner, "PUT", &block, Some(json!({ "for_s": 600 }))).await?;
     ensure!(blocked["blocked_until_ms"].is_u64(), "{blocked}");
     ensure!(code(visitor.client.send(session, "spam").await)? == ErrorCode::Forbidden);
+    ensure!(super::attachments::upload_status(&desk.cluster, &token, "spam.txt").await? == 403, "nor files");
     desk.done(&desk.owner, "DELETE", &block, None).await?;
     visitor.client.send(session, "sorry").await?;
     let events = desk.done(&desk.owner, "GET", &format!("/v1/conversations/{session}/events"), None).await?;
     ensure!(!events.to_string().contains("spam"), "{events}");
-    words_and_networks_are_not_let_through(&desk, session, &visitor).await
+    words_and_networks_are_not_let_through(&desk, (session, &token), &visitor).await
 }
 
 async fn words_and_networks_are_not_let_through(
     desk: &Desk,
-    session: SessionId,
+    (session, token): (SessionId, &str),
     visitor: &Person,
 ) -> anyhow::Result<()> {
     desk.done(&desk.owner, "PUT", "/v1/blocklist/casino", Some(json!({ "word": "Casino" }))).await?;
@@ -137,6 +142,8 @@ async fn words_and_networks_are_not_let_through(
     });
     ensure!(refused.await? == ErrorCode::Forbidden);
     visitor.client.send(session, "casinos are another word").await?;
+    ensure!(super::attachments::upload_status(&desk.cluster, token, "the casino.txt").await? == 403, "nor in names");
+    ensure!(super::attachments::upload_status(&desk.cluster, token, "casinos.txt").await? == 200);
     for wrong in
         [json!({ "network": "0.0.0.0/0" }), json!({ "word": "" }), json!({ "word": "a", "network": "::1/128" })]
     {
@@ -272,6 +279,16 @@ async fn a_visitor_who_says_who_they_are_takes_along_what_was_said_before_whoeve
         let all = desk.all_texts(new.session, new.visitor).await?;
         ensure!(all.contains(&format!("secret{number}")), "{all}");
     }
+    // What is given out under the name is all of it.
+    let path = format!("/v1/visitors/{}/export", text(&named[2].1["visitor"])?);
+    let whole = desk.done(&desk.owner, "GET", &path, None).await?;
+    let texts = whole["events"].as_array().context("no events")?;
+    let seqs: Vec<(&str, u64)> =
+        texts.iter().filter_map(|event| Some((event["session"].as_str()?, event["seq"].as_u64()?))).collect();
+    let (before, after) = (pages[2].0.session.to_string(), named[2].0.to_string());
+    ensure!(seqs.iter().position(|(of, _)| *of == after) == Some(seqs.iter().filter(|(of, _)| *of == before).count()));
+    ensure!(whole["earlier"][0]["session"] == json!(before) && whole["next"] == Value::Null, "{whole}");
+    ensure!(whole["events"].to_string().contains("secret2") && whole["events"].to_string().contains("it is me 2"));
     // A token that is no one's, or one of a name, brings nothing along and keeps nobody out.
     for was in ["v1.nonsense", named[1].1["token"].as_str().context("no token")?] {
         let own = identify_from(&desk, "u9", &key, was).await?;
@@ -286,6 +303,10 @@ async fn a_visitor_who_says_who_they_are_takes_along_what_was_said_before_whoeve
         ensure!(!all.contains("secret0") && !all.contains("it is me 0"), "something stayed");
     }
     Ok(())
+}
+
+fn text(value: &Value) -> anyhow::Result<&str> {
+    value.as_str().context("no text")
 }
 
 /// A page's proof, given to the desk.
@@ -310,8 +331,11 @@ async fn devices_log_out_and_keys_end(
 ) -> anyhow::Result<()> {
     // A device that logs out is out; the other is not.
     let out = first["token"].as_str().context("no token")?;
-    drop(phone);
     desk.done(out, "POST", "/v1/visitors/logout", None).await?;
+    // Its open page, too.
+    let told = wait::until("it is told so", SOON, async || phone.told.lock().broken.clone()).await?;
+    ensure!(told == "unauthorized", "{told}");
+    drop(phone);
     let back = device(desk, first)?;
     let told = wait::until("it is told so", SOON, async || back.told.lock().broken.clone()).await?;
     ensure!(told == "unauthorized", "{told}");
