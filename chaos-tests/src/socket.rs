@@ -43,13 +43,21 @@ impl Socket {
     /// # Errors
     /// As `open`.
     pub async fn open_for(addr: &str, client: Option<&str>) -> anyhow::Result<Socket> {
+        let headers: Vec<_> = client.map(|client| ("x-forwarded-for", client)).into_iter().collect();
+        Socket::open_with(addr, &headers).await
+    }
+
+    /// As `open`, with further headers.
+    /// # Errors
+    /// As `open`.
+    pub async fn open_with(addr: &str, headers: &[(&'static str, &str)]) -> anyhow::Result<Socket> {
         let connecting = async {
             let stream = TcpStream::connect(addr).await?;
             stream.set_nodelay(true)?;
             let mut request = format!("ws://{addr}/v1/ws").into_client_request()?;
             request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(SUBPROTOCOL));
-            if let Some(client) = client {
-                request.headers_mut().insert("x-forwarded-for", HeaderValue::from_str(client)?);
+            for (name, value) in headers {
+                request.headers_mut().insert(*name, HeaderValue::from_str(value)?);
             }
             let (stream, _) = tokio_tungstenite::client_async(request, stream).await?;
             Ok(Socket { stream })

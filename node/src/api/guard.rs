@@ -17,12 +17,17 @@ use actix_web::http::StatusCode;
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{HttpMessage, ResponseError};
+use cluster::meta::MetaState;
 use proto::client::limits::TOKEN_BYTES_MAX;
 use proto::command::Target;
 use proto::peer::{ShardCall, ShardReply};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 static TABLE: LazyLock<Vec<Route<Access>>> = LazyLock::new(table);
+
+/// A node has to hear what others know of a credential within this.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the token of a key begins with.
 pub const KEY_PREFIX: &str = "key.";
@@ -80,6 +85,19 @@ fn unknown() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "a valid bearer token of an agent or a key is needed")
 }
 
+/// What meta knows of a credential. A node that has just begun, or is behind, has not heard of all: it denies nobody before it has.
+async fn in_meta<T>(app: &Data<App>, look: impl Fn(&MetaState) -> Option<T>) -> Result<T, Problem> {
+    if let Some(found) = app.cluster.with_meta(&look).flatten() {
+        return Ok(found);
+    }
+    let cluster = app.cluster.clone();
+    let is_current = app.on_raft(async move { cluster.meta_catch_up(CATCH_UP_WITHIN).await }).await;
+    if is_current != Some(true) {
+        return Err(Problem::unavailable("this node cannot tell just now who you are, try again"));
+    }
+    app.cluster.with_meta(&look).flatten().ok_or_else(unknown)
+}
+
 /// Whose credential it is.
 async fn caller(app: &Data<App>, request: &ServiceRequest) -> Result<Caller, Problem> {
     let header = request.headers().get("authorization").and_then(|value| value.to_str().ok());
@@ -96,15 +114,15 @@ pub async fn caller_of(app: &Data<App>, token: &str) -> Result<Caller, Problem> 
     }
     if token.starts_with(KEY_PREFIX) {
         let hash = auth::hash_token(token);
-        let found = app.cluster.with_meta(|state| state.api_keys.get(&hash).cloned()).flatten();
+        let row = in_meta(app, |state| state.api_keys.get(&hash).cloned()).await?;
         let now_ms = cluster::shard::now_ms();
-        let row =
-            found.filter(|row| row.expires_ms.is_none_or(|expires_ms| now_ms < expires_ms)).ok_or_else(unknown)?;
+        if row.expires_ms.is_some_and(|expires_ms| now_ms >= expires_ms) {
+            return Err(unknown());
+        }
         return Ok(Caller { site: row.site, who: Who::Key { name: row.name, scopes: row.scopes }, hash });
     }
     let Some((Bearer::Agent { agent }, hash)) = auth::parse_token(token) else { return Err(unknown()) };
-    let known = app.cluster.with_meta(|state| state.agents.get(&agent).map(|row| (row.site, row.role))).flatten();
-    let (site, role) = known.ok_or_else(unknown)?;
+    let (site, role) = in_meta(app, |state| state.agents.get(&agent).map(|row| (row.site, row.role))).await?;
     let shard = app.cluster.router.shard_of(Target::Agent(agent));
     match call_shard(app, shard, ShardCall::AgentToken { agent, token: hash }).await {
         ShardReply::Done => Ok(Caller { site, who: Who::Agent { agent, role }, hash }),

@@ -1,11 +1,15 @@
 //! Owns the tests of the desk on real nodes: who is asked, who takes, who waits where, whatever node dies. Does not test the rules
 //! case by case: `chat/src/tests` does. Invariant: each complaint that people have of such systems is a test by its name.
 
+mod accepts;
 mod acts;
 mod complaints;
+mod devices;
 mod events;
 mod race;
+mod scarce;
 mod supervisors;
+mod waits;
 mod webhooks;
 
 use anyhow::{Context, ensure};

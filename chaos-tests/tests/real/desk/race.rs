@@ -14,10 +14,37 @@ use proto::ids::SessionId;
 const LANES: u64 = 8;
 /// Unless `EVERDESK_RACES` says otherwise.
 const RACES: u64 = 240;
-/// Leaders that die meanwhile.
-const KILLS: u64 = 3;
+/// A leader dies after so many.
+const RACES_PER_KILL: u64 = 60;
 
-fn is_mine(answer: Result<(), ClientError>) -> anyhow::Result<bool> {
+/// How many races are asked for.
+pub(super) fn races_asked() -> anyhow::Result<u64> {
+    Ok(std::env::var("EVERDESK_RACES").map_or(Ok(RACES), |text| text.parse())?)
+}
+
+/// Kills leaders, each of what `victims` names in turn, while `done` counts up to `max`: one for every `RACES_PER_KILL`. Each comes back.
+pub(super) async fn kill_leaders(
+    cluster: &tokio::sync::RwLock<Cluster>,
+    victims: &[Target],
+    done: &AtomicU64,
+    max: u64,
+) -> anyhow::Result<u64> {
+    let kills = (max / RACES_PER_KILL).max(1);
+    for (kill, target) in (1..=kills).zip(victims.iter().cycle()) {
+        let at = kill * max / (kills + 1);
+        wait::until("the races go on", Duration::from_secs(600), async || {
+            (done.load(Ordering::Relaxed) >= at).then_some(())
+        })
+        .await?;
+        let mut cluster = cluster.write().await;
+        let victim = leader(&cluster, *target).await?;
+        cluster.kill(victim);
+        cluster.restart(&[victim]).await?;
+    }
+    Ok(kills)
+}
+
+pub(super) fn is_mine(answer: Result<(), ClientError>) -> anyhow::Result<bool> {
     match answer {
         Ok(()) => Ok(true),
         Err(ClientError::Refused(error)) if error.code == ErrorCode::Closed => Ok(false),
@@ -57,12 +84,13 @@ async fn lane(
         visitor.client.close(new.session).await?;
         visitor.wait("it ends", |told| told.holder(new.session).is_none().then_some(())).await?;
     }
-    check(&visitor, new.session, agents).await?;
+    let ids = agents.each_ref().map(|(id, _)| *id);
+    given_once_each(&visitor, new.session, &ids).await?;
     Ok(won)
 }
 
 /// Each conversation was given once.
-async fn check(visitor: &Person, session: SessionId, agents: &[(AgentId, Person); 2]) -> anyhow::Result<()> {
+pub(super) async fn given_once_each(visitor: &Person, session: SessionId, agents: &[AgentId]) -> anyhow::Result<()> {
     let (mut after, mut is_open, mut holder) = (0, false, None);
     loop {
         let page = visitor.client.history(session, HistoryFrom::After(after), Some(200)).await?;
@@ -70,7 +98,7 @@ async fn check(visitor: &Person, session: SessionId, agents: &[(AgentId, Person)
             match &event.kind {
                 EventKind::Message { .. } => is_open = true,
                 EventKind::Assigned { agent } => {
-                    let known = agents.iter().any(|(id, _)| id == agent);
+                    let known = agents.contains(agent);
                     ensure!(is_open && known && holder.replace(*agent).is_none(), "given twice at {}", event.seq);
                 }
                 EventKind::Queued { .. } => anyhow::bail!("given back at {}", event.seq),
@@ -92,7 +120,7 @@ async fn check(visitor: &Person, session: SessionId, agents: &[(AgentId, Person)
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_agents_who_click_at_the_same_instant_never_both_get_a_visitor() -> anyhow::Result<()> {
-    let max = std::env::var("EVERDESK_RACES").map_or(Ok(RACES), |text| text.parse())?;
+    let max = races_asked()?;
     let cluster = Cluster::start(3).await?;
     for name in ["ann", "bob"] {
         cluster.add_agent(name, PASSWORD).await?;
@@ -114,26 +142,12 @@ async fn two_agents_who_click_at_the_same_instant_never_both_get_a_visitor() -> 
     let races = AtomicU64::new(0);
     let lanes =
         futures_util::future::try_join_all((0..LANES).map(|number| lane(&cluster, &agents, &races, max, number)));
-    let kills = async {
-        for kill in 1..=KILLS {
-            let at = kill * max / (KILLS + 1);
-            wait::until("the races go on", Duration::from_secs(600), async || {
-                (races.load(Ordering::Relaxed) >= at).then_some(())
-            })
-            .await?;
-            let mut cluster = cluster.write().await;
-            let victim = leader(&cluster, DESK).await?;
-            cluster.kill(victim);
-            cluster.restart(&[victim]).await?;
-        }
-        anyhow::Ok(())
-    };
-    let (won, killed) = tokio::join!(lanes, kills);
-    killed?;
-    let won = won?.into_iter().fold([0, 0], |sum, lane| [sum[0] + lane[0], sum[1] + lane[1]]);
+    let kills = kill_leaders(&cluster, &[DESK], &races, max);
+    let (won, kills) = tokio::try_join!(lanes, kills)?;
+    let won = won.into_iter().fold([0, 0], |sum, lane| [sum[0] + lane[0], sum[1] + lane[1]]);
     agents.iter().try_for_each(|(_, person)| person.check())?;
     is_empty(&*cluster.read().await).await?;
-    println!("{} races, won by {won:?}, {KILLS} leaders killed", won[0] + won[1]);
+    println!("{} races, won by {won:?}, {kills} leaders killed", won[0] + won[1]);
     ensure!(won[0] + won[1] == max, "{won:?} of {max}");
     Ok(())
 }

@@ -7,14 +7,17 @@ mod access;
 mod archive;
 mod archived_files;
 
+/// What they find.
+mod filters;
 /// What becomes of texts that are written to do something.
 mod injection;
 /// What is said of it in figures.
 mod reports;
-/// What they find.
 mod search;
 /// What agents do about themselves.
 mod seat;
+/// What other systems hear.
+mod stream;
 /// Who writes first.
 mod triggers;
 /// What becomes of visitors.
@@ -22,6 +25,7 @@ mod visitors;
 
 /// What they do.
 mod attachments;
+mod macros;
 mod mail;
 mod mail_tls;
 mod work;

@@ -24,7 +24,7 @@ fn prompts(events: &[Event<'_>]) -> Vec<(u64, String)> {
 }
 
 /// The node that leads the session's shard.
-async fn leader_of(cluster: &Cluster, session: SessionId) -> anyhow::Result<u64> {
+pub(super) async fn leader_of(cluster: &Cluster, session: SessionId) -> anyhow::Result<u64> {
     let shards = cluster.overview().await?.data_shards().count() as u32;
     let path = format!("/admin/v1/shards/{}", Target::Session(session).shard(shards));
     let view = operate(cluster, "GET", &path, &json!({})).await?;

@@ -3,6 +3,7 @@
 
 use super::*;
 use base64ct::{Base64UrlUnpadded, Encoding};
+use chaos_tests::socket::Socket;
 use node::client::{ClientError, Config};
 use proto::act::Act;
 use proto::client::{ErrorCode, EventKind, HistoryFrom, PageSeen, Party, Visit};
@@ -431,6 +432,10 @@ async fn agents_see_who_is_on_the_site_and_where_and_again_when_a_node_has_died(
             "{one}"
         );
         ensure!(one["visit"]["trail"][0]["title"] == "<b>Shop</b>", "as text: {one}");
+        let times = [&one["visit"]["trail"][0]["at_ms"], &one["visit"]["trail"][1]["at_ms"]];
+        ensure!(times == [1_000, 2_000] && one["visit"]["trail"].as_array().map(Vec::len) == Some(2), "{one}");
+        ensure!(one["visit"]["referrer"] == "https://search.example/", "{one}");
+        ensure!(one["since_ms"].as_u64().is_some_and(|since| since > 0), "{one}");
         ensure!(one["campaign"] == json!({ "utm_source": "mail" }), "{one}");
         Ok(())
     };
@@ -456,9 +461,37 @@ async fn agents_see_who_is_on_the_site_and_where_and_again_when_a_node_has_died(
     });
     check(&back.await?)?;
     drop(visitor);
+    what_they_look_with_is_told(&desk).await?;
     let gone = wait::until("it is gone", SOON, async || {
         let seen = desk.done(&desk.anns, "GET", "/v1/visitors/online", None).await.ok()?;
         (seen["visitors"] == json!([])).then_some(())
     });
     gone.await
+}
+
+/// Browser, system and device are those that the client says; who says nothing has none.
+async fn what_they_look_with_is_told(desk: &Desk) -> anyhow::Result<()> {
+    let chrome = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36";
+    let phone = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.1 Mobile/15E148 Safari/604.1";
+    for (agent, expected) in [
+        (Some(chrome), json!(["Chrome 120.0.0.0", "Windows 10 NT 10.0", "pc"])),
+        (Some(phone), json!(["Safari 17.1", "iPhone 17.1", "smartphone"])),
+        (None, json!([null, null, null])),
+    ] {
+        let addr = &desk.cluster.node(3).client;
+        let new = http::create_visitor(addr, SITE).await?;
+        let headers: Vec<_> = agent.map(|agent| ("user-agent", agent)).into_iter().collect();
+        let mut socket = Socket::open_with(addr, &headers).await?;
+        let hello = json!({ "id": 1, "hello": { "token": new.token, "device": "d" } });
+        ensure!(!socket.ask(&hello, SOON, &mut Vec::new()).await?["welcome"].is_null());
+        let online = wait::until("the visitor is there", SOON, async || {
+            let seen = desk.done(&desk.anns, "GET", "/v1/visitors/online", None).await.ok()?;
+            let is_it = |one: &&Value| one["session"] == new.session.to_string();
+            seen["visitors"].as_array()?.iter().find(is_it).cloned()
+        });
+        let online = online.await?;
+        let told = json!([online["browser"], online["system"], online["device"]]);
+        ensure!(told == expected && online["visit"].is_null(), "{agent:?}: {online}");
+    }
+    Ok(())
 }
