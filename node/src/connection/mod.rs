@@ -5,13 +5,17 @@ mod actor;
 pub(crate) mod heads;
 mod hello;
 mod outbox;
+mod shown;
 mod socket;
+#[cfg(test)]
+mod socket_tests;
 mod supervise;
 mod verbs;
 mod visited;
 
 pub use actor::upgrade;
 pub use outbox::{Pumped, Subscription, WAITING_BYTES_MAX};
-pub use socket::{Socket, Who, client_event, client_party, error_of};
+pub use shown::{client_event, client_party};
+pub use socket::{Socket, Who, error_of};
 pub use verbs::take;
 pub use visited::{SeenPage, Visited};

@@ -1,7 +1,8 @@
 //! Owns what each verb does once hello is done. Does not read sockets. Invariant: every request gets one answer.
 
 use super::hello::{HelloAsk, hello};
-use super::socket::{REQUESTS_MAX, Sent, Socket, Who, client_event, client_party, error_of};
+use super::shown::{client_event, client_party};
+use super::socket::{REQUESTS_MAX, Sent, Socket, Who, error_of};
 use super::supervise;
 use crate::auth;
 use cluster::router::{ReplyTo, Router};
