@@ -66,6 +66,8 @@ pub(crate) struct Emails {
     is_loaded: bool,
     /// How many of each site.
     counts: BTreeMap<SiteId, usize>,
+    /// How many in all: a full shard asks for each that is found.
+    count: usize,
 }
 
 impl Emails {
@@ -76,6 +78,7 @@ impl Emails {
             course: Table::new(),
             is_loaded: false,
             counts: BTreeMap::new(),
+            count: 0,
         }
     }
 
@@ -96,6 +99,7 @@ impl Emails {
         })?;
         let mut counts = BTreeMap::new();
         self.live().for_each(|email| *counts.entry(email.site).or_default() += 1);
+        self.count = counts.values().sum();
         self.counts = counts;
         self.is_loaded = broken.is_none();
         broken.map_or(Ok(()), Err)
@@ -115,6 +119,7 @@ impl Emails {
         let key = (email.session, email.kind, email.number);
         if self.waiting.peek(&key).is_none_or(Option::is_none) {
             *self.counts.entry(email.site).or_default() += 1;
+            self.count += 1;
         }
         self.waiting.put(key, tick, Some(EmailRow { email }));
     }
@@ -127,18 +132,15 @@ impl Emails {
             if *count == 0 {
                 self.counts.remove(&site);
             }
+            self.count = self.count.saturating_sub(1);
             self.waiting.put(key, tick, None);
         }
-    }
-
-    fn count(&self) -> usize {
-        self.counts.values().sum()
     }
 
     /// No site takes the places of all others.
     fn is_full(&self, site: SiteId) -> bool {
         let of_site = self.counts.get(&site).copied().unwrap_or(0);
-        of_site >= EMAILS_OF_SITE_MAX || self.count() >= EMAILS_MAX
+        of_site >= EMAILS_OF_SITE_MAX || self.count >= EMAILS_MAX
     }
 
     fn course(&self, rows: &dyn Rows) -> Result<Option<EmailCourseRow>, ApplyError> {
@@ -403,7 +405,7 @@ impl Shard {
     pub fn emails_count(&mut self, rows: &dyn Rows) -> Result<(usize, usize), ApplyError> {
         self.emails.load(rows, self.work.tick)?;
         let dead = self.emails.live().filter(|email| email.stage == EmailStage::Dead).count();
-        Ok((self.emails.count() - dead, dead))
+        Ok((self.emails.count - dead, dead))
     }
 
     /// How far the shard has come with its feed.

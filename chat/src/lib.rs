@@ -53,6 +53,7 @@ mod talk;
 #[cfg(test)]
 mod tests;
 mod webhook;
+mod with_objects;
 
 pub use apply::Shard;
 pub use archive::{Archived, Movable, MovablePage, archived_range, is_worth_moving};
@@ -68,3 +69,4 @@ pub use outcome::{ApplyError, Effect, Outcome, Refusal, Reply};
 pub use reads::{AgentView, CursorView, DeskView, OpenView, SeatView, SessionView};
 pub use reconcile::{IdsSeen, Reconciled, Reconciliation, read_header};
 pub use rows::{Changes, Rows, RowsError};
+pub use with_objects::WithObjects;

@@ -1,5 +1,6 @@
 //! Owns the forms of the state rows and the seam they are read through. Does not write them: a checkpoint returns bytes.
-//! Invariant: a form never changes; a new layout is a new struct with a new tag, and the golden bytes stay readable.
+//! Invariant: from the first release on a form never changes; a new layout is a new struct with a new tag, and the golden bytes stay
+//! readable.
 
 use crate::archive::Archived;
 use crate::outcome::ApplyError;

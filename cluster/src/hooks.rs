@@ -2,9 +2,9 @@
 //! Invariant: hooks never block and never wait; they run on raft's and the links' tasks.
 
 use crate::router::ReplyTo;
-use crate::shard::{Fetched, Shard};
+use crate::shard::Shard;
 use bytes::Bytes;
-use chat::Effect;
+use chat::{Archived, Effect};
 use futures_util::future::BoxFuture;
 use proto::archive::ArchivedObject;
 use proto::ids::{Epoch, NodeId, ShardId};
@@ -29,6 +29,8 @@ pub trait Hooks: Send + Sync + 'static {
     fn peer_changed(&self, peer: NodeId, up: bool);
     /// Answers an administrator's question that another node passes on. The future runs on a task of its own.
     fn asked(&self, question: Bytes) -> BoxFuture<'static, Vec<u8>>;
-    /// The events of an object of the archive. The future ends in bounded time.
-    fn archived(&self, object: ArchivedObject) -> BoxFuture<'static, Fetched>;
+    /// What is known of an object of the archive; `None`: it does not come now. The future ends in bounded time.
+    fn archived(&self, object: ArchivedObject) -> BoxFuture<'static, Option<Archived>>;
+    /// The archive answers, does not have an object, and somebody who was told so still found it named.
+    fn lost(&self, object: &str);
 }

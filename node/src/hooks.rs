@@ -11,11 +11,11 @@ use crate::search::Indexes;
 use crate::session::Sessions;
 use crate::trace::Step;
 use bytes::Bytes;
-use chat::Effect;
+use chat::{Archived, Effect};
 use cluster::hooks::Hooks;
 use cluster::node::ClusterNode;
 use cluster::router::ReplyTo;
-use cluster::shard::{Fetched, Shard};
+use cluster::shard::Shard;
 use futures_util::future::BoxFuture;
 use proto::archive::ArchivedObject;
 use proto::command::{Command, Target};
@@ -49,7 +49,6 @@ impl NodeHooks {
         runtime: Handle,
         allow_drills: bool,
         outside: Outside,
-        aging: Aging,
         indexes: Arc<Indexes>,
     ) -> Arc<NodeHooks> {
         let subscribers = Arc::new(Subscribers::default());
@@ -60,12 +59,12 @@ impl NodeHooks {
         hub.spawn(crate::hours::watch(Arc::downgrade(&hub)));
         hub.spawn(crate::blocklist::watch(Arc::downgrade(&hub)));
         hub.spawn(crate::triggers::watch(Arc::downgrade(&hub)));
-        let Aging { day, archive } = aging;
+        let Outside { allowed, mailer, aging: Aging { day, archive } } = outside;
         hub.spawn(crate::retention::watch(Arc::downgrade(&hub), day));
         hub.spawn(crate::archive::watch(Arc::downgrade(&hub), archive.clone(), day));
         hub.spawn(crate::archive::watch_files(Arc::downgrade(&hub), archive.clone(), day));
-        hub.spawn(crate::webhooks::watch(Arc::downgrade(&hub), outside.allowed));
-        hub.spawn(crate::email::watch(Arc::downgrade(&hub), outside.mailer));
+        hub.spawn(crate::webhooks::watch(Arc::downgrade(&hub), allowed));
+        hub.spawn(crate::email::watch(Arc::downgrade(&hub), mailer));
         hub.spawn(crate::search::watch(Arc::downgrade(&hub), indexes.clone()));
         Arc::new(NodeHooks {
             node,
@@ -83,12 +82,20 @@ impl NodeHooks {
 }
 
 /// What goes out of the house.
-#[derive(Default)]
 pub struct Outside {
     /// Where webhooks may go.
     pub allowed: Arc<Allowed>,
     /// `None`: no e-mails.
     pub mailer: Option<Arc<Mailer>>,
+    pub aging: Aging,
+}
+
+impl Outside {
+    /// Nothing goes anywhere.
+    #[cfg(any(test, feature = "sim"))]
+    pub fn nowhere() -> Outside {
+        Outside { allowed: Default::default(), mailer: None, aging: Aging::nowhere() }
+    }
 }
 
 /// What an administrator may look at on this node.
@@ -248,9 +255,13 @@ impl Hooks for NodeHooks {
         Box::pin(async move { crate::admin::answer(&local, &question).await })
     }
 
-    fn archived(&self, object: ArchivedObject) -> BoxFuture<'static, Fetched> {
+    fn archived(&self, object: ArchivedObject) -> BoxFuture<'static, Option<Archived>> {
         let archive = self.archive.clone();
         Box::pin(async move { archive.fetched(object).await })
+    }
+
+    fn lost(&self, object: &str) {
+        self.archive.tell_lost(object);
     }
 
     fn serving(&self, shard: &Arc<Shard>, epoch: Option<Epoch>) {

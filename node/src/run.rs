@@ -117,9 +117,11 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     save_credential(&config.data_dir, &address.admin, &token)?;
     let allowed = Allowed::new(config.webhook_allow.clone());
     let mailer = Mailer::new(&config.smtp, &handle).map_err(anyhow::Error::msg)?;
-    let outside = Outside { allowed: allowed.clone(), mailer: mailer.clone() };
-    let (archive, aging) = start_aging(&config)?;
-    let cluster = start_cluster(&config, address.clone(), peers, &handle, &hub, &token, (outside, aging))?;
+    let aging = Aging::new(Duration::from_secs(config.retention_day_s), config.archive.as_deref())?;
+    let archive = aging.archive.clone();
+    let outside = Outside { allowed: allowed.clone(), mailer: mailer.clone(), aging };
+    let cluster = start_cluster(&config, address.clone(), peers, &handle, hub.clone(), &token, outside)?;
+    hub.attach(&cluster);
     let app = Data::new(App {
         cluster,
         hub,
@@ -139,6 +141,15 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         downloads: Default::default(),
         archive,
     });
+    say_where(&address);
+    serve(&config, app.clone(), clients, admin)?;
+    let reason = app.cluster.watch_end().borrow().clone();
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    reason.map_or(Ok(()), |reason| Err(anyhow::Error::msg(reason)))
+}
+
+/// For whoever started the node by hand.
+fn say_where(address: &NodeAddress) {
     println!(
         "everdesk {}: clients http://{} peers {} admin http://{}",
         env!("CARGO_PKG_VERSION"),
@@ -146,10 +157,6 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         address.peer,
         address.admin
     );
-    serve(&config, app.clone(), clients, admin)?;
-    let reason = app.cluster.watch_end().borrow().clone();
-    runtime.shutdown_timeout(Duration::from_secs(1));
-    reason.map_or(Ok(()), |reason| Err(anyhow::Error::msg(reason)))
 }
 
 /// Address and token of the admin API, for the commands on this machine.
@@ -160,9 +167,9 @@ fn start_cluster(
     address: NodeAddress,
     peers: TcpListener,
     handle: &Handle,
-    hub: &Arc<Hub>,
+    hub: Arc<Hub>,
     token: &Secret,
-    (outside, aging): (Outside, Aging),
+    outside: Outside,
 ) -> anyhow::Result<Arc<ClusterNode>> {
     // Only a founding takes it, and one that was interrupted is taken up again.
     let password = auth::mint_password()?;
@@ -183,27 +190,19 @@ fn start_cluster(
         admin_token: token.hash(),
     };
     peers.set_nonblocking(true)?;
-    let (attached, hub, runtime, allow_drills) = (hub, hub.clone(), handle.clone(), config.allow_drills);
+    let (runtime, allow_drills) = (handle.clone(), config.allow_drills);
     let indexes = Indexes::new(Some(config.data_dir.clone()));
     let started = handle.block_on(async move {
         let listener = tokio::net::TcpListener::from_std(peers)?;
-        let make_hooks =
-            move |weak| NodeHooks::new(weak, hub, runtime, allow_drills, outside, aging, indexes) as Arc<_>;
+        let make_hooks = move |weak| NodeHooks::new(weak, hub, runtime, allow_drills, outside, indexes) as Arc<_>;
         let password = move || auth::hash_password(founding.expose()).map_err(|error| error.to_string());
         anyhow::Ok(ClusterNode::start(node_config, None, listener.into(), make_hooks, password).await?)
     });
     let node = started.with_context(|| format!("data directory {}", config.data_dir.display()))?;
-    attached.attach(&node);
     if node.founded() {
         println!("admin password: {}", password.expose());
     }
     Ok(node)
-}
-
-/// What becomes of old conversations and files, and where they are read.
-fn start_aging(config: &Config) -> Result<(Arc<Archive>, Aging), crate::backup::BackupError> {
-    let aging = Aging::new(Duration::from_secs(config.retention_day_s), config.archive.as_deref())?;
-    Ok((aging.archive.clone(), aging))
 }
 
 /// The credential of an earlier start: the founder's is good at every node, so it must not change.

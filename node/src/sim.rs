@@ -4,7 +4,7 @@
 use crate::auth;
 use crate::connection::{Socket, take};
 use crate::gateway::{new_token, new_visitor};
-use crate::hooks::NodeHooks;
+use crate::hooks::{NodeHooks, Outside};
 use crate::push::Hub;
 use crate::search::Indexes;
 use anyhow::Context;
@@ -99,8 +99,7 @@ impl SimNode {
         let for_hooks = hub.clone();
         let no_indexes = Indexes::new(None);
         let make_hooks = move |weak| {
-            let aging = crate::retention::Aging::nowhere();
-            NodeHooks::new(weak, for_hooks, Handle::current(), false, Default::default(), aging, no_indexes) as Arc<_>
+            NodeHooks::new(weak, for_hooks, Handle::current(), false, Outside::nowhere(), no_indexes) as Arc<_>
         };
         let no_password = || Ok(NO_PASSWORD.to_owned());
         let cluster = ClusterNode::start(config, Some(storage), peers, make_hooks, no_password).await?;

@@ -1,5 +1,5 @@
-//! Owns what is known of a file that goes with a message. Does not hold its bytes. Invariant: enums grow only at their end, structs never
-//! change.
+//! Owns what is known of a file that goes with a message. Does not hold its bytes. Invariant: from the first release on enums grow only
+//! at their end, and structs never change.
 
 use crate::archive::FileObject;
 use crate::command::{Party, TokenHash};

@@ -145,11 +145,16 @@ export class Link {
     const id = this.nextId++;
     this.asks.set(id, { id, verb, ...context });
     const socket = this.socket;
+    const written = Date.now();
     socket.send(JSON.stringify({ id, [verb]: body }));
-    // Packets may vanish without a word of the network.
-    setTimeout(() => {
-      if (this.asks.has(id) && Date.now() - this.heard >= ANSWER_WITHIN_MS) this.lost(socket);
-    }, ANSWER_WITHIN_MS);
+    // Packets may vanish without a word of the network: it is dead when nothing at all was heard for so long while an answer is due.
+    const look = () => {
+      if (socket !== this.socket || !this.asks.has(id)) return;
+      const left = Math.max(this.heard, written) + ANSWER_WITHIN_MS - Date.now();
+      if (left <= 0) this.lost(socket);
+      else setTimeout(look, left);
+    };
+    setTimeout(look, ANSWER_WITHIN_MS);
   }
 
   flush(session) {

@@ -212,20 +212,16 @@ fn check_sights(session: &SessionId, tale: &Tale<'_>, found: &mut Findings) {
     for sight in &tale.sights {
         let EventKind::Act { from, act } = &sight.event.kind else { continue };
         found.count();
-        let seq = sight.event.seq;
-        let Some(mark) = mark(from, act) else {
+        let (seq, mark) = (sight.event.seq, mark(from, act));
+        let was_done = match &mark {
+            Some(mark) => exact.contains(mark),
             // Labels are few, and emptied edits are told by what they were of.
-            if !done.get(from).is_some_and(|acts| acts.iter().any(|done| is_like(done, act))) {
-                found.breach_of_run(
-                    format!("{session}: nobody did {}, seq {seq}", describe(sight.event)),
-                    &[sight.line],
-                );
-            }
-            continue;
+            None => done.get(from).is_some_and(|acts| acts.iter().any(|done| is_like(done, act))),
         };
-        if !exact.contains(&mark) {
+        if !was_done {
             found.breach_of_run(format!("{session}: nobody did {}, seq {seq}", describe(sight.event)), &[sight.line]);
         }
+        let Some(mark) = mark else { continue };
         let (first, line) = *places.entry(mark).or_insert((seq, sight.line));
         if first != seq {
             let text = format!("{session}: {} stands at {first} and at {seq}", describe(sight.event));

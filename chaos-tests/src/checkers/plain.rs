@@ -36,7 +36,7 @@ pub(super) fn events(body: &Body) -> &[Event] {
     }
 }
 
-fn events_of(body: &mut Body) -> &mut [Event] {
+pub fn events_of(body: &mut Body) -> &mut [Event] {
     match body {
         Body::Event { event, .. } => std::slice::from_mut(event),
         Body::Final { events, .. } | Body::Ok { result: Some(Reply::History { events, .. }), .. } => events,

@@ -10,6 +10,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use proto::command::Target;
+use proto::ids::SessionId;
 use tokio::io::AsyncWriteExt;
 
 pub use places::{binary, directory, free_port, is_in_memory};
@@ -439,6 +441,25 @@ impl Cluster {
         let of_name = |line: &&str| line.split(['{', ' ']).next() == Some(name);
         let values = text.lines().filter(of_name).filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
         Ok(values.sum())
+    }
+
+    /// The node that leads the shard of a session.
+    /// # Errors
+    /// No node answers, or nobody leads it just now.
+    pub async fn leader_of(&self, session: SessionId) -> anyhow::Result<u64> {
+        let status = self.overview().await?;
+        let of = u64::from(Target::Session(session).shard(status.data_shards().count() as u32).0);
+        status.data_shards().find(|shard| shard.shard == of).and_then(|shard| shard.leader).context("no leader")
+    }
+
+    /// The sockets of a node, as its administrator sees them over any cut.
+    /// # Errors
+    /// The node does not answer.
+    pub async fn sockets(&self, number: u64) -> anyhow::Result<serde_json::Value> {
+        let bearer = format!("Bearer {}", self.admin_token()?);
+        let headers = [("Connection", "close"), ("Authorization", bearer.as_str())];
+        let path = format!("/admin/v1/nodes/n{number}/sockets");
+        Ok(serde_json::from_slice(&http::get(&self.node(number).admin, &path, &headers).await?.body)?)
     }
 
     /// Lines of a node's log that hold `part`.

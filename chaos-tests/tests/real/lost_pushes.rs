@@ -279,11 +279,7 @@ async fn a_socket_that_does_not_read_is_closed_and_misses_nothing() -> anyhow::R
 
 /// Sockets of a node that follow something.
 async fn following(cluster: &Cluster, number: u64) -> anyhow::Result<usize> {
-    let bearer = format!("Bearer {}", cluster.admin_token()?);
-    let headers = [("Connection", "close"), ("Authorization", bearer.as_str())];
-    let path = format!("/admin/v1/nodes/n{number}/sockets");
-    let answer = chaos_tests::http::get(&cluster.node(number).admin, &path, &headers).await?;
-    let listed: serde_json::Value = serde_json::from_slice(&answer.body)?;
+    let listed = cluster.sockets(number).await?;
     let sockets = listed["sockets"].as_array().with_context(|| listed.to_string())?;
     Ok(sockets.iter().filter(|socket| socket["sessions"].as_u64() != Some(0)).count())
 }

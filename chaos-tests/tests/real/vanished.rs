@@ -15,7 +15,6 @@ use node::client::{Config, http};
 use proto::client::http::VisitorCreated;
 use proto::client::limits::{ANSWER_WITHIN, PING_EVERY, PRESENCE_GRACE, SILENT_PINGS_MAX, UNTAKEN_MAX};
 use proto::client::{EventKind, Party};
-use serde_json::Value;
 use tokio::task::JoinSet;
 
 const PASSWORD: &str = "correct horse battery staple";
@@ -52,13 +51,9 @@ async fn hears(person: &Person, visitor: &VisitorCreated, text: &str, within: Du
     Ok(())
 }
 
-/// The sockets that a node has, as its administrator sees them over any cut.
+/// How many sockets a node has.
 async fn sockets(cluster: &Cluster, number: u64) -> anyhow::Result<u64> {
-    let bearer = format!("Bearer {}", cluster.admin_token()?);
-    let headers = [("Connection", "close"), ("Authorization", bearer.as_str())];
-    let path = format!("/admin/v1/nodes/n{number}/sockets");
-    let answer = chaos_tests::http::get(&cluster.node(number).admin, &path, &headers).await?;
-    let listed: Value = serde_json::from_slice(&answer.body)?;
+    let listed = cluster.sockets(number).await?;
     listed["count"].as_u64().with_context(|| listed.to_string())
 }
 

@@ -129,20 +129,12 @@ impl Upgrade {
         Ok(node)
     }
 
-    /// A counter of one node.
-    async fn counted(&self, node: u64, name: &str) -> anyhow::Result<u64> {
-        let answer = http::get(&self.cluster.node(node).client, "/metrics", &[]).await?;
-        let text = answer.text();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<f64>().ok());
-        Ok(line.unwrap_or(0.0) as u64)
-    }
-
     async fn counted_by_all(&self, name: &str) -> anyhow::Result<u64> {
-        let mut sum = 0;
+        let mut sum = 0.0;
         for node in self.cluster.members() {
-            sum += self.counted(node.number, name).await?;
+            sum += self.cluster.figure(node.number, name).await?;
         }
-        Ok(sum)
+        Ok(sum as u64)
     }
 
     async fn refused_start(&mut self, node: u64, text: &str) -> anyhow::Result<()> {

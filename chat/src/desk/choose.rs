@@ -26,7 +26,9 @@ impl Desk {
         skills.sort_unstable();
         skills.dedup();
         let priority = ask.priority.max(route.map_or(0, |route| route.priority));
-        NeedRow { team, priority, channel: Channel(ask.channel.0.min(CHANNEL_MAX)), skills }
+        // What nobody gave a name is the web, as everywhere.
+        let channel = if ask.channel.0 <= CHANNEL_MAX { ask.channel } else { Channel::WEB };
+        NeedRow { team, priority, channel, skills }
     }
 
     fn route(&self, ask: &Ask) -> Option<&Route> {

@@ -1,9 +1,8 @@
 //! Owns the tests of what leaves the rows for the archive. Does not test objects: here they are in memory.
 
 use super::world::*;
-use crate::fuzzing::RowMap;
 use crate::limits::{ARCHIVE_EVENTS_MAX, WINDOW_EVENTS};
-use crate::{ApplyError, Archived, HistoryRange, Refusal, Reply, Rows, RowsError, archived_range, is_worth_moving};
+use crate::{ApplyError, Archived, HistoryRange, Refusal, Reply, WithObjects, archived_range, is_worth_moving};
 use proto::act::Act;
 use proto::archive::{ArchiveChange, ArchivedObject, ArchivedRange};
 use proto::command::{Command, Event, EventBody, Party};
@@ -14,30 +13,7 @@ use std::sync::Arc;
 const ADA: Party = Party::Agent(AgentId(4));
 const LONG: u64 = u64::MAX / 2;
 
-type Objects = BTreeMap<String, Arc<Vec<Arc<Event>>>>;
-
-/// Rows with an archive beside them.
-struct WithObjects<'a>(&'a RowMap, &'a Objects);
-
-impl Rows for WithObjects<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
-        Rows::get(self.0, key)
-    }
-
-    fn scan(
-        &self,
-        prefix: &[u8],
-        from: Option<&[u8]>,
-        reverse: bool,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), RowsError> {
-        self.0.scan(prefix, from, reverse, visit)
-    }
-
-    fn archived(&self, object: &str) -> Option<Archived> {
-        self.1.get(object).cloned().map(Archived::Events)
-    }
-}
+type Objects = BTreeMap<String, Archived>;
 
 /// A closed conversation of that many messages.
 fn with_talk(messages: u64) -> World {
@@ -88,12 +64,12 @@ fn archive(world: &mut World, objects: &mut Objects, size: usize) -> Reply {
         events.chunks(size).map(|part| of_object(&format!("o{}", part[0].seq), part)).collect();
     let names: Vec<String> = ranges.iter().map(|range| range.object.clone().unwrap().name).collect();
     assert_eq!(world.reply(change(ArchiveChange::Begin { objects: names.clone() })), Reply::Done);
-    objects.extend(names.into_iter().zip(events.chunks(size).map(|part| Arc::new(part.to_vec()))));
+    objects.extend(names.into_iter().zip(events.chunks(size).map(|part| Archived::Events(Arc::new(part.to_vec())))));
     world.reply(change(ArchiveChange::Moved { ranges }))
 }
 
 fn page(world: &World, objects: &Objects, range: HistoryRange, limit: usize) -> Result<Vec<Arc<Event>>, ApplyError> {
-    let rows = WithObjects(&world.rows.map, objects);
+    let rows = WithObjects::new(&world.rows.map, objects);
     Ok(world.shard.history(&rows, session(1), range, limit, usize::MAX)?.unwrap().events)
 }
 
@@ -245,36 +221,22 @@ fn a_move_is_refused_when_something_has_happened_since_or_its_object_is_to_go() 
 
 #[test]
 fn what_the_archive_has_lost_reads_as_places_for_whoever_cannot_wait() {
-    struct Losing<'a>(&'a RowMap, &'a Objects);
-    impl Rows for Losing<'_> {
-        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
-            Rows::get(self.0, key)
-        }
-        fn scan(
-            &self,
-            prefix: &[u8],
-            from: Option<&[u8]>,
-            reverse: bool,
-            visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-        ) -> Result<(), RowsError> {
-            self.0.scan(prefix, from, reverse, visit)
-        }
-        fn archived(&self, object: &str) -> Option<Archived> {
-            Some(self.1.get(object).cloned().map_or(Archived::Lost, Archived::Events))
-        }
-    }
     let mut world = with_talk(100);
     let mut objects = Objects::new();
     let before = all(&world, &objects);
     archive(&mut world, &mut objects, 40);
     world.chill();
-    objects.remove("o41");
-    let rows = Losing(&world.rows.map, &objects);
+    objects.insert("o41".to_owned(), Archived::Lost);
     for limit in [1, 30, 1_000] {
         let mut now: Vec<Arc<Event>> = Vec::new();
         while now.len() < before.len() {
             let after = HistoryRange::After(now.len() as u64);
-            now.extend(world.shard.history(&rows, session(1), after, limit, usize::MAX).unwrap().unwrap().events);
+            let rows = WithObjects::new(&world.rows.map, &objects);
+            let page = world.shard.history(&rows, session(1), after, limit, usize::MAX).unwrap().unwrap().events;
+            let names_it = page.iter().any(|event| (41..=80).contains(&event.seq));
+            let lost = rows.into_lost().into_iter().collect::<Vec<_>>();
+            assert_eq!(lost, ["o41"][..usize::from(names_it)], "a read tells of the losses that it met");
+            now.extend(page);
         }
         for (was, is) in before.iter().zip(&now) {
             assert_eq!((was.seq, was.ts_ms), (is.seq, is.ts_ms));
@@ -341,7 +303,7 @@ fn retention_takes_whole_objects_and_has_the_others_cut() {
         assert_eq!(world.reply(cut.clone()), Reply::Rejected(Refusal::Changed), "nobody began it");
         world.apply(begin(&[name]));
         assert_eq!(world.reply(cut), Reply::Done);
-        objects.insert(name.to_owned(), Arc::new(rest.to_vec()));
+        objects.insert(name.to_owned(), Archived::Events(Arc::new(rest.to_vec())));
         world.chill();
         let now = all(&world, &objects);
         assert!(now[..upto].iter().all(|event| event.body == EventBody::Gone));
@@ -393,6 +355,6 @@ fn the_feed_reads_through_the_archive_and_names_the_object_it_misses() {
     world.chill();
     let missing = world.shard.feed(&world.rows, SITE, 0, 1_000, usize::MAX);
     assert!(matches!(missing, Err(ApplyError::Archived(object)) if object.name == "o1"));
-    let rows = WithObjects(&world.rows.map, &objects);
+    let rows = WithObjects::new(&world.rows.map, &objects);
     assert_eq!(world.shard.feed(&rows, SITE, 0, 1_000, usize::MAX).unwrap(), before);
 }

@@ -3,7 +3,7 @@
 
 use super::world::*;
 use crate::desk::SEAT_DEFAULT;
-use crate::limits::{ASIDE_MS_MAX, OFFERS_PER_SEAT_MAX};
+use crate::limits::{ASIDE_MS_MAX, CHANNEL_MAX, OFFERS_PER_SEAT_MAX};
 use crate::{Refusal, Reply};
 use proto::command::{Command, Mail};
 use proto::desk::{Ask, Channel, Condition, Route, SeatRules, SeatState, SiteRules, TeamRules, Test};
@@ -219,6 +219,21 @@ fn skills_and_channels_are_asked_for_and_nobody_waits_behind_who_needs_more() {
     assert_eq!(desk.given(), [(8, 3, true)], "not 5: of its channel there is one already");
     desk.done(4);
     assert_eq!(desk.given(), [(5, 3, true)]);
+}
+
+#[test]
+fn a_channel_that_nobody_gave_a_name_is_the_web() {
+    let mut desk = Desk::new();
+    let channel = |channel| Ask { channel: Channel(channel), ..Ask::default() };
+    let rules = SeatRules { capacity: 3, channels: vec![(Channel(CHANNEL_MAX), 1)], ..SEAT_DEFAULT };
+    desk.rules(3, rules);
+    desk.state(3, SeatState::Online);
+    (1..=2).for_each(|id| desk.want(id, channel(CHANNEL_MAX + 1)));
+    assert_eq!(
+        desk.given(),
+        [(1, 3, true), (2, 3, true)],
+        "not of the last channel, of which the seat has one at a time"
+    );
 }
 
 #[test]

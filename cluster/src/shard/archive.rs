@@ -2,11 +2,11 @@
 //! Does not know where objects are. Invariant: no lock of the state is held while the archive is asked, and apply never gets here.
 
 use super::Shard;
-use chat::{ApplyError, Archived, Rows, RowsError};
+use chat::{ApplyError, Archived, Rows, WithObjects};
 use proto::archive::ArchivedObject;
 use proto::command::Event;
 use proto::peer::{Refused, ShardReply};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Objects of one read; a page of history needs a few, a page of a feed one per session at worst.
@@ -15,40 +15,11 @@ const OBJECTS_MAX: usize = 512;
 /// Events of an object.
 pub type ObjectEvents = Arc<Vec<Arc<Event>>>;
 
-/// What the node above says of an object.
-pub enum Fetched {
-    Events(ObjectEvents),
-    /// It does not come now.
-    Away,
-    /// The archive answers, and does not have it.
-    Lost,
-}
+/// What a read was given of the archive so far, by object.
+type Objects = BTreeMap<String, Archived>;
 
-/// Rows, and the objects that were asked for in this read.
-struct WithObjects<'a> {
-    rows: &'a dyn Rows,
-    objects: &'a BTreeMap<String, Archived>,
-}
-
-impl Rows for WithObjects<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
-        self.rows.get(key)
-    }
-
-    fn scan(
-        &self,
-        prefix: &[u8],
-        from: Option<&[u8]>,
-        reverse: bool,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), RowsError> {
-        self.rows.scan(prefix, from, reverse, visit)
-    }
-
-    fn archived(&self, object: &str) -> Option<Archived> {
-        self.objects.get(object).cloned()
-    }
-}
+/// What a read found, and the objects that it asked for and that are lost.
+type Attempt<T> = (Result<T, ApplyError>, BTreeSet<String>);
 
 impl Shard {
     /// As [`Shard::read`], with what is in the archive. `read` is called again for each object that it misses.
@@ -58,13 +29,11 @@ impl Shard {
         &self,
         mut read: impl FnMut(&mut chat::Shard, &dyn Rows) -> Result<T, ApplyError>,
     ) -> Result<T, ShardReply> {
-        let mut objects = BTreeMap::new();
+        let mut objects = Objects::new();
         loop {
-            let found = self.read(|state, rows| read(state, &WithObjects { rows, objects: &objects })).await?;
-            match found {
-                Ok(found) => return Ok(found),
-                Err(ApplyError::Archived(object)) => self.fetch(*object, &mut objects).await?,
-                Err(error) => return Err(self.halt(&error.to_string())),
+            let attempt = self.read(|state, rows| attempt(state, rows, &objects, &mut read)).await?;
+            if let Some(found) = self.take(attempt, &mut objects).await? {
+                return Ok(found);
             }
         }
     }
@@ -76,13 +45,11 @@ impl Shard {
         &self,
         mut read: impl FnMut(&mut chat::Shard, &dyn Rows) -> Result<T, ApplyError>,
     ) -> Result<T, ShardReply> {
-        let mut objects = BTreeMap::new();
+        let mut objects = Objects::new();
         loop {
-            let found = self.peek(|state, rows| read(state, &WithObjects { rows, objects: &objects }));
-            match found {
-                Ok(found) => return Ok(found),
-                Err(ApplyError::Archived(object)) => self.fetch(*object, &mut objects).await?,
-                Err(error) => return Err(self.halt(&error.to_string())),
+            let attempt = self.peek(|state, rows| attempt(state, rows, &objects, &mut read));
+            if let Some(found) = self.take(attempt, &mut objects).await? {
+                return Ok(found);
             }
         }
     }
@@ -98,43 +65,69 @@ impl Shard {
         self.peek_telling(read).map(|(found, _)| found)
     }
 
-    /// As [`Shard::peek_in_place`], and whether anything that was asked for is lost.
+    /// As [`Shard::peek_in_place`], and whether anything is lost of what was found.
     /// # Errors
     /// Those of [`Shard::peek_in_place`].
     pub fn peek_telling<T>(
         &self,
         mut read: impl FnMut(&mut chat::Shard, &dyn Rows) -> Result<T, ApplyError>,
     ) -> Result<(T, bool), ApplyError> {
-        let (mut objects, mut is_lost) = (BTreeMap::new(), false);
+        let mut objects = Objects::new();
         loop {
-            let object = match self.peek(|state, rows| read(state, &WithObjects { rows, objects: &objects })) {
-                Err(ApplyError::Archived(object)) if !objects.contains_key(&object.name) => object,
-                found => return found.map(|found| (found, is_lost)),
+            let (found, lost) = self.peek(|state, rows| attempt(state, rows, &objects, &mut read));
+            let object = match found {
+                Err(ApplyError::Archived(object)) if is_new(&objects, &object) => object,
+                Err(error) => return Err(error),
+                Ok(found) => {
+                    self.tell_lost(&lost);
+                    return Ok((found, !lost.is_empty()));
+                }
             };
             let asked = self.hooks.archived((*object).clone());
             let fetched = crate::blocking::in_place(|| tokio::runtime::Handle::current().block_on(asked));
-            let held = match fetched {
-                _ if objects.len() >= OBJECTS_MAX => return Err(ApplyError::Archived(object)),
-                Fetched::Events(events) => Archived::Events(events),
-                Fetched::Lost => Archived::Lost,
-                Fetched::Away => return Err(ApplyError::Archived(object)),
-            };
-            is_lost |= matches!(held, Archived::Lost);
+            let Some(held) = fetched else { return Err(ApplyError::Archived(object)) };
             objects.insert(object.name, held);
         }
     }
 
-    async fn fetch(&self, object: ArchivedObject, objects: &mut BTreeMap<String, Archived>) -> Result<(), ShardReply> {
-        let name = object.name.clone();
-        // One that was given and does not hold what it should would be asked for for ever.
-        let is_new = objects.len() < OBJECTS_MAX && !objects.contains_key(&name);
-        match if is_new { self.hooks.archived(object).await } else { Fetched::Away } {
-            Fetched::Events(events) => {
-                objects.insert(name, Archived::Events(events));
-                Ok(())
-            }
-            // People are not told that there was nothing.
-            Fetched::Away | Fetched::Lost => Err(ShardReply::Refused(Refused::ArchiveAway)),
+    /// What people are given of an attempt; `None`: it is to be read again, with one object more, or with one that is known to be lost:
+    /// what was erased or cut while it was fetched is nobody's loss.
+    async fn take<T>(&self, (found, lost): Attempt<T>, objects: &mut Objects) -> Result<Option<T>, ShardReply> {
+        const AWAY: ShardReply = ShardReply::Refused(Refused::ArchiveAway);
+        if !lost.is_empty() {
+            self.tell_lost(&lost);
+            // They are not told that there was nothing.
+            return Err(AWAY);
         }
+        let object = match found {
+            Ok(found) => return Ok(Some(found)),
+            Err(ApplyError::Archived(object)) if is_new(objects, &object) => *object,
+            Err(ApplyError::Archived(_)) => return Err(AWAY),
+            Err(error) => return Err(self.halt(&error.to_string())),
+        };
+        let name = object.name.clone();
+        let held = self.hooks.archived(object).await.ok_or(AWAY)?;
+        objects.insert(name, held);
+        Ok(None)
     }
+
+    fn tell_lost(&self, lost: &BTreeSet<String>) {
+        lost.iter().for_each(|object| self.hooks.lost(object));
+    }
+}
+
+fn attempt<T>(
+    state: &mut chat::Shard,
+    rows: &dyn Rows,
+    objects: &Objects,
+    read: &mut impl FnMut(&mut chat::Shard, &dyn Rows) -> Result<T, ApplyError>,
+) -> Attempt<T> {
+    let rows = WithObjects::new(rows, objects);
+    let found = read(state, &rows);
+    (found, rows.into_lost())
+}
+
+/// One that was given and does not hold what it should would be asked for for ever.
+fn is_new(objects: &Objects, object: &ArchivedObject) -> bool {
+    objects.len() < OBJECTS_MAX && !objects.contains_key(&object.name)
 }

@@ -11,7 +11,7 @@ mod outbox;
 mod proposer;
 mod reads;
 
-pub use archive::{Fetched, ObjectEvents};
+pub use archive::ObjectEvents;
 pub use election::fast_election;
 pub use machine::ShardMachine;
 pub(crate) use machine::TableRows;
@@ -20,7 +20,7 @@ pub use proposer::{Proposer, now_ms};
 use crate::hooks::Hooks;
 use crate::raft::Group;
 use crate::router::{ReplyTo, Router};
-use chat::{Effect, HistoryRange};
+use chat::{ApplyError, Effect, HistoryRange};
 use proto::client::limits::HISTORY_BYTES_MAX;
 use proto::command::{Command, Event, EventBody};
 use proto::failpoints::FailPoint;
@@ -159,6 +159,13 @@ impl Shard {
     pub fn halt(&self, reason: &str) -> ShardReply {
         tracing::error!(shard = %self.id, reason, "state cannot be read");
         ShardReply::Unknown
+    }
+
+    /// As [`Shard::halt`], for who tries again by itself. What only the archive does not give now is left to it: the node says so.
+    pub fn unreadable(&self, error: &ApplyError) {
+        if !matches!(error, ApplyError::Archived(_)) {
+            self.halt(&error.to_string());
+        }
     }
 
     /// Tells the node above what was applied, if this node serves.

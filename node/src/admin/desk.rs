@@ -450,3 +450,17 @@ pub async fn set_seat(app: Data<App>, Tenant(site): Tenant, of: Path<OfAgent>, b
     set(&app, site, Command::PutSeat { site, agent, rules: rules.clone() }, fault).await?;
     Ok(Json(Seat::of(rules)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_channel_has_the_name_that_the_rules_know_it_by() {
+        for (number, name) in (0..).zip(Channel::NAMES) {
+            let told = ChannelName::of(Channel(number));
+            assert_eq!(serde_json::to_value(told).unwrap(), name);
+            assert_eq!(told.channel(), Channel(number));
+        }
+    }
+}

@@ -1,8 +1,7 @@
 //! Owns the way of the bytes of files to objects of their own and back. Does not decide when: the sites do, and the log names the objects.
 //! Invariant: one file at a time is in memory here, and what is read is believed part by part, each by its SHA-256.
 
-use super::gate::Gate;
-use super::mover::{LOOK_EVERY, MoveError, Rules, Turn, led, log, rules};
+use super::mover::{LOOK_EVERY, MoveError, Rules, Turn, attempt, drop_all, led, log, rules};
 use super::{Archive, ArchiveError};
 use crate::backup::Place;
 use crate::push::Hub;
@@ -11,14 +10,45 @@ use chat::FileHere;
 use cluster::shard::{Shard, now_ms};
 use proto::archive::{ArchiveChange, FILE_PART_BYTES, FileObject};
 use proto::attachment::{AttachmentState, CHUNK_BYTES_MAX, Variant};
-use proto::ids::SiteId;
+use proto::ids::{AttachmentId, SessionId, ShardId, SiteId};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Files of one site and shard that are moved before the next one's turn.
 const FILES_MAX: usize = 16;
+/// Sites whose files are looked for at once, while the shard waits.
+const SITES_MAX: usize = 200;
+/// Damaged files of a shard that are left alone; a further one is tried, and told of, again and again.
+const STUCK_MAX: usize = 200;
+
+/// What is known of one shard for as long as this node leads it.
+#[derive(Default)]
+pub(super) struct Course {
+    /// The site that was looked at last; `None`: it begins with the first.
+    after: Option<SiteId>,
+    /// Files whose pieces here are not what was uploaded.
+    pub stuck: BTreeSet<(SessionId, AttachmentId)>,
+}
+
+impl Course {
+    /// The sites whose turn it is.
+    pub fn sites<T>(&mut self, all: impl Iterator<Item = (SiteId, T)>) -> Vec<(SiteId, T)> {
+        let from = self.after;
+        let mut next = all.filter(|(site, _)| from.is_none_or(|from| *site > from));
+        let slice: Vec<_> = next.by_ref().take(SITES_MAX).collect();
+        self.after = next.next().and(slice.last()).map(|(site, _)| *site);
+        slice
+    }
+
+    /// It is not tried again before another node, or this one, leads the shard anew.
+    fn leave(&mut self, file: &FileHere) {
+        if self.stuck.len() < STUCK_MAX {
+            self.stuck.insert((file.session, file.file));
+        }
+    }
+}
 
 /// Moves the files that messages have named for long enough, in the shards that this node leads, until the node is gone. `day`: how long a
 /// day is.
@@ -26,18 +56,20 @@ pub async fn watch(hub: Weak<Hub>, archive: Arc<Archive>, day: Duration) {
     if archive.place.is_none() {
         return;
     }
+    let mut courses: HashMap<ShardId, Course> = HashMap::new();
     let mut is_done = true;
     loop {
-        if is_done {
+        if std::mem::replace(&mut is_done, true) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         let Some(hub) = hub.upgrade() else { return };
         let Some(node) = hub.node() else { continue };
         let rules = rules(&node, day);
-        let turn = Turn::new(&archive, Gate::new(&archive, &node), &node, day);
-        is_done = true;
-        for shard in led(&node) {
-            match turn.files(&shard, &rules).await {
+        let led = led(&node);
+        courses.retain(|id, _| led.iter().any(|shard| shard.id == *id));
+        let turn = Turn::new(&archive, &node, day);
+        for shard in led {
+            match turn.files(&shard, &rules, courses.entry(shard.id).or_default()).await {
                 Ok(is_all) => is_done &= is_all,
                 Err(error) => {
                     tracing::warn!(shard = %shard.id, %error, "the archive takes no files");
@@ -49,85 +81,102 @@ pub async fn watch(hub: Weak<Hub>, archive: Arc<Archive>, day: Duration) {
     }
 }
 
+/// What became of a file whose turn it was.
+enum Tried {
+    Moved,
+    /// It is gone, was moved, or waits for the next look.
+    NotNow,
+    /// Its pieces here are not what was uploaded.
+    Damaged,
+}
+
 impl Turn<'_> {
-    /// Moves some files of a shard; whether there are no more.
-    async fn files(&self, shard: &Arc<Shard>, rules: &BTreeMap<SiteId, Rules>) -> Result<bool, MoveError> {
+    /// Moves some files of some sites of a shard; whether those have no more.
+    pub async fn files(
+        &self,
+        shard: &Arc<Shard>,
+        rules: &BTreeMap<SiteId, Rules>,
+        course: &mut Course,
+    ) -> Result<bool, MoveError> {
         let Some(folder) = self.folder(shard) else { return Ok(true) };
+        let sites = course.sites(rules.iter().filter_map(|(site, rules)| Some((*site, rules.files?))));
+        let stuck = course.stuck.len();
+        let look = |state: &mut chat::Shard, rows: &dyn chat::Rows| {
+            let of_site = |(site, after): &(SiteId, Duration)| {
+                let upto_ms = now_ms().saturating_sub(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+                state.files_here(rows, *site, upto_ms, FILES_MAX + stuck)
+            };
+            sites.iter().map(of_site).collect::<Result<Vec<_>, _>>()
+        };
+        let found = if sites.is_empty() { Vec::new() } else { shard.peek(look)? };
         let mut is_all = true;
-        for (site, after) in rules.iter().filter_map(|(site, rules)| Some((*site, rules.files?))) {
-            let upto_ms = now_ms().saturating_sub(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
-            let found = shard.peek(|state, rows| state.files_here(rows, site, upto_ms, FILES_MAX))?;
+        for of_site in found {
             let mut moved = 0;
-            for here in &found {
-                moved += usize::from(self.file(shard, &folder, *here).await?);
+            let is_known = |here: &FileHere| course.stuck.contains(&(here.session, here.file));
+            let to_move: Vec<_> = of_site.into_iter().filter(|here| !is_known(here)).take(FILES_MAX).collect();
+            for here in to_move {
+                match self.file(shard, &folder, here).await? {
+                    Tried::Moved => moved += 1,
+                    Tried::NotNow => {}
+                    Tried::Damaged => {
+                        let FileHere { session, file, .. } = here;
+                        tracing::error!(%session, %file, "the pieces of a file are damaged");
+                        course.leave(&here);
+                    }
+                }
             }
             is_all &= moved < FILES_MAX;
         }
         Ok(is_all)
     }
 
-    /// Whether the file is moved now.
-    async fn file(&self, shard: &Arc<Shard>, folder: &str, here: FileHere) -> Result<bool, MoveError> {
+    async fn file(&self, shard: &Arc<Shard>, folder: &str, here: FileHere) -> Result<Tried, MoveError> {
         let FileHere { session, file, .. } = here;
-        let Some(state) = shard.peek(|state, rows| state.attachment(rows, session, file))? else { return Ok(false) };
-        let mut attempt = [0; 8];
-        if getrandom::fill(&mut attempt).is_err() {
-            return Ok(false);
-        }
-        let name = |form| format!("{folder}{session}/file-{file}-{form}-{:016x}", u64::from_le_bytes(attempt));
-        let thumbnail = u64::from(state.attachment.thumbnail);
-        let forms = [(Variant::Whole, state.attachment.bytes), (Variant::Thumbnail, thumbnail)];
-        let forms = forms.map(|(variant, bytes)| (variant, bytes, name(variant as u8)));
-        let forms: Vec<_> = forms.into_iter().filter(|(_, bytes, _)| *bytes > 0).collect();
+        let state = || shard.peek(|state, rows| state.attachment(rows, session, file));
+        let (Some(known), Some(attempt)) = (state()?, attempt()) else { return Ok(Tried::NotNow) };
         self.gate.pass().await?;
-        let names: Vec<String> = forms.iter().map(|(.., name)| name.clone()).collect();
-        if !log(shard, session, ArchiveChange::BeginFile { file, objects: names.clone() }).await {
-            return Ok(false);
+        let name = |form| format!("{folder}{session}/file-{file}-{form}-{attempt:016x}");
+        let mut packed = Vec::new();
+        for (variant, len) in forms(&known) {
+            let bytes = pieces(shard, here, variant, len)?;
+            let (name, sha256) = (name(variant as u8), (variant == Variant::Whole).then_some(known.sha256));
+            let Ok(form) = cluster::blocking(move || pack(name, bytes?, sha256)).await else {
+                return Ok(Tried::NotNow);
+            };
+            let Some(form) = form else {
+                // Recalled or erased meanwhile, for one.
+                let is_here = state()?.is_some_and(|now| now.objects.is_empty());
+                return Ok(if is_here { Tried::Damaged } else { Tried::NotNow });
+            };
+            packed.push(form);
         }
-        let written = self.forms(shard, here, &state, forms).await;
-        let is_moved = match &written {
-            Ok(Some(objects)) => log(shard, session, ArchiveChange::FileMoved { file, objects: objects.clone() }).await,
-            _ => false,
-        };
-        if !is_moved {
-            // Recalled meanwhile, for one. Should the log have taken it after all, this is refused.
-            for object in names {
-                log(shard, session, ArchiveChange::Dropped { object }).await;
+        let (objects, bytes): (Vec<FileObject>, Vec<Vec<u8>>) = packed.into_iter().unzip();
+        let names: Vec<String> = objects.iter().map(|object| object.name.clone()).collect();
+        if !log(shard, session, ArchiveChange::BeginFile { file, objects: names.clone() }).await {
+            return Ok(Tried::NotNow);
+        }
+        for (object, bytes) in objects.iter().zip(bytes) {
+            if let Err(error) = self.archive.store_file(object, bytes).await {
+                drop_all(shard, session, names).await;
+                return Err(error.into());
             }
-            return written.map(|_| false);
+        }
+        if !log(shard, session, ArchiveChange::FileMoved { file, objects }).await {
+            // Recalled meanwhile, for one. Should the log have taken it after all, this is refused.
+            drop_all(shard, session, names).await;
+            return Ok(Tried::NotNow);
         }
         metrics::counter!("chat_archive_files_moved_total").increment(1);
         metrics::counter!("chat_archive_file_bytes_total").increment(here.bytes);
-        Ok(true)
+        Ok(Tried::Moved)
     }
+}
 
-    /// Writes each form of a file to its object; `None`: it is not here any more.
-    async fn forms(
-        &self,
-        shard: &Arc<Shard>,
-        here: FileHere,
-        state: &AttachmentState,
-        forms: Vec<(Variant, u64, String)>,
-    ) -> Result<Option<Vec<FileObject>>, MoveError> {
-        let mut objects = Vec::new();
-        for (variant, len, name) in forms {
-            let Some(bytes) = pieces(shard, here, variant, len)? else { return Ok(None) };
-            let sha256 = (variant == Variant::Whole).then_some(state.sha256);
-            let packed = cluster::blocking(move || pack(name, bytes, sha256)).await;
-            match packed {
-                Ok(Some((object, bytes))) => {
-                    self.archive.store_file(&object, bytes).await?;
-                    objects.push(object);
-                }
-                Ok(None) => {
-                    tracing::error!(session = %here.session, file = %here.file, "the pieces of a file are damaged");
-                    return Ok(None);
-                }
-                Err(_) => return Ok(None),
-            }
-        }
-        Ok(Some(objects))
-    }
+/// The forms that a file has, and their bytes.
+fn forms(state: &AttachmentState) -> impl Iterator<Item = (Variant, u64)> {
+    let thumbnail = u64::from(state.attachment.thumbnail);
+    let forms = [(Variant::Whole, state.attachment.bytes), (Variant::Thumbnail, thumbnail)];
+    forms.into_iter().filter(|(_, bytes)| *bytes > 0)
 }
 
 /// All of a form, piece by piece: the shard goes on in between.
@@ -209,6 +258,13 @@ mod tests {
             assert!(matches!(fresh.fetch_part(&object, last).await, Err(ArchiveError::Damaged(_))));
             std::fs::remove_file(home.path().join(&object.name)).unwrap();
             assert!(matches!(fresh.fetch_part(&object, last).await, Err(ArchiveError::Missing)));
+            assert!(
+                fresh.lost.lock().is_empty(),
+                "it may have been erased: whoever still finds it named says that it is lost"
+            );
+            fresh.tell_lost(&object.name);
+            fresh.tell_lost(&object.name);
+            assert_eq!(fresh.lost.lock().len(), 1);
         }
         std::fs::remove_file(home.path().join(super::super::MARKER)).unwrap();
         let object = FileObject { name: "c/1/s/x".into(), bytes: 1, parts: vec![[0; 32]] };

@@ -1,4 +1,4 @@
-//! Owns the question whether the place is the archive. Does not ask it before there is something to do there. Invariant: nothing is written,
+//! Owns the question whether the place is the archive. Does not ask it before somebody needs the place. Invariant: nothing is written,
 //! and nothing is taken for deleted, where the marker is missing.
 
 use super::{Archive, ArchiveError};
@@ -19,8 +19,9 @@ impl<'a> Gate<'a> {
         Gate { archive, node, is_open: OnceCell::new() }
     }
 
-    /// The place is the archive. It is made one when something is to be moved for the first time, and never again, wherever it went: an
-    /// empty directory below a disk that is not mounted is none.
+    /// The place is the archive. A store without the marker is made one as long as no shard here names anything in it: the first turn in
+    /// which a site lets go of something does that, also when nothing is old enough yet. An empty directory below a disk that is not
+    /// mounted is none.
     pub async fn pass(&self) -> Result<(), ArchiveError> {
         self.is_open.get_or_try_init(|| self.ask()).await.copied()
     }

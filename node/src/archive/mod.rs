@@ -6,13 +6,16 @@ mod files;
 mod gate;
 mod mover;
 mod pack;
+#[cfg(test)]
+mod tests;
 mod tidy;
 
 use crate::backup::{BackupError, Place};
 use crate::breaker::{Breaker, State};
 use actix_web::web::Bytes;
 use cache::Cache;
-use cluster::shard::{Fetched, ObjectEvents};
+use chat::Archived;
+use cluster::shard::ObjectEvents;
 use parking_lot::Mutex;
 use proto::archive::{ArchivedObject, FileObject};
 use std::collections::BTreeSet;
@@ -105,7 +108,7 @@ impl Archive {
 
     /// The events of an object.
     /// # Errors
-    /// Why they do not come; it was logged.
+    /// Why they do not come; it was logged, but for `Missing`: see [`Archive::tell_lost`].
     pub async fn fetch(&self, object: ArchivedObject) -> Result<ObjectEvents, ArchiveError> {
         if let Some(known) = self.events.lock().get(&object.name) {
             return Ok(known);
@@ -116,11 +119,11 @@ impl Archive {
     }
 
     /// The same, for the cluster.
-    pub async fn fetched(&self, object: ArchivedObject) -> Fetched {
+    pub async fn fetched(&self, object: ArchivedObject) -> Option<Archived> {
         match self.fetch(object).await {
-            Ok(events) => Fetched::Events(events),
-            Err(ArchiveError::Missing) => Fetched::Lost,
-            Err(_) => Fetched::Away,
+            Ok(events) => Some(Archived::Events(events)),
+            Err(ArchiveError::Missing) => Some(Archived::Lost),
+            Err(_) => None,
         }
     }
 
@@ -155,22 +158,19 @@ impl Archive {
         metrics::counter!("chat_archive_fetched_total", "result" => result).increment(1);
         match &fetched {
             Ok(_) => metrics::histogram!("chat_archive_fetch_seconds").record(started.elapsed().as_secs_f64()),
-            Err(ArchiveError::LeftAlone) => {}
-            Err(ArchiveError::Missing) => self.tell_lost(name),
+            // It may have been erased a moment ago: whoever asked looks again.
+            Err(ArchiveError::LeftAlone | ArchiveError::Missing) => {}
             Err(error) => tracing::warn!(object = name, %error, "the archive does not give an object"),
         }
         fetched
     }
 
-    /// Says once that an object is lost: readers go on asking for it, and are told each time.
-    fn tell_lost(&self, name: &str) {
+    /// Says once that an object is lost which is missing and still named: readers go on asking for it, and are told each time.
+    pub fn tell_lost(&self, name: &str) {
         let mut lost = self.lost.lock();
         if lost.len() < LOST_MAX && lost.insert(name.to_owned()) {
             metrics::counter!("chat_archive_lost_total").increment(1);
-            tracing::error!(
-                object = name,
-                "the archive has lost an object: what was in it is read as if it were erased"
-            );
+            tracing::error!(object = name, "the archive has lost an object");
         }
     }
 

@@ -38,7 +38,7 @@ const BYTES_MAX: usize = 12 << 20;
 const STEP_BYTES: usize = 256 << 10;
 
 /// What a site says of old conversations and files.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Rules {
     archive: Option<Duration>,
     retention: Option<Duration>,
@@ -72,7 +72,7 @@ pub async fn watch(hub: Weak<Hub>, archive: Arc<Archive>, day: Duration) {
         let rules = rules(&node, day);
         let led = led(&node);
         rounds.retain(|id, _| led.iter().any(|shard| shard.id == *id));
-        let turn = Turn::new(&archive, Gate::new(&archive, &node), &node, day);
+        let turn = Turn::new(&archive, &node, day);
         for shard in &led {
             turn.clear(shard).await;
             let round = rounds.entry(shard.id).or_default();
@@ -129,8 +129,13 @@ pub(super) struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    pub fn new(archive: &'a Archive, gate: Gate<'a>, node: &ClusterNode, day: Duration) -> Turn<'a> {
-        Turn { archive, gate, folders: tidy::folders(node), orphan_after: day / ROUNDS_PER_DAY }
+    pub fn new(archive: &'a Archive, node: &'a ClusterNode, day: Duration) -> Turn<'a> {
+        Turn {
+            archive,
+            gate: Gate::new(archive, node),
+            folders: tidy::folders(node),
+            orphan_after: day / ROUNDS_PER_DAY,
+        }
     }
 
     /// Where new objects of a shard go.
@@ -195,8 +200,17 @@ impl Turn<'_> {
         upto: u64,
     ) -> Result<(), MoveError> {
         let Some(object) = range.object.clone() else { return Ok(()) };
-        // It is tried again in the next round; the others go on.
-        let Ok(held) = self.archive.fetch(object).await else { return Ok(()) };
+        let held = match self.archive.fetch(object.clone()).await {
+            Ok(held) => held,
+            Err(error) => {
+                let ranges = shard.peek(|state, rows| state.archived(rows, id))?;
+                if matches!(error, ArchiveError::Missing) && ranges.contains(range) {
+                    self.archive.tell_lost(&object.name);
+                }
+                // It is tried again in the next round; the others go on.
+                return Ok(());
+            }
+        };
         let rest: Vec<Arc<Event>> = held.iter().filter(|event| event.seq > upto).cloned().collect();
         let change = |mut ranges: Vec<ArchivedRange>| ArchiveChange::Cut { range: ranges.remove(0) };
         self.write(shard, folder, id, &rest, change).await
@@ -212,11 +226,7 @@ impl Turn<'_> {
         change: impl FnOnce(Vec<ArchivedRange>) -> ArchiveChange,
     ) -> Result<(), MoveError> {
         let (folder, owned) = (folder.to_owned(), events.to_vec());
-        let mut attempt = [0; 8];
-        if getrandom::fill(&mut attempt).is_err() {
-            return Ok(());
-        }
-        let attempt = u64::from_le_bytes(attempt);
+        let Some(attempt) = attempt() else { return Ok(()) };
         let packed = cluster::blocking(move || pack::pack(&folder, id, attempt, &owned)).await;
         let Ok(packed) = packed else { return Ok(()) };
         let names: Vec<String> = packed.iter().map(|packed| packed.object.name.clone()).collect();
@@ -227,9 +237,7 @@ impl Turn<'_> {
         let (mut ranges, mut bytes) = (Vec::new(), [0_u64; 2]);
         for Packed { range, object, bytes: object_bytes } in packed {
             if let Err(error) = self.archive.store(&object, object_bytes).await {
-                for object in names {
-                    log(shard, id, ArchiveChange::Dropped { object }).await;
-                }
+                drop_all(shard, id, names).await;
                 return Err(error.into());
             }
             bytes = [bytes[0] + u64::from(object.plain_bytes), bytes[1] + u64::from(object.bytes)];
@@ -242,9 +250,7 @@ impl Turn<'_> {
         } else {
             // Something has happened in the session meanwhile. Should the log have taken it after all, this is refused.
             tracing::debug!(session = %id, "a session changed while it was moved");
-            for object in names {
-                log(shard, id, ArchiveChange::Dropped { object }).await;
-            }
+            drop_all(shard, id, names).await;
         }
         Ok(())
     }
@@ -277,6 +283,20 @@ pub(super) enum MoveError {
     Rows(#[from] ApplyError),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+}
+
+/// Of names of objects, drawn anew each time; `None`: there is no randomness.
+pub(super) fn attempt() -> Option<u64> {
+    let mut drawn = [0; 8];
+    getrandom::fill(&mut drawn).ok()?;
+    Some(u64::from_le_bytes(drawn))
+}
+
+/// Has the log give up objects that nothing names.
+pub(super) async fn drop_all(shard: &Arc<Shard>, session: SessionId, objects: Vec<String>) {
+    for object in objects {
+        log(shard, session, ArchiveChange::Dropped { object }).await;
+    }
 }
 
 /// Whether the log took a change.

@@ -5,6 +5,7 @@ use super::{address, bearer, look, name, picture, unauthorized, unknown};
 use crate::admin::problem::Problem;
 use crate::admin::sessions::call_shard;
 use crate::api::{Access, Scope, caller_of};
+use crate::archive::ArchiveError;
 use crate::auth::{self, Bearer};
 use crate::run::App;
 use actix_web::http::header;
@@ -208,12 +209,27 @@ impl Reader {
     /// Out of the archive: the rest of the part in which the next byte is.
     async fn part(&self, object: FileObject) -> Result<Bytes, Problem> {
         let at = usize::try_from(self.at).unwrap_or(usize::MAX);
-        let archive = self.app.archive.clone();
+        let (archive, name) = (self.app.archive.clone(), object.name.clone());
         let fetched = self.app.on_raft(async move { archive.fetch_part(&object, at / FILE_PART_BYTES).await }).await;
         match fetched {
+            Some(Err(ArchiveError::Missing)) => Err(self.missing(&name).await),
             Some(Ok(bytes)) => Ok(bytes.slice((at % FILE_PART_BYTES).min(bytes.len())..)),
             Some(Err(_)) => Err(Problem::unavailable(crate::archive::AWAY)),
             None => Err(Problem::unavailable("the node is stopping")),
+        }
+    }
+
+    /// Why the place does not have an object: the file is gone meanwhile, or its object is lost.
+    async fn missing(&self, object: &str) -> Problem {
+        match look(&self.app, self.wanted.session, self.wanted.id, None).await {
+            Ok(state) => match state.and_then(|state| self.object_of(state)) {
+                Some(now) if now.name == object => {
+                    self.app.archive.tell_lost(object);
+                    Problem::unavailable(crate::archive::AWAY)
+                }
+                _ => unknown(),
+            },
+            Err(problem) => problem,
         }
     }
 

@@ -2,6 +2,7 @@
 //! Invariant: everything that changes it happens under one short lock; the actor is woken after.
 
 use super::outbox::{Frames, Item, Pumped, Subscription, WAITING_BYTES_MAX};
+use super::shown::{client_event, client_party};
 use super::visited::Visited;
 use crate::geo::Place;
 use crate::push::Hub;
@@ -10,12 +11,9 @@ use crate::triggers::Told;
 use cluster::router::ReplySink;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use proto::attachment::Attachment;
 use proto::client::encode::{encode_ack, encode_event};
 use proto::client::limits::FRAME_BYTES_MAX;
-use proto::client::{
-    Ack, CloseCode, Content, CursorState, ErrorCode, ErrorInfo, Event, EventKind, Reply, ServerFrame, TypingNotice,
-};
+use proto::client::{Ack, CloseCode, Content, CursorState, ErrorCode, ErrorInfo, Reply, ServerFrame, TypingNotice};
 use proto::command::{EventBody, Party, TokenHash};
 use proto::failpoints::FailPoint;
 use proto::ids::{AgentId, SessionId, SiteId, VisitorId};
@@ -88,6 +86,8 @@ pub struct State {
     pub frames: Frames,
     pub close: Option<CloseCode>,
     pub closed: bool,
+    /// It was told so.
+    too_slow: bool,
     pub faults_in_a_row: u32,
     sends: HashMap<u64, Sent>,
     next_key: u64,
@@ -145,8 +145,29 @@ impl Socket {
             metrics::counter!("chat_errors_sent_total", "code" => error.code.as_str()).increment(1);
         }
         let text = frame.to_json();
-        self.with(|state| state.write(text));
+        let fits = self.with(|state| state.write(text));
+        self.written(fits);
+    }
+
+    /// Acts on whether a frame fitted, and wakes the actor.
+    pub fn written(&self, fits: bool) {
+        if !fits {
+            self.too_slow();
+        }
         self.waker.wake();
+    }
+
+    /// Tells the socket once that it does not read, and closes it.
+    fn too_slow(&self) {
+        if self.with(|state| std::mem::replace(&mut state.too_slow, true)) {
+            return;
+        }
+        metrics::counter!("chat_connections_dropped_total").increment(1);
+        self.error(None, ErrorInfo::new(ErrorCode::TooSlow, "the socket does not read what is pushed"));
+        // Its actor learns of that when the client reads again. Whoever writes may hold the hub's lock.
+        if let Some(me) = self.arc() {
+            self.hub.spawn(async move { me.hub.forget(&me) });
+        }
     }
 
     /// Tells a party's cursors in a session, unless as much was told before.
@@ -172,18 +193,15 @@ impl Socket {
     ) {
         let told = self.with(|state| {
             if state.who.is_none_or(|who| who.party() == party) {
-                return false;
+                return None;
             }
-            let Some(sub) = state.subscription(session).filter(|sub| sub.cursor.is_some()) else { return false };
-            let Some(visitor) = sub.visitor.filter(|_| is_news(sub)) else { return false };
+            let sub = state.subscription(session).filter(|sub| sub.cursor.is_some())?;
+            let visitor = sub.visitor.filter(|_| is_news(sub))?;
             let body = frame(client_party(party, visitor));
             // Under the same lock: another thread's newer one must not come first.
-            state.write(ServerFrame { id: None, body }.to_json());
-            true
+            Some(state.write(ServerFrame { id: None, body }.to_json()))
         });
-        if told {
-            self.waker.wake();
-        }
+        told.into_iter().for_each(|fits| self.written(fits));
     }
 
     pub fn error(&self, id: Option<u64>, error: ErrorInfo<'static>) {
@@ -250,10 +268,7 @@ impl Socket {
     /// Acts on what writing led to, and wakes the actor.
     pub fn after(&self, session: SessionId, pumped: Pumped) {
         if pumped.overflow {
-            metrics::counter!("chat_connections_dropped_total").increment(1);
-            self.error(None, ErrorInfo::new(ErrorCode::TooSlow, "the socket does not read what is pushed"));
-            // Its actor learns of that when the client reads again.
-            return self.arc().into_iter().for_each(|me| self.hub.forget(&me));
+            return self.too_slow();
         }
         self.waker.wake();
         if pumped.ended {
@@ -335,15 +350,12 @@ impl State {
         self.sends.len() + self.asking
     }
 
-    pub fn write(&mut self, frame: String) {
+    /// False: the socket reads too slowly; see [`Socket::written`].
+    #[must_use]
+    pub fn write(&mut self, frame: String) -> bool {
         // A socket over its limit is closed; one frame more tells it why, and then nothing is queued for it.
         let is_over = self.frames.bytes() > WAITING_BYTES_MAX;
-        if is_over && self.close.is_some() {
-            return;
-        }
-        if !self.frames.push(frame) {
-            self.close.get_or_insert(CloseCode::TryAgain);
-        }
+        is_over && self.close.is_some() || self.frames.push(frame)
     }
 
     pub fn subscription(&mut self, session: SessionId) -> Option<&mut Subscription> {
@@ -402,55 +414,6 @@ fn ends_for(who: Option<Who>, body: &EventBody) -> bool {
         (Some(Who::Agent { agent: me, .. }), EventBody::Assigned { agent, .. }) => *agent != me,
         _ => false,
     }
-}
-
-pub fn client_party(party: Party, visitor: VisitorId) -> proto::client::Party {
-    match party {
-        Party::Visitor => proto::client::Party::Visitor(visitor),
-        Party::Agent(agent) => proto::client::Party::Agent(agent),
-        Party::System => proto::client::Party::System,
-    }
-}
-
-/// A stored event as agents or visitors see it.
-pub fn client_event(
-    session: SessionId,
-    visitor: VisitorId,
-    event: &proto::command::Event,
-    for_agents: bool,
-) -> Event<'_> {
-    let some = |text: &'_ String| (!text.is_empty()).then(|| text.clone());
-    let kind = match &event.body {
-        body if body.is_internal() && !for_agents => EventKind::Hidden,
-        EventBody::Message { from, cid, text, reply_to, attachments, .. } => EventKind::Message {
-            from: client_party(*from, visitor),
-            text: Cow::Borrowed(text),
-            attachments: told(session, attachments),
-            reply_to: *reply_to,
-            cid: (!cid.is_empty()).then_some(Cow::Borrowed(cid.as_str())),
-        },
-        EventBody::Act { from, cid, act, .. } => {
-            EventKind::Act { from: client_party(*from, visitor), act: act.clone(), cid: some(cid).map(Cow::Owned) }
-        }
-        EventBody::Assigned { agent, .. } => EventKind::Assigned { agent: *agent },
-        EventBody::Closed { by, reason, .. } => {
-            let reason = some(reason).filter(|_| for_agents).map(Cow::Owned);
-            EventKind::Closed { by: client_party(*by, visitor), reason }
-        }
-        EventBody::Queued { by, .. } => EventKind::Queued { by: client_party(*by, visitor) },
-        EventBody::Gone => EventKind::Gone,
-        EventBody::Erased { upto } => EventKind::Erased { upto: *upto },
-    };
-    Event { session, seq: event.seq, ts: event.ts_ms, kind }
-}
-
-/// Attachments with addresses that are good from now on.
-fn told(session: SessionId, attachments: &[Attachment]) -> Vec<proto::client::Attachment<'_>> {
-    if attachments.is_empty() {
-        return Vec::new();
-    }
-    let now_ms = cluster::shard::now_ms();
-    attachments.iter().map(|attachment| crate::attachments::for_client(session, attachment, now_ms)).collect()
 }
 
 /// The error frame for an answer that is no success.

@@ -2,7 +2,8 @@
 
 use super::heard;
 use super::hello::{HelloAsk, hello};
-use super::socket::{REQUESTS_MAX, Sent, Socket, Who, client_event, client_party, error_of};
+use super::shown::{client_event, client_party};
+use super::socket::{REQUESTS_MAX, Sent, Socket, Who, error_of};
 use super::supervise;
 use crate::auth;
 use cluster::router::{ReplyTo, Router};

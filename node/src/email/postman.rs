@@ -8,6 +8,7 @@ use super::sender::{Mailer, NotSent};
 use crate::breaker::State;
 use crate::push::Hub;
 use chat::{EmailCourse, SessionView};
+use cluster::meta::MetaState;
 use cluster::node::ClusterNode;
 use cluster::router::ReplyTo;
 use cluster::shard::{Shard, now_ms};
@@ -17,6 +18,7 @@ use proto::email::{
 };
 use proto::ids::{Epoch, SiteId};
 use proto::peer::{ShardCall, ShardReply};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -61,9 +63,12 @@ struct Postman {
     hub: Arc<Hub>,
     node: Arc<ClusterNode>,
     mailer: Arc<Mailer>,
-    /// Sites that write e-mails: their names and rules.
-    sites: BTreeMap<SiteId, (String, EmailRules)>,
+    /// Sites that write e-mails.
+    sites: BTreeMap<SiteId, Writes>,
 }
+
+/// A site that writes e-mails: its name and rules.
+type Writes = (String, EmailRules);
 
 /// How far the feed was read; beyond what the log knows there was nothing.
 struct Looked {
@@ -89,7 +94,7 @@ pub async fn run(shard: Arc<Shard>, epoch: Epoch, hub: Weak<Hub>, mailer: Arc<Ma
         for done in [found, sent] {
             match done {
                 Ok(more) => goes_on |= more,
-                Err(error) => drop(shard.halt(&error.to_string())),
+                Err(error) => shard.unreadable(&error),
             }
         }
         drop(postman);
@@ -100,12 +105,18 @@ pub async fn run(shard: Arc<Shard>, epoch: Epoch, hub: Weak<Hub>, mailer: Arc<Ma
 }
 
 /// Sites that write e-mails.
-fn sites(node: &ClusterNode) -> BTreeMap<SiteId, (String, EmailRules)> {
-    let read = |state: &cluster::meta::MetaState| {
-        let on = state.site_emails.iter().filter(|(_, row)| row.rules.on);
-        on.filter_map(|(id, row)| Some((*id, (state.sites.get(id)?.name.clone(), row.rules.clone())))).collect()
+fn sites(node: &ClusterNode) -> BTreeMap<SiteId, Writes> {
+    let read = |state: &MetaState| {
+        let all = state.site_emails.keys();
+        all.filter_map(|site| Some((*site, writes(state, *site)?))).collect()
     };
     node.with_meta(read).unwrap_or_default()
+}
+
+/// A site's name and rules, if it writes e-mails.
+fn writes(state: &MetaState, site: SiteId) -> Option<Writes> {
+    let row = state.site_emails.get(&site).filter(|row| row.rules.on)?;
+    Some((state.sites.get(&site)?.name.clone(), row.rules.clone()))
 }
 
 impl Postman {
@@ -113,9 +124,9 @@ impl Postman {
     async fn find(&self, read: &mut Looked) -> Result<bool, chat::ApplyError> {
         let EmailCourse { stands, head, .. } = self.shard.peek(|state, rows| state.email_course(rows))?;
         let Some((version, after)) = stands else {
-            // From here on: what a site said before it switched e-mails on is not asked for. In a shard that is young somebody may have
-            // done so, and said something, before this first look.
-            let after = if head <= SCAN_MAX as u64 { 0 } else { head };
+            // From about here on: somebody may have switched e-mails on, and said something, before this first look. What a site said
+            // before it did is left out by the time of that.
+            let after = head.saturating_sub(SCAN_MAX as u64);
             let step = EmailStep { version: 0, after, missed: 0, found: Vec::new() };
             self.log(EmailChange::Step(Box::new(step))).await;
             return Ok(false);
@@ -229,11 +240,12 @@ impl Postman {
     }
 
     /// A site's name and rules, if it writes e-mails; `None`: nobody can say now. What this node knows may be older than the e-mail.
-    async fn site_of(&self, site: SiteId) -> Option<Option<(String, EmailRules)>> {
+    async fn site_of(&self, site: SiteId) -> Option<Option<Cow<'_, Writes>>> {
         if let Some(known) = self.sites.get(&site) {
-            return Some(Some(known.clone()));
+            return Some(Some(Cow::Borrowed(known)));
         }
-        self.node.meta_catch_up(META_WITHIN).await.then(|| sites(&self.node).remove(&site))
+        let read = |state: &MetaState| writes(state, site).map(Cow::Owned);
+        self.node.meta_catch_up(META_WITHIN).await.then(|| self.node.with_meta(read).flatten())
     }
 
     /// What becomes of an e-mail that is due; `None`: nothing yet.
@@ -243,7 +255,8 @@ impl Postman {
         let view = self.shard.peek(|state, rows| state.session(rows, session)).ok()?;
         let stand = self.shard.peek(|state, rows| state.email_stand(rows, session)).ok()?;
         let Some(view) = view else { return Some(EmailFate::Over) };
-        let Some((name, rules)) = self.site_of(email.site).await? else { return Some(EmailFate::Over) };
+        let Some(writes) = self.site_of(email.site).await? else { return Some(EmailFate::Over) };
+        let (name, rules) = writes.as_ref();
         let is_stale = email.tries == 0 && email.due_ms + STALE_MS < now_ms();
         if email.stage == EmailStage::Dead || is_stale {
             return Some(EmailFate::Over);
@@ -270,7 +283,7 @@ impl Postman {
         if !mailer.has_room(email.site) {
             return Some(EmailFate::Later { due_ms: now_ms() + ROOM_AGAIN_MS });
         }
-        let site = Site { id: email.site, name: &name, rules: &rules };
+        let site = Site { id: email.site, name, rules };
         let Ok(facts) = self.facts(email, &view, stand.secret) else {
             return Some(failed(email, "what was said cannot be read now".to_owned()));
         };

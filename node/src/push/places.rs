@@ -99,13 +99,10 @@ fn tell(socket: &Socket, PlaceInQueue { session, position, wait_ms, opens_ms: op
         let welcomed = state.welcomed;
         let sub = state.subscription(session).filter(|sub| welcomed && sub.cursor.is_some());
         if !sub.is_some_and(|sub| sub.moves_to((position, wait_ms.is_some(), opens))) {
-            return false;
+            return None;
         }
-        state
-            .write(ServerFrame { id: None, body: Reply::Place(Place { session, position, wait_ms, opens }) }.to_json());
-        true
+        let body = Reply::Place(Place { session, position, wait_ms, opens });
+        Some(state.write(ServerFrame { id: None, body }.to_json()))
     });
-    if told {
-        socket.waker.wake();
-    }
+    told.into_iter().for_each(|fits| socket.written(fits));
 }

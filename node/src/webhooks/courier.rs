@@ -41,13 +41,9 @@ pub async fn run(shard: Arc<Shard>, epoch: Epoch, target: Arc<Target>) {
         match round(&shard, &target, &mut courier).await {
             Ok(true) => {}
             Ok(false) => tokio::time::sleep(LOOK_EVERY).await,
-            // Its readers are told; the feed waits for it.
-            Err(chat::ApplyError::Archived(_)) => {
-                courier = None;
-                tokio::time::sleep(AFTER_A_FAULT).await;
-            }
+            // Of the archive its readers are told; the feed waits for it.
             Err(error) => {
-                shard.halt(&error.to_string());
+                shard.unreadable(&error);
                 courier = None;
                 tokio::time::sleep(AFTER_A_FAULT).await;
             }

@@ -24,13 +24,8 @@ impl Talk {
         n: u64,
         act: &Act,
     ) -> Result<Option<Reply>, &'static str> {
-        let sent = self.sent.entry((by.clone(), device.clone())).or_default();
-        let last = sent.len() as u64;
-        if let Some((seq, ts)) = (n <= last).then(|| sent[n as usize - 1]) {
-            return Ok(Some(Reply::Sent { seq: Seq(seq), ts, dup: true }));
-        }
-        if n > last + 1 {
-            return Err("cid_gap");
+        if let Some(known) = self.answered(by, device, n)? {
+            return Ok(Some(known));
         }
         self.check(by, holds, act)?;
         let seq = self.append(EventKind::Act { from: by.clone(), act: act.clone() });

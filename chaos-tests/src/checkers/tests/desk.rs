@@ -117,6 +117,16 @@ impl Talk {
         }
     }
 
+    /// The answer to what a device has sent as its `n`th before.
+    pub fn answered(&mut self, by: &Party, device: &DeviceId, n: u64) -> Result<Option<Reply>, &'static str> {
+        let sent = self.sent.entry((by.clone(), device.clone())).or_default();
+        match sent.get(n as usize - 1) {
+            Some((seq, ts)) => Ok(Some(Reply::Sent { seq: Seq(*seq), ts: *ts, dup: true })),
+            None if n > sent.len() as u64 + 1 => Err("cid_gap"),
+            None => Ok(None),
+        }
+    }
+
     fn send(
         &mut self,
         by: &Party,
@@ -125,13 +135,8 @@ impl Talk {
         n: u64,
         text: &Arc<str>,
     ) -> Result<Option<Reply>, &'static str> {
-        let sent = self.sent.entry((by.clone(), device.clone())).or_default();
-        let last = sent.len() as u64;
-        if let Some((seq, ts)) = (n <= last).then(|| sent[n as usize - 1]) {
-            return Ok(Some(Reply::Sent { seq: Seq(seq), ts, dup: true }));
-        }
-        if n > last + 1 {
-            return Err("cid_gap");
+        if let Some(known) = self.answered(by, device, n)? {
+            return Ok(Some(known));
         }
         if *by != Party::Visitor && !holds {
             return Err(if self.has == Has::Nobody { "closed" } else { "forbidden" });

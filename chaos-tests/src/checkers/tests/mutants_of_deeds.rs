@@ -4,6 +4,7 @@ use super::mutants::{Kind, Lines, change_finals, find_op};
 use super::world::Dice;
 use crate::checkers::Limits;
 use crate::checkers::index::{Index, Op, Session};
+use crate::checkers::plain::events_of;
 use crate::history::*;
 
 pub const KINDS_OF_DEEDS: &[Kind] = &[
@@ -99,21 +100,16 @@ fn swap_acts(lines: &mut Lines, dice: &mut Dice) -> bool {
     let (session, a, b) = pairs.swap_remove(dice.roll(pairs.len()));
     let of_session = |op: OpId| index.op(op).is_some_and(|op| *op.what.session() == session);
     for line in lines {
-        let events: &mut [Event] = match &mut line.body {
-            Body::Event { event, .. } => std::slice::from_mut(event),
-            Body::Final { events, .. } | Body::Ok { result: Some(Reply::History { events, .. }), .. } => events,
-            Body::Ok { op, result: Some(Reply::Sent { seq, ts, .. }) } if of_session(*op) => {
-                match *seq {
-                    of if of == a.0 => (*seq, *ts) = b,
-                    of if of == b.0 => (*seq, *ts) = a,
-                    _ => {}
-                }
-                continue;
-            }
-            _ => continue,
-        };
+        match &mut line.body {
+            Body::Ok { op, result: Some(Reply::Sent { seq, ts, .. }) } if of_session(*op) => match *seq {
+                of if of == a.0 => (*seq, *ts) = b,
+                of if of == b.0 => (*seq, *ts) = a,
+                _ => {}
+            },
+            _ => {}
+        }
         // Only the places count: what stood there is found by its seq.
-        for event in events.iter_mut().filter(|event| event.session == session) {
+        for event in events_of(&mut line.body).iter_mut().filter(|event| event.session == session) {
             match event.seq {
                 of if of == a.0 => event.kind = kind_at(&index, &session, b.0),
                 of if of == b.0 => event.kind = kind_at(&index, &session, a.0),

@@ -4,11 +4,9 @@
 use super::archive::{MOVED_WITHIN, files, marked, objects_of};
 use super::attachments::{get, id_of, noise, png, uploaded};
 use super::*;
-use chaos_tests::http as plain;
 use chaos_tests::http::header;
 use chaos_tests::invariants::replicas::check_same_state;
 use proto::act::Act;
-use proto::command::Target;
 use proto::ids::{AttachmentId, SessionId, VisitorId};
 use std::path::{Path, PathBuf};
 
@@ -84,24 +82,15 @@ impl Desk {
     }
 
     /// So many files were moved by all nodes that were not restarted since.
-    async fn until_moved(&self, files: u64) -> anyhow::Result<()> {
+    async fn until_moved(&self, files: f64) -> anyhow::Result<()> {
         let moved = wait::until("the files are moved", MOVED_WITHIN, async || {
-            let mut sum = 0;
+            let mut sum = 0.0;
             for node in self.cluster.members() {
-                let text = plain::get(&node.client, "/metrics", &[]).await.ok()?.text();
-                let line = text.lines().find(|line| line.starts_with("chat_archive_files_moved_total"));
-                sum += line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap_or(0);
+                sum += self.cluster.figure(node.number, "chat_archive_files_moved_total").await.ok()?;
             }
             (sum >= files).then_some(())
         });
         moved.await
-    }
-
-    async fn leader_of(&self, session: SessionId) -> anyhow::Result<u64> {
-        let status = self.cluster.overview().await?;
-        let shard = Target::Session(session).shard(6);
-        let members = self.cluster.members().map(|node| node.number).collect::<Vec<_>>();
-        members.into_iter().find(|node| status.led_by(*node).contains(&u64::from(shard.0))).context("a leader")
     }
 
     async fn until_gone(&self, session: SessionId, left: usize) -> anyhow::Result<()> {
@@ -134,7 +123,7 @@ async fn files_in_the_archive_read_as_before_at_every_node_whoever_dies_and_are_
     ensure!(before[3].body == large);
     ensure!(files(&desk.dir).len() == 1, "nobody has asked for that");
     desk.move_files_after(json!(0)).await?;
-    desk.until_moved(3).await?;
+    desk.until_moved(3.0).await?;
     ensure!(objects_of(&desk.dir, one.session).len() == 3, "an image, its thumbnail, and a file");
     ensure!(objects_of(&desk.dir, two.session).len() == 1);
     for node in 1..=3 {
@@ -143,7 +132,7 @@ async fn files_in_the_archive_read_as_before_at_every_node_whoever_dies_and_are_
         }
     }
     // Its session is open; the next leader knows where the bytes are.
-    let leader = desk.leader_of(one.session).await?;
+    let leader = desk.cluster.leader_of(one.session).await?;
     desk.cluster.kill(leader);
     let other = leader % 3 + 1;
     for (path, before) in paths.iter().zip(&before) {
@@ -185,7 +174,7 @@ async fn while_the_place_of_files_is_away_people_go_on_sending_some_and_its_read
     let talk = desk.talk(0).await?;
     let (first, _) = desk.send(&talk, "first.bin", &noise(1, 300_000)).await?;
     desk.move_files_after(json!(0)).await?;
-    desk.until_moved(1).await?;
+    desk.until_moved(1.0).await?;
     std::fs::rename(&desk.dir, &away)?;
     // Nothing of it is in memory any more, and its rows are gone.
     desk.cluster.kill(1);
@@ -207,7 +196,7 @@ async fn while_the_place_of_files_is_away_people_go_on_sending_some_and_its_read
         (objects_of(&desk.dir, talk.session).len() == 2).then_some(())
     });
     all.await?;
-    desk.until_moved(1).await?;
+    desk.until_moved(1.0).await?;
     for (id, seed) in [(first, 1), (second, 2)] {
         ensure!(desk.given(1, &path(id)).await?.body == noise(seed, 300_000));
     }

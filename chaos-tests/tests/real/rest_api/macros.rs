@@ -243,7 +243,7 @@ async fn a_visitors_attribute_chooses_the_team_and_a_ratings_comment_is_read_by_
         }
         visitors.push(one);
     }
-    let victim = super::triggers::leader_of(&teams.desk.cluster, visitors[1].0).await?;
+    let victim = teams.desk.cluster.leader_of(visitors[1].0).await?;
     teams.desk.cluster.kill(victim);
     for (one, agent) in visitors.iter().zip([ann, bob, ann]) {
         goes_to(&teams, one, agent).await?;

@@ -4,7 +4,6 @@
 use super::*;
 use futures_util::future::try_join_all;
 use proto::client::Act;
-use proto::command::Target;
 use proto::ids::SessionId;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -63,13 +62,6 @@ impl Desk {
 
 fn now_ms() -> anyhow::Result<u64> {
     Ok(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?)
-}
-
-async fn leader_of(cluster: &Cluster, session: SessionId) -> anyhow::Result<u64> {
-    let shards = cluster.overview().await?.data_shards().count() as u32;
-    let shard = Target::Session(session).shard(shards);
-    let view = operate(cluster, "GET", &format!("/admin/v1/shards/{shard}"), &json!({})).await?;
-    Ok(view["leader"].as_str().context("no leader")?.trim_start_matches('n').parse()?)
 }
 
 /// The only row of a report that nothing tells apart.
@@ -140,7 +132,7 @@ async fn a_report_says_exactly_what_was_done_on_every_node_whoever_died_meanwhil
     let addrs = cluster.nodes().iter().map(|node| node.client.clone()).collect();
     let mut desk = Desk { addrs, ann, at_desk: Some(at_desk), visitors };
     desk.talk(0).await?;
-    let leader = leader_of(&cluster, desk.visitors[1].0).await?;
+    let leader = cluster.leader_of(desk.visitors[1].0).await?;
     let dies = async {
         tokio::time::sleep(Duration::from_millis(30)).await;
         cluster.kill(leader);

@@ -155,7 +155,7 @@ async fn talk(desk: &mut Desk, visitors: &[(SessionId, Person)]) -> anyhow::Resu
         let note = proto::act::Act::Note { text: "between us".into(), mentions: Vec::new() };
         desk.ann.wait("ann has it", |told| told.holder(*session)).await?;
         desk.ann.client.act(*session, note).await?;
-        let victim = super::triggers::leader_of(&desk.cluster, *session).await?;
+        let victim = desk.cluster.leader_of(*session).await?;
         desk.cluster.kill(victim);
         for (session, visitor) in visitors {
             visitor.client.send(*session, "still here").await?;

@@ -7,7 +7,6 @@ use chaos_tests::socket::{Came, Socket};
 use node::client::ClientError;
 use proto::act::Act;
 use proto::client::{ErrorCode, Event, EventKind, HistoryFrom, PageSeen, Visit};
-use proto::command::Target;
 use proto::ids::SessionId;
 
 fn visit(session: SessionId, url: &str, visits: u64) -> Visit<'static> {
@@ -21,14 +20,6 @@ fn prompts(events: &[Event<'_>]) -> Vec<(u64, String)> {
         _ => None,
     };
     events.iter().filter_map(prompt).collect()
-}
-
-/// The node that leads the session's shard.
-pub(super) async fn leader_of(cluster: &Cluster, session: SessionId) -> anyhow::Result<u64> {
-    let shards = cluster.overview().await?.data_shards().count() as u32;
-    let path = format!("/admin/v1/shards/{}", Target::Session(session).shard(shards));
-    let view = operate(cluster, "GET", &path, &json!({})).await?;
-    Ok(view["leader"].as_str().context("no leader")?.trim_start_matches('n').parse()?)
 }
 
 /// Waits until the newest list of triggers on the visitor's page is this.
@@ -68,7 +59,7 @@ async fn a_trigger_speaks_once_though_the_leader_dies_and_the_page_goes_on_elsew
     }
 
     // Asked while the leader dies, twice, and repeated by the client at another node if need be.
-    let leader = leader_of(&desk.cluster, session).await?;
+    let leader = desk.cluster.leader_of(session).await?;
     let (one, other) = tokio::join!(
         async {
             let asked = visitor.client.trigger(session, "shoes");
@@ -129,7 +120,7 @@ async fn of_two_agents_who_invite_at_once_one_does_and_the_answer_is_theirs() ->
         let (new, visitor) = Person::visitor(&desk.cluster, round).await?;
         let session = new.session;
         visitor.client.visit(visit(session, "https://shop.example/", 1)).await?;
-        let leader = leader_of(&desk.cluster, session).await?;
+        let leader = desk.cluster.leader_of(session).await?;
         let up: Vec<&String> =
             addrs.iter().enumerate().filter(|(at, _)| *at as u64 + 1 != leader).map(|(_, addr)| addr).collect();
         let both =

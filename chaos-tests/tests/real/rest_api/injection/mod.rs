@@ -22,3 +22,30 @@ mod shape;
 mod what_is_made;
 
 use super::*;
+
+/// What became of the texts of a field.
+#[derive(Debug, Default)]
+struct Tried {
+    taken: usize,
+    refused: usize,
+    wrong: Vec<String>,
+}
+
+/// Says what became of each field; an error if anything was wrong. `of`: what has the fields.
+fn judge(done: Vec<(String, anyhow::Result<Tried>)>, of: &str) -> anyhow::Result<()> {
+    let (mut wrong, mut taken, mut refused, count) = (Vec::new(), 0, 0, done.len());
+    for (name, tried) in done {
+        match tried {
+            Ok(mut tried) => {
+                println!("{name}: {} taken, {} refused", tried.taken, tried.refused);
+                taken += tried.taken;
+                refused += tried.refused;
+                wrong.append(&mut tried.wrong);
+            }
+            Err(error) => wrong.push(format!("{name}: {error:#}")),
+        }
+    }
+    println!("{count} fields of {of}, {} cases: {taken} taken, {refused} refused", taken + refused);
+    ensure!(wrong.is_empty(), "{} of {count}: {wrong:#?}", wrong.len());
+    Ok(())
+}

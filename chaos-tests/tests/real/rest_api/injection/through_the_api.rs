@@ -30,14 +30,6 @@ struct Site {
     made: AtomicU64,
 }
 
-/// What became of the texts of a field.
-#[derive(Debug, Default)]
-struct Tried {
-    taken: usize,
-    refused: usize,
-    wrong: Vec<String>,
-}
-
 /// A field at work: what it acts on, and the visitor's socket.
 struct Stage {
     target: Target,
@@ -263,20 +255,7 @@ async fn every_text_of_the_api_is_kept_as_it_was_written_or_refused() -> anyhow:
         .flat_map(futures_util::stream::iter)
         .collect()
         .await;
-    let (mut wrong, mut taken, mut refused, count) = (Vec::new(), 0, 0, done.len());
-    for (name, tried) in done {
-        match tried {
-            Ok(mut tried) => {
-                println!("{name}: {} taken, {} refused", tried.taken, tried.refused);
-                taken += tried.taken;
-                refused += tried.refused;
-                wrong.append(&mut tried.wrong);
-            }
-            Err(error) => wrong.push(format!("{name}: {error:#}")),
-        }
-    }
-    println!("{count} fields of the API, {} cases: {taken} taken, {refused} refused", taken + refused);
-    ensure!(wrong.is_empty(), "{} of {count}: {wrong:#?}", wrong.len());
+    judge(done, "the API")?;
     hooks_reach_nothing(&site).await?;
     let after: Vec<String> = files(&site.cluster)?.difference(&before).cloned().collect();
     ensure!(after.is_empty(), "somebody wrote {after:?}");

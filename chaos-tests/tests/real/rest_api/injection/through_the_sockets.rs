@@ -30,13 +30,6 @@ struct Talk {
     pushes: Vec<Value>,
 }
 
-#[derive(Debug, Default)]
-struct Tried {
-    taken: usize,
-    refused: usize,
-    wrong: Vec<String>,
-}
-
 impl Site {
     async fn start() -> anyhow::Result<Site> {
         let cluster = Cluster::start(1).await?;
@@ -211,22 +204,8 @@ async fn every_text_of_a_frame_is_kept_as_it_was_written_or_refused() -> anyhow:
     ensure!(unknown.is_empty(), "say in `frames` how these are exercised: {unknown:#?}");
     let site = Site::start().await?;
     let site = &site;
-    let (count, run) = (fields.len(), |field: Field| async move { (field.name(), site.try_field(&field).await) });
+    let run = |field: Field| async move { (field.name(), site.try_field(&field).await) };
     let done: Vec<_> =
         futures_util::stream::iter(fields.into_iter().map(run)).buffer_unordered(AT_ONCE).collect().await;
-    let (mut wrong, mut taken, mut refused) = (Vec::new(), 0, 0);
-    for (name, tried) in done {
-        match tried {
-            Ok(mut tried) => {
-                println!("{name}: {} taken, {} refused", tried.taken, tried.refused);
-                taken += tried.taken;
-                refused += tried.refused;
-                wrong.append(&mut tried.wrong);
-            }
-            Err(error) => wrong.push(format!("{name}: {error:#}")),
-        }
-    }
-    println!("{count} fields of frames, {} cases: {taken} taken, {refused} refused", taken + refused);
-    ensure!(wrong.is_empty(), "{} of {count}: {wrong:#?}", wrong.len());
-    Ok(())
+    judge(done, "frames")
 }
