@@ -16,6 +16,9 @@ const VISITORS: usize = 12;
 /// Longest wait of a visitor, over leaders that die.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// So long somebody is talked with.
+const TALK: Duration = Duration::from_millis(100);
+
 type Agents = [(AgentId, Person)];
 
 /// A time during which an agent had a conversation, in milliseconds.
@@ -103,6 +106,8 @@ async fn lane(
             let agent = agents.iter().find(|(id, _)| *id == holder).context("nobody of us")?;
             let has_it = |told: &chaos_tests::person::Told| (told.holder(*session) == Some(holder)).then_some(());
             agent.1.wait_for("the agent follows it", PATIENCE, has_it).await?;
+            // Long enough that seats are full and others wait.
+            wait::pause(TALK).await;
             anyhow::Ok(agent)
         };
         match conversation % 4 {
@@ -178,13 +183,27 @@ async fn has_settled(cluster: &Cluster, wanting: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Somebody waits, and every seat is full: nobody can take one more.
+async fn nobody_takes_one_more(agents: &Agents) -> anyhow::Result<()> {
+    for (agent, person) in agents {
+        let queue = person.client.queue(Some(1)).await?;
+        let first = queue.waiting.first().context("nobody waits")?;
+        let taken = refused(person.client.take(first.session, first.conversation).await);
+        ensure!(taken? == ErrorCode::Closed, "{agent} took one more");
+    }
+    Ok(())
+}
+
 /// Everybody comes, and one after the other is served to the end.
-async fn all_are_served(cluster: &Cluster, visitors: &[(SessionId, Person)]) -> anyhow::Result<()> {
+async fn all_are_served(cluster: &Cluster, agents: &Agents, visitors: &[(SessionId, Person)]) -> anyhow::Result<()> {
     for (session, visitor) in visitors {
         visitor.client.send(*session, "once more").await?;
     }
     for wanting in (1..=visitors.len()).rev() {
         has_settled(cluster, wanting).await?;
+        if wanting > agents.len() * CAPACITY as usize {
+            nobody_takes_one_more(agents).await?;
+        }
         let ends = wait::until("somebody is served", PATIENCE, async || {
             visitors.iter().find(|(session, visitor)| visitor.told.lock().holder(*session).is_some())
         });
@@ -222,7 +241,7 @@ async fn no_seat_holds_more_than_its_room_and_nobody_waits_beside_room_whoever_d
 
     let cluster = cluster.into_inner();
     is_empty(&cluster).await?;
-    all_are_served(&cluster, &visitors).await?;
+    all_are_served(&cluster, &agents, &visitors).await?;
     let mut all = Vec::new();
     for (session, visitor) in &visitors {
         all.extend(held(visitor, *session).await?);
