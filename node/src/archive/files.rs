@@ -262,7 +262,8 @@ mod tests {
                 fresh.lost.lock().is_empty(),
                 "it may have been erased: whoever still finds it named says that it is lost"
             );
-            (fresh.tell_lost(&object.name), fresh.tell_lost(&object.name));
+            fresh.tell_lost(&object.name);
+            fresh.tell_lost(&object.name);
             assert_eq!(fresh.lost.lock().len(), 1);
         }
         std::fs::remove_file(home.path().join(super::super::MARKER)).unwrap();
