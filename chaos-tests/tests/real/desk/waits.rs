@@ -2,7 +2,7 @@
 //! reckoned: `chat/src/tests/places.rs` does. Invariant: the newest place that a visitor was told is the one where they stand.
 
 use super::*;
-use chaos_tests::person::{SOON, Told};
+use chaos_tests::person::Told;
 use proto::client::Place;
 
 /// The newest place that a visitor was told, once it is that one, and whether a wait is known with it.
