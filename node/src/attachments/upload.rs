@@ -132,7 +132,15 @@ pub async fn of_visitor(
 
 /// Files are taken from whom messages are taken from.
 async fn check_visitor(app: &Data<App>, request: &HttpRequest, session: SessionId, name: &str) -> Result<(), Problem> {
-    let view = of(app, session).await?;
+    let started = Instant::now();
+    let view = loop {
+        match of(app, session).await {
+            Err(problem) if problem.status == 503 && started.elapsed() < STORE_WITHIN => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            found => break found?,
+        }
+    };
     let (hub, router, site) = (app.hub.clone(), app.cluster.router.clone(), view.site);
     // The list may not be known here: the visitor's socket is at another node.
     app.on_raft(async move { drop(hub.blocklists.ensure(&router, site).await) }).await;

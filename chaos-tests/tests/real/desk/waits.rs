@@ -60,7 +60,7 @@ async fn who_waits_is_told_the_place_and_the_wait_to_expect_as_the_queue_moves_w
     visitors[4].1.wait("the last is served", |told| told.holder(visitors[4].0)).await?;
     let places: Vec<u64> = visitors[4].1.told.lock().places.iter().map(|place| place.position).collect();
     ensure!(places.is_sorted_by(|one, next| one >= next) && places.first() == Some(&4), "{places:?}");
-    let served = &visitors[0].1.told.lock().places;
+    let served = visitors[0].1.told.lock().places.clone();
     ensure!(served.iter().all(|place| place.position == 0), "who was served at once stood nowhere: {served:?}");
     visitors[4].1.client.close(visitors[4].0).await?;
     is_empty(&cluster).await

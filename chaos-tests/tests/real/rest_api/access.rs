@@ -42,6 +42,7 @@ impl There {
             .replace("{number}", "1")
             .replace("{visitor}", &self.visitor)
             .replace("{whose}", "visitor")
+            .replace("{seq}", "1")
     }
 
     /// A body that would do something.
@@ -50,6 +51,11 @@ impl There {
             "conversations send" => json!({ "note": { "text": "by somebody else" } }),
             "conversations close" => json!({ "reason": "by somebody else" }),
             "conversations transfer" => json!({ "note": "by somebody else" }),
+            "conversations accept" | "conversations decline" => json!({ "offer": 1 }),
+            "conversations take" => json!({ "conversation": 1 }),
+            "conversations read" => json!({ "read": 1 }),
+            "conversations typing" => json!({ "on": true }),
+            "me set-seat" => json!({ "state": "busy" }),
             "desk set-rules" => json!({ "sticky_s": 77 }),
             "teams set" => json!({ "name": "by somebody else" }),
             "seats set" => json!({ "capacity": 77 }),

@@ -21,12 +21,16 @@ impl Desk {
     async fn offered(&self, text: &str) -> anyhow::Result<(SessionId, u64, Person)> {
         let (new, visitor) = Person::visitor(&self.cluster, 3).await?;
         visitor.client.send(new.session, text).await?;
+        Ok((new.session, self.offer_of(new.session).await?, visitor))
+    }
+
+    async fn offer_of(&self, session: SessionId) -> anyhow::Result<u64> {
         let offer = wait::until("it is offered", SOON, async || {
             let seat = self.anns("GET", "/v1/me/seat", None).await.ok()?;
             let all = seat["offers"].as_array()?;
-            all.iter().find(|offer| offer["session"] == json!(new.session.to_string()))?["offer"].as_u64()
+            all.iter().find(|offer| offer["session"] == json!(session.to_string()))?["offer"].as_u64()
         });
-        Ok((new.session, offer.await?, visitor))
+        offer.await
     }
 
     async fn states(&self, session: SessionId) -> anyhow::Result<Vec<&'static str>> {
@@ -80,8 +84,12 @@ async fn an_agent_works_over_http_alone_beside_a_console_that_is_only_looked_at(
         .await?;
     ensure!(desk.states(session).await? == ["snoozed"], "{:?}", desk.states(session).await?);
     ensure!(desk.show(session).await?["state"] == "snoozed");
-    desk.anns("POST", &format!("{path}/take"), Some(json!({ "conversation": 1 }))).await?;
-    ensure!(desk.states(session).await? == ["open"], "{:?}", desk.states(session).await?);
+    // Its visitor brings it back, and who laid it aside comes first.
+    visitor.client.send(session, "I have found it").await?;
+    let again = desk.offer_of(session).await?;
+    desk.anns("POST", &format!("{path}/accept"), Some(json!({ "offer": again }))).await?;
+    wait::until("it is open again", SOON, async || (desk.states(session).await.ok()? == ["open"]).then_some(()))
+        .await?;
 
     mentions_and_what_is_declined(&desk, session).await
 }
