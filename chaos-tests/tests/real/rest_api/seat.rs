@@ -19,7 +19,7 @@ impl Desk {
 
     /// A visitor who writes, and the number of what ann is offered of it.
     async fn offered(&self, text: &str) -> anyhow::Result<(SessionId, u64, Person)> {
-        let (new, visitor) = Person::visitor(&self.cluster, 3).await?;
+        let (new, visitor) = Person::visitor(&self.cluster, 2).await?;
         visitor.client.send(new.session, text).await?;
         Ok((new.session, self.offer_of(new.session).await?, visitor))
     }
@@ -63,7 +63,7 @@ async fn an_agent_works_over_http_alone_beside_a_console_that_is_only_looked_at(
     let path = format!("/v1/conversations/{session}");
     let wrong = desk.ask(&desk.anns, "POST", &format!("{path}/accept"), Some(json!({ "offer": offer + 1 }))).await?;
     ensure!(wrong.status == 409, "{}", wrong.text());
-    desk.cluster.kill(1);
+    desk.cluster.kill(2);
     let view = desk.anns("POST", &format!("{path}/accept"), Some(json!({ "offer": offer }))).await?;
     ensure!(view["session"] == json!(session.to_string()), "{view}");
     visitor.wait("it is ann's", |told| told.holder(session)).await?;

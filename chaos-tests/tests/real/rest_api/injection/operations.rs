@@ -128,6 +128,7 @@ pub fn bodies(operation: &str, at: &Target) -> Vec<Value> {
         "attributes_set" => vec![json!({ "type": "choice", "title": "plan", "options": ["free"] })],
         "blocklist_set" => vec![json!({ "word": "casino" }), json!({ "network": "192.0.2.0/24" })],
         "canned_set" => vec![json!({ "text": "hello", "team": "t9" })],
+        "conversations_accept" | "conversations_decline" => vec![json!({ "offer": 1 })],
         "conversations_close" => vec![json!({ "reason": "sold" })],
         "conversations_invite" => vec![json!({ "text": "may I help?" })],
         "conversations_mail_transcript" => vec![json!({ "to": "boss@shop.example" })],
@@ -145,6 +146,9 @@ pub fn bodies(operation: &str, at: &Target) -> Vec<Value> {
         "conversations_transfer" => {
             vec![json!({ "note": "hello" }), json!({ "agent": at.agent }), json!({ "team": "t9" })]
         }
+        "conversations_read" => vec![json!({ "read": 1 })],
+        "conversations_take" => vec![json!({ "conversation": 1 })],
+        "conversations_typing" => vec![json!({ "on": true })],
         "desk_set_rules" => vec![rules()],
         "keys_create" => vec![json!({ "name": at.name, "scopes": ["desk:read"] })],
         "macros_set" => vec![
@@ -156,6 +160,7 @@ pub fn bodies(operation: &str, at: &Target) -> Vec<Value> {
             json!({ "sender": "The shop", "forms_to": "desk@shop.example", "base_url": "https://chat.shop.example",
                 "language": "en" }),
         ],
+        "me_set_seat" => vec![json!({ "state": "online" })],
         "mail_test" => vec![json!({ "to": "olga@shop.example" })],
         "seats_set" => vec![
             json!({ "capacity": 5, "teams": ["t9"], "skills": ["shoes"], "channels": [{ "channel": "app", "capacity": 2 }] }),
