@@ -71,12 +71,16 @@ impl Session {
 
     /// For whom the conversation waited, as far as the session knows.
     pub(crate) fn team_for(&self, open: &OpenRow) -> TeamId {
-        self.talk.row.team.or(open.team).or(self.about.team).unwrap_or(EVERYBODY)
+        self.team_of(Some(open)).unwrap_or(EVERYBODY)
     }
 
     /// The team of the open conversation, or of the last one.
     pub(crate) fn team(&self) -> Option<TeamId> {
-        self.talk.row.team.or(self.open.and_then(|open| open.team)).or(self.about.team)
+        self.team_of(self.open.as_ref())
+    }
+
+    fn team_of(&self, open: Option<&OpenRow>) -> Option<TeamId> {
+        self.talk.row.team.or(open.and_then(|open| open.team)).or(self.about.team)
     }
 
     pub(crate) fn count_begun(&mut self, work: &mut Work) {

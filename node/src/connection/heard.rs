@@ -12,7 +12,7 @@ pub fn is_heard(hub: &Hub, site: SiteId, is_identified: bool, address: Option<Ip
 }
 
 /// Whether the network or a word is on the site's list.
-pub fn is_blocked(hub: &Hub, site: SiteId, address: Option<IpAddr>, text: &str) -> bool {
+fn is_blocked(hub: &Hub, site: SiteId, address: Option<IpAddr>, text: &str) -> bool {
     let Some(list) = hub.blocklists.get(site) else { return false };
     address.is_some_and(|address| list.has_address(address)) || list.has_word_of(text)
 }
